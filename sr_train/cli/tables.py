@@ -1,0 +1,71 @@
+"""Tables of scores for people, and their CSV and JSON for programs."""
+
+import csv
+import json
+from pathlib import Path
+
+from rich.table import Table
+
+from sr_train.engine.validator import Scores
+
+
+def score_table(model: Scores, baseline: Scores | None, title: str) -> Table:
+    """Return a table: a row per data set and the mean, the model beside bicubic."""
+    table = Table(title=title, title_justify="left")
+    table.add_column("data set")
+    table.add_column("pictures", justify="right")
+    metrics = list(model.mean())
+    for metric in metrics:
+        table.add_column(metric, justify="right")
+        if baseline is not None:
+            table.add_column("bicubic", justify="right", style="dim")
+            table.add_column("gain", justify="right")
+    names: list[str | None] = [*model.pictures]
+    if len(names) > 1:
+        names.append(None)
+    for name in names:
+        table.add_row(*_row(model, baseline, metrics, name))
+    return table
+
+
+def _row(model: Scores, baseline: Scores | None, metrics: list[str], name: str | None) -> list[str]:
+    sets = model.pictures if name is None else [name]
+    cells = [name or "mean of all", str(sum(len(model.pictures[s]) for s in sets))]
+    values = model.mean(name)
+    for metric in metrics:
+        digits = 2 if metric.startswith("psnr") else 4
+        cells.append(f"{values[metric]:.{digits}f}")
+        if baseline is not None:
+            reference = baseline.mean(name)[metric]
+            cells += [f"{reference:.{digits}f}", f"{values[metric] - reference:+.{digits}f}"]
+    return cells
+
+
+def write_scores(folder: Path, model: Scores, baseline: Scores | None, facts: dict) -> list[Path]:
+    """Write results.csv (a row per picture) and results.json (means and every picture)."""
+    folder.mkdir(parents=True, exist_ok=True)
+    metrics = list(model.mean())
+    csv_path, json_path = folder / "results.csv", folder / "results.json"
+    references = [] if baseline is None else [f"bicubic_{metric}" for metric in metrics]
+    with csv_path.open("w", newline="") as file:
+        writer = csv.writer(file)
+        writer.writerow(["data_set", "picture", *metrics, *references])
+        for set_name, pictures in model.pictures.items():
+            for picture, row in pictures.items():
+                values = [row[metric] for metric in metrics]
+                if baseline is not None:
+                    values += [baseline.pictures[set_name][picture][m] for m in metrics]
+                writer.writerow([set_name, picture, *values])
+    document = {**facts, "model": _as_dict(model)}
+    if baseline is not None:
+        document["bicubic"] = _as_dict(baseline)
+    json_path.write_text(json.dumps(document, indent=2) + "\n")
+    return [csv_path, json_path]
+
+
+def _as_dict(scores: Scores) -> dict:
+    return {
+        "mean": scores.mean(),
+        "sets": {name: scores.mean(name) for name in scores.pictures},
+        "pictures": scores.pictures,
+    }

@@ -1,0 +1,131 @@
+"""From a composed Hydra config to a typed one, with every problem told at once."""
+
+import re
+from collections.abc import Sequence
+from typing import Any, TypeVar
+
+from hydra import compose, initialize_config_module
+from hydra.core.global_hydra import GlobalHydra
+from hydra.errors import HydraException
+from omegaconf import DictConfig, ListConfig, OmegaConf, SCMode
+from omegaconf.errors import OmegaConfBaseException
+
+from sr_train.config.schema import store_schemas
+from sr_train.ops.errors import ConfigError, Problems, did_you_mean
+
+Schema = TypeVar("Schema")
+
+
+def typed(cfg: DictConfig, schema: type[Schema]) -> Schema:
+    """Turn a composed config into its dataclass; component nodes become plain dicts.
+
+    Raises:
+        Problems: naming every value that is missing or does not resolve.
+    """
+    missing = sorted(OmegaConf.missing_keys(cfg))
+    if missing:
+        raise Problems([f"{key}: no value; set {key}=... on the command line" for key in missing])
+    try:
+        config = OmegaConf.to_object(cfg)
+    except OmegaConfBaseException as err:
+        raise Problems([f"{err.full_key or 'config'}: {first_line(err)}"]) from err
+    assert isinstance(config, schema)
+    return config
+
+
+def plain(cfg: DictConfig) -> dict[str, Any]:
+    """Return the resolved config as plain Python, fit for a checkpoint; enums become words."""
+    container = OmegaConf.to_container(
+        cfg, resolve=True, enum_to_str=True, structured_config_mode=SCMode.DICT
+    )
+    assert isinstance(container, dict)
+    return {str(key): value for key, value in container.items()}
+
+
+def first_line(err: BaseException) -> str:
+    """Return the part of an OmegaConf message that a person needs."""
+    return str(err).strip().splitlines()[0] if str(err).strip() else type(err).__name__
+
+
+def explain(command: str, overrides: Sequence[str], err: Exception) -> Exception:
+    """Find every override that keeps a config from composing.
+
+    Composing stops at the first fault, so on failure the overrides are tried one after another,
+    those that choose a group's option first.
+
+    Args:
+        command: name of the config.
+        overrides: the command line without the command and without Hydra's own flags.
+        err: what composing raised.
+
+    Returns:
+        `Problems` with one message per fault, or `err` reworded where no override is at fault.
+    """
+    GlobalHydra.instance().clear()
+    store_schemas()
+    problems: list[str] = []
+    accepted: list[str] = []
+    with initialize_config_module("configs", version_base="1.3"):
+        if _failure(command, []) is None:
+            for override in sorted(overrides, key=_is_value):
+                failure = _failure(command, [*accepted, override])
+                if failure is None:
+                    accepted.append(override)
+                else:
+                    problems.append(_reword(command, accepted, override, failure))
+    if not problems:
+        return ConfigError(_text(err))
+    return Problems(problems)
+
+
+def _is_value(override: str) -> tuple[bool, bool]:
+    key = override.split("=", 1)[0]
+    return "." in key, not key.startswith("+")
+
+
+def _failure(command: str, overrides: Sequence[str]) -> Exception | None:
+    try:
+        compose(command, overrides=list(overrides))
+    except (HydraException, OmegaConfBaseException) as err:
+        return err
+    return None
+
+
+def _reword(command: str, accepted: list[str], override: str, err: Exception) -> str:
+    key = override.split("=", 1)[0].lstrip("+~")
+    text = _text(err)
+    if "is not in struct" in text or "not in '" in text or "Could not override" in text:
+        cause = err.__cause__
+        if cause is not None and "not in struct" not in str(cause) and "not in '" not in str(cause):
+            return f"{key}: {first_line(cause)} (given: {override})"
+        known = _keys(compose(command, overrides=accepted))
+        return f"{key}: no such key{did_you_mean(key, known)}"
+    match = re.search(r"Could not find '([^']+)'|Could not load '([^']+)'", text)
+    if match:
+        options = re.search(r"Available options in '[^']+':\s*(.*?)\nConfig search", text, re.S)
+        valid = options.group(1).split() if options else []
+        wanted = (match.group(1) or match.group(2)).rsplit("/", 1)[-1]
+        return f"{override}: no such choice{did_you_mean(wanted, valid)}"
+    if key == "experiment" and "append" in text:
+        return f"{override}: write +{override}"
+    return f"{override}: {text}"
+
+
+def _text(err: Exception) -> str:
+    lines = [str(err).strip()]
+    if isinstance(err.__cause__, OmegaConfBaseException):
+        lines.append(first_line(err.__cause__))
+    return "\n".join(lines)
+
+
+def _keys(node: DictConfig | ListConfig, prefix: str = "") -> list[str]:
+    keys: list[str] = []
+    if isinstance(node, ListConfig):
+        return keys
+    for name in node:
+        keys.append(f"{prefix}{name}")
+        child = None if OmegaConf.is_missing(node, name) else node._get_node(name)
+        if isinstance(child, DictConfig) and not child._is_none():
+            keys += _keys(child, f"{prefix}{name}.")
+    return keys
+

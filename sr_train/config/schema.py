@@ -1,0 +1,263 @@
+"""The typed shape of every config: what exists, of which type, with which neutral value.
+
+Plain settings are typed here, so that a misspelt key or a wrong type stops at composition. A
+component (network, loss, data set, optimizer, ...) is a `_target_` node of type Any; its arguments
+are checked against the constructor's signature by `sr_train.config.preflight`.
+"""
+
+from dataclasses import dataclass, field
+from enum import Enum
+from typing import Any
+
+from hydra.core.config_store import ConfigStore
+from omegaconf import MISSING
+
+
+class PrecisionName(Enum):
+    """Names of precisions; `auto` chooses by device and says why."""
+
+    auto = "auto"
+    fp32 = "fp32"
+    bf16 = "bf16"
+    fp16 = "fp16"
+
+
+class ChannelsLast(Enum):
+    """When to lay weights and 4-D inputs out as NHWC."""
+
+    auto = "auto"
+    always = "always"
+    never = "never"
+
+
+@dataclass
+class PrecisionConfig:
+    """Mixed precision and its loss scale (the scale is used in fp16 alone)."""
+
+    name: PrecisionName = PrecisionName.auto
+    init_scale: float = 65536.0
+    growth_factor: float = 2.0
+    backoff_factor: float = 0.5
+    growth_interval: int = 2000
+
+
+@dataclass
+class NetConfig:
+    """How the generator starts and runs."""
+
+    pretrained: str | None = None
+    """Weights to start from (.safetensors, .pth, run folder); None: as initialised."""
+    strict: bool = True
+    """False: load what fits by name and shape, and list what was left out."""
+    compile: bool = False
+    """torch.compile the generator in place."""
+    channels_last: ChannelsLast = ChannelsLast.auto
+
+
+@dataclass
+class TermConfig:
+    """One loss term of the objective."""
+
+    loss: Any = MISSING
+    weight: float = 1.0
+    """Factor in the total; its sign counts; not zero."""
+    target: str = "gt"
+    """`gt`, or `lq` (upscaled by bicubic)."""
+    colour: str = "native"
+    """`native`, `y`, or `cbcr`."""
+
+
+@dataclass
+class ParamGroupConfig:
+    """A learning rate of its own for the parameters whose name matches."""
+
+    match: str = MISSING
+    """Shell pattern on the parameter name, for example `tail.*`."""
+    lr_factor: float = 1.0
+    """Times the optimizer's lr; 0 keeps the parameters as they are."""
+
+
+@dataclass
+class EmaConfig:
+    """The averaged generator."""
+
+    enabled: bool = True
+    decay: float = 0.999
+    """Largest decay, in [0, 1); it rises from 0.1 over the first updates."""
+
+
+@dataclass
+class TrainConfig:
+    """The loop. Cadences are in steps (optimizer updates)."""
+
+    steps: int = MISSING
+    accum: int = 1
+    """Micro-batches per step; `data.batch_size` must be a multiple."""
+    max_norm: float | None = None
+    """Clip the gradient to this L2 norm; None: no clipping."""
+    log_every: int = 100
+    val_every: int = 5000
+    """0: validate at the end alone."""
+    checkpoint_every: int = 5000
+    """0: save at the end alone."""
+    keep_last: int = 3
+    """Training checkpoints kept; at least 1."""
+    max_skipped_in_row: int = 20
+    """Stop after this many non-finite steps in a row (seen at the log interval)."""
+    deterministic: bool = False
+    """Use deterministic algorithms alone (slower on GPUs); a CPU run is exact without it."""
+
+
+@dataclass
+class DataConfig:
+    """Training and validation pictures."""
+
+    root: str = "datasets"
+    """Folder that shipped data sets interpolate as ${data.root}."""
+    batch_size: int = 16
+    """Samples per step and process."""
+    lq_size: int = 48
+    """Side of a training crop, LQ pixels."""
+    train: Any = None
+    val: dict[str, Any] = field(default_factory=dict)
+    """Validation sets by name."""
+    stream: Any = None
+    """Makes endless batches of `train`."""
+
+
+@dataclass
+class TilingConfig:
+    """Tiled inference, in LQ pixels."""
+
+    tile: Any = "auto"
+    """Side of a tile; `auto`: whole pictures while they are small; null: always whole."""
+    overlap: int | None = None
+    """Context of a tile; null: the receptive field, or a blend where that is unbounded."""
+    tile_batch: int = 1
+
+
+@dataclass
+class RunConfig:
+    """A training run: what `train`, `check` and `overfit` compose."""
+
+    name: str = MISSING
+    """Names the run's folder."""
+    scale: int = MISSING
+    """Upscaling factor; 1 for restoration."""
+    seed: int = 0
+    device: str = "auto"
+    """auto, cpu, cuda, cuda:1, mps."""
+    out_dir: str = "runs"
+    """The run's folder is out_dir/name."""
+    resume: str = "none"
+    """none, auto (the newest state in the run's folder, if any), or a path."""
+    plugins: list[str] = field(default_factory=list)
+    """Your own packages that `_target_` may name."""
+    arch: Any = MISSING
+    net_g: NetConfig = field(default_factory=NetConfig)
+    objective: dict[str, TermConfig] = field(default_factory=dict)
+    optimizer: Any = MISSING
+    param_groups: list[ParamGroupConfig] = field(default_factory=list)
+    scheduler: Any = MISSING
+    precision: PrecisionConfig = field(default_factory=PrecisionConfig)
+    ema: EmaConfig = field(default_factory=EmaConfig)
+    train: TrainConfig = field(default_factory=TrainConfig)
+    data: DataConfig = field(default_factory=DataConfig)
+    metrics: dict[str, Any] = field(default_factory=dict)
+    best_metric: str = "psnr_y"
+    """The metric that picks the best weights; one of `metrics`."""
+    tiling: TilingConfig = field(default_factory=TilingConfig)
+    logger: dict[str, Any] = field(default_factory=dict)
+
+
+@dataclass
+class CheckConfig(RunConfig):
+    """`check`: a run's config, and how far to look."""
+
+    decode: bool = False
+    """Decode every picture in full, not its header alone."""
+    step: bool = True
+    """Run one step on a toy crop, and one real step to measure memory."""
+
+
+@dataclass
+class OverfitConfig(RunConfig):
+    """`overfit`: a run's config on a handful of samples."""
+
+    num_samples: int = 4
+    threshold: float = MISSING
+    """What `best_metric` must reach on the training samples themselves."""
+
+
+@dataclass
+class UseConfig:
+    """What every command that uses a trained network shares."""
+
+    checkpoint: str = MISSING
+    """Run folder, training checkpoint, .safetensors, or another program's .pth."""
+    weights: str = "ema"
+    """`ema` or `live`, where a training checkpoint holds both."""
+    arch: Any = None
+    """Needed for files that name no architecture."""
+    scale: int | None = None
+    plugins: list[str] = field(default_factory=list)
+
+
+@dataclass
+class NetworkUseConfig(UseConfig):
+    """What every command that runs a trained network shares."""
+
+    device: str = "auto"
+    precision: PrecisionConfig = field(default_factory=PrecisionConfig)
+    tiling: TilingConfig = field(default_factory=TilingConfig)
+
+
+@dataclass
+class ValidateConfig(NetworkUseConfig):
+    """`validate`."""
+
+    data: DataConfig = field(default_factory=DataConfig)
+    metrics: dict[str, Any] = field(default_factory=dict)
+    output: str = "validation"
+    """Folder of results.csv and results.json."""
+    save_pictures: bool = False
+    baseline: bool = True
+    """Score bicubic beside the model."""
+
+
+@dataclass
+class InferConfig(NetworkUseConfig):
+    """`infer`."""
+
+    input: str = MISSING
+    """A picture, or a folder that is searched through."""
+    output: str = MISSING
+    """Folder of the results."""
+    format: str = "png"
+    """png, tif, webp, jpg, or same (as the input)."""
+
+
+@dataclass
+class ExportConfig(UseConfig):
+    """`export`."""
+
+    output: str = MISSING
+    """A .safetensors file."""
+    overwrite: bool = False
+
+
+SCHEMAS = {
+    "train": RunConfig,
+    "check": CheckConfig,
+    "overfit": OverfitConfig,
+    "validate": ValidateConfig,
+    "infer": InferConfig,
+    "export": ExportConfig,
+}
+
+
+def store_schemas() -> None:
+    """Make the schemas known to Hydra as `schema_<command>`."""
+    store = ConfigStore.instance()
+    for command, schema in SCHEMAS.items():
+        store.store(name=f"schema_{command}", node=schema, provider="sr_train")

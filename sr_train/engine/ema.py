@@ -1,0 +1,56 @@
+"""The averaged generator: an exponential moving average of the live weights."""
+
+import copy
+
+import torch
+from torch import Tensor, nn
+
+
+class Ema:
+    """Keep a shadow of a network whose weights trail the live ones.
+
+    After n applied updates the decay is min(decay, (1 + n) / (10 + n)), so that the shadow of a
+    young run is not held back by its random start. Everything stays on the device: an update
+    that was not applied is multiplied away instead of asked for.
+
+    Reference: Polyak and Juditsky, Acceleration of Stochastic Approximation by Averaging, 1992.
+
+    Args:
+        net: the live network; copied.
+        decay: the largest decay, in [0, 1).
+    """
+
+    def __init__(self, net: nn.Module, decay: float = 0.999) -> None:
+        if not 0.0 <= decay < 1.0:
+            raise ValueError(f"decay must be in [0, 1), got {decay}")
+        self.decay = decay
+        self.net = copy.deepcopy(net).eval().requires_grad_(False)
+        live, shadow = dict(net.named_parameters()), dict(self.net.named_parameters())
+        self._live = [live[name].detach() for name in shadow]
+        self._shadow = list(shadow.values())
+        live_buffers = dict(net.named_buffers())
+        self._buffers = [(buffer, live_buffers[name]) for name, buffer in self.net.named_buffers()]
+        device = self._shadow[0].device
+        self.num_updates = torch.zeros((), device=device)
+        self._ceiling = torch.tensor(decay, device=device)
+
+    @torch.no_grad()
+    def update(self, applied: Tensor) -> None:
+        """Move the shadow by one step; `applied` is 1.0, or 0.0 for a step that was skipped."""
+        decay = torch.minimum(self._ceiling, (1.0 + self.num_updates) / (10.0 + self.num_updates))
+        weight = (1.0 - decay) * applied
+        for shadow, live in zip(self._shadow, self._live, strict=True):
+            shadow.lerp_(live, weight)
+        for shadow, live in self._buffers:
+            shadow.copy_(live)
+        self.num_updates.add_(applied)
+
+    def state_dict(self) -> dict[str, object]:
+        return {"net": self.net.state_dict(), "num_updates": self.num_updates}
+
+    def load_state_dict(self, state: dict[str, object]) -> None:
+        weights, count = state["net"], state["num_updates"]
+        assert isinstance(weights, dict)
+        assert isinstance(count, Tensor)
+        self.net.load_state_dict(weights)
+        self.num_updates.copy_(count)

@@ -1,0 +1,151 @@
+"""fp32, bf16 and fp16: which autocast a network runs under and how its loss is scaled."""
+
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from sr_train.ops.errors import ConfigError, did_you_mean
+
+DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
+
+
+@dataclass(frozen=True)
+class Precision:
+    """A resolved precision: one dtype from which autocast and scaling both follow."""
+
+    name: str
+    device: torch.device
+    reason: str
+    """Why this one: `config` or what `auto` saw of the device."""
+
+    @property
+    def dtype(self) -> torch.dtype:
+        return DTYPES[self.name]
+
+    def autocast(self) -> AbstractContextManager[object]:
+        """Return the region a network's forward runs in; neutral for fp32."""
+        return torch.autocast(
+            self.device.type, dtype=self.dtype, enabled=self.dtype != torch.float32
+        )
+
+    @property
+    def scales_loss(self) -> bool:
+        """True where gradients would underflow without a loss scale."""
+        return self.dtype == torch.float16
+
+
+def resolve_precision(name: str, device: torch.device) -> Precision:
+    """Turn a configured name into a `Precision`; `auto` looks at the device.
+
+    Raises:
+        ConfigError: for an unknown name, or a dtype that the device cannot do.
+    """
+    if name == "auto":
+        chosen, reason = _choose(device)
+        return Precision(chosen, device, reason)
+    if name not in DTYPES:
+        raise ConfigError(
+            f"precision.name={name}: unknown{did_you_mean(name, ['auto', *DTYPES])}"
+        )
+    if name == "bf16" and device.type == "cuda" and not torch.cuda.is_bf16_supported(False):
+        raise ConfigError(
+            "precision.name=bf16: this GPU has no bfloat16 arithmetic; use precision=fp16 or fp32"
+        )
+    return Precision(name, device, "config")
+
+
+def _choose(device: torch.device) -> tuple[str, str]:
+    if device.type == "cuda":
+        if torch.cuda.is_bf16_supported(False):
+            return "bf16", "the GPU has native bfloat16"
+        return "fp16", "the GPU has half precision but no native bfloat16"
+    if device.type == "cpu":
+        features = torch.cpu.get_capabilities()
+        if features.get("avx512_bf16") or features.get("amx_bf16"):
+            return "bf16", "the CPU has native bfloat16"
+        return "fp32", "the CPU has no native bfloat16"
+    return "fp32", f"half precision is not faster on {device.type} for every network"
+
+
+class LossScaler:
+    """The loss scale of one learner, its growth and back-off, all on the device.
+
+    In fp16 the scale moves as Micikevicius et al. describe; elsewhere it stays at 1 and the
+    scaler is only the guard that finds non-finite gradients. Nothing here waits for the device.
+
+    Reference: Micikevicius et al., Mixed Precision Training, ICLR 2018,
+        https://arxiv.org/abs/1710.03740
+
+    Args:
+        device: where the loss lives.
+        dynamic: False keeps the scale at 1.
+        init_scale: first scale.
+        growth_factor: the scale is multiplied by this after `growth_interval` good steps.
+        backoff_factor: the scale is multiplied by this after a non-finite gradient.
+        growth_interval: good steps in a row before the scale grows.
+    """
+
+    def __init__(
+        self,
+        device: torch.device,
+        *,
+        dynamic: bool,
+        init_scale: float = 65536.0,
+        growth_factor: float = 2.0,
+        backoff_factor: float = 0.5,
+        growth_interval: int = 2000,
+    ) -> None:
+        self.dynamic = dynamic
+        self.growth_factor = growth_factor
+        self.backoff_factor = backoff_factor
+        self.growth_interval = growth_interval
+        self.scale = torch.tensor(init_scale if dynamic else 1.0, device=device)
+        self.good_steps = torch.zeros((), device=device)
+        self.num_growths = torch.zeros((), device=device)
+        self.num_backoffs = torch.zeros((), device=device)
+
+    def scaled(self, loss: Tensor) -> Tensor:
+        """Return the fp32 loss times the scale."""
+        return loss * self.scale if self.dynamic else loss
+
+    @torch.no_grad()
+    def unscale_(self, gradients: list[Tensor]) -> None:
+        """Divide the gradients by the scale, in place; inf and NaN stay what they are."""
+        if self.dynamic:
+            torch._foreach_mul_(gradients, self.scale.reciprocal())
+
+    @torch.no_grad()
+    def update(self, found_inf: Tensor) -> None:
+        """Move the scale after a step; `found_inf` is 1.0 where a gradient was not finite."""
+        if not self.dynamic:
+            return
+        self.good_steps.add_(1.0).mul_(1.0 - found_inf)
+        grow = (self.good_steps >= self.growth_interval).float()
+        self.good_steps.mul_(1.0 - grow)
+        self.scale.mul_(1.0 + grow * (self.growth_factor - 1.0))
+        self.scale.mul_(1.0 + found_inf * (self.backoff_factor - 1.0))
+        self.num_growths.add_(grow)
+        self.num_backoffs.add_(found_inf)
+
+    def state_dict(self) -> dict[str, Tensor]:
+        """Return what a resume needs; empty where the scale is constant."""
+        if not self.dynamic:
+            return {}
+        return {
+            "scale": self.scale,
+            "good_steps": self.good_steps,
+            "num_growths": self.num_growths,
+            "num_backoffs": self.num_backoffs,
+        }
+
+    def load_state_dict(self, state: dict[str, Tensor]) -> str:
+        """Take up a stored scale where there is one and it is wanted; say what was done."""
+        if self.dynamic and state:
+            for name, value in self.state_dict().items():
+                value.copy_(state[name])
+            return f"loss scale {float(self.scale):g} kept"
+        if self.dynamic:
+            return f"no loss scale stored, starting at {float(self.scale):g}"
+        return "stored loss scale dropped" if state else "no loss scale needed"

@@ -1,0 +1,107 @@
+"""Scoring a network on data sets: every picture by every metric, means over pictures."""
+
+import math
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import Protocol
+
+import numpy as np
+
+from sr_train.ops.resize import imresize
+
+Upscale = Callable[[np.ndarray], np.ndarray]
+"""LQ picture (H, W, C) to a picture `scale` times as large, same dtype."""
+
+MetricFunction = Callable[[np.ndarray, np.ndarray, int], float]
+
+
+class WholePicture(Protocol):
+    """An uncropped pair."""
+
+    name: str
+    lq: np.ndarray
+    gt: np.ndarray
+
+
+class PictureSource(Protocol):
+    """A validation set."""
+
+    def __len__(self) -> int: ...
+
+    def whole(self, index: int) -> WholePicture: ...
+
+
+@dataclass
+class Scores:
+    """Values of every metric, by set, then by picture."""
+
+    pictures: dict[str, dict[str, dict[str, float]]] = field(default_factory=dict)
+    """set -> picture -> metric -> value."""
+
+    def mean(self, set_name: str | None = None) -> dict[str, float]:
+        """Return each metric's mean over the pictures of one set, or of all sets."""
+        names = self.pictures if set_name is None else [set_name]
+        rows = [row for name in names for row in self.pictures[name].values()]
+        metrics = rows[0] if rows else {}
+        return {key: math.fsum(row[key] for row in rows) / len(rows) for key in metrics}
+
+
+@dataclass(frozen=True)
+class Scored:
+    """One picture after scoring, handed to whoever wants to keep or show it."""
+
+    set_name: str
+    name: str
+    index: int
+    lq: np.ndarray
+    gt: np.ndarray
+    pred: np.ndarray
+
+
+class Validator:
+    """Run an upscaler over validation sets.
+
+    Args:
+        sets: by name.
+        metrics: by name; each takes (pred, gt, scale) as stored pixels.
+        scale: of the network.
+    """
+
+    def __init__(
+        self,
+        sets: Mapping[str, PictureSource],
+        metrics: Mapping[str, MetricFunction],
+        scale: int,
+    ) -> None:
+        self.sets = dict(sets)
+        self.metrics = dict(metrics)
+        self.scale = scale
+
+    def __len__(self) -> int:
+        """Return the number of pictures over all sets."""
+        return sum(len(source) for source in self.sets.values())
+
+    def bicubic(self, lq: np.ndarray) -> np.ndarray:
+        """Upscale by MATLAB's bicubic: the baseline every network is compared with."""
+        height, width = lq.shape[:2]
+        return imresize(lq, out_size=(height * self.scale, width * self.scale))
+
+    def run(self, upscale: Upscale, on_picture: Callable[[Scored], None] | None = None) -> Scores:
+        """Score every picture; `on_picture` sees each result once."""
+        scores = Scores()
+        for scored in self._results(upscale):
+            row = {
+                name: float(metric(scored.pred, scored.gt, self.scale))
+                for name, metric in self.metrics.items()
+            }
+            scores.pictures.setdefault(scored.set_name, {})[scored.name] = row
+            if on_picture is not None:
+                on_picture(scored)
+        return scores
+
+    def _results(self, upscale: Upscale) -> Iterator[Scored]:
+        for set_name, source in self.sets.items():
+            for index in range(len(source)):
+                pair = source.whole(index)
+                pred = upscale(pair.lq)
+                yield Scored(set_name, pair.name, index, pair.lq, pair.gt, pred)

@@ -1,0 +1,88 @@
+"""What a person sees while a command runs: log lines above one progress bar."""
+
+import logging
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from rich.console import Console
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    ProgressColumn,
+    Task,
+    TextColumn,
+    TimeElapsedColumn,
+    TimeRemainingColumn,
+)
+from rich.text import Text
+
+console = Console(highlight=False, soft_wrap=True)
+
+
+class ConsoleHandler(logging.Handler):
+    """Print log records through the shared console, so that they stay clear of the bar."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        style = "yellow" if record.levelno >= logging.WARNING else None
+        console.print(Text(self.format(record), style=style or ""))
+
+
+def start_logging(file: Path | None = None) -> None:
+    """Send log records to the console and, with time stamps, to a file."""
+    root = logging.getLogger()
+    for handler in list(root.handlers):
+        root.removeHandler(handler)
+        handler.close()
+    root.setLevel(logging.INFO)
+    root.addHandler(ConsoleHandler())
+    if file is not None:
+        file.parent.mkdir(parents=True, exist_ok=True)
+        to_file = logging.FileHandler(file)
+        to_file.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s"))
+        root.addHandler(to_file)
+
+
+class _RateColumn(ProgressColumn):
+    def render(self, task: Task) -> Text:
+        speed = task.finished_speed or task.speed
+        return Text(f"{speed:.2f}/s" if speed else "-/s")
+
+
+class Bar:
+    """One progress bar with free text behind it."""
+
+    def __init__(self, progress: Progress, task: int) -> None:
+        self._progress = progress
+        self._task = task
+
+    def advance(self, note: str | None = None) -> None:
+        """Move by one; a note replaces the text behind the bar."""
+        if note is None:
+            self._progress.advance(self._task)  # type: ignore[arg-type]
+        else:
+            self._progress.update(self._task, advance=1, note=note)  # type: ignore[arg-type]
+
+
+@contextmanager
+def progress_bar(label: str, total: int, done: int = 0) -> Iterator[Bar]:
+    """Show a bar while the block runs (nothing but log lines where there is no terminal)."""
+    columns = (
+        TextColumn("{task.description}"),
+        BarColumn(bar_width=24),
+        MofNCompleteColumn(),
+        _RateColumn(),
+        TimeElapsedColumn(),
+        TextColumn("left"),
+        TimeRemainingColumn(),
+        TextColumn("{task.fields[note]}"),
+    )
+    with Progress(
+        *columns,
+        console=console,
+        transient=True,
+        refresh_per_second=4,
+        disable=not console.is_terminal,
+    ) as bar:
+        yield Bar(bar, bar.add_task(label, total=total, completed=done, note=""))

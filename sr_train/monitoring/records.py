@@ -1,0 +1,63 @@
+"""What a run writes about itself beside TensorBoard: metrics.csv and manifest.json."""
+
+import csv
+import json
+import platform
+import sys
+import time
+from collections.abc import Mapping
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+
+_COLUMNS = ("step", "name", "value")
+_PACKAGES = ("sr_train", "torch", "numpy", "opencv-python", "hydra-core", "safetensors")
+
+
+class MetricsFile:
+    """Rows of (step, name, value) in a CSV file, appended and flushed at once.
+
+    Args:
+        path: the file.
+        first_step: rows of this step and later, left by a run that was cut off, are dropped.
+    """
+
+    def __init__(self, path: Path, first_step: int = 0) -> None:
+        kept = []
+        if path.is_file():
+            with path.open(newline="") as file:
+                rows = [row for row in csv.reader(file) if len(row) == len(_COLUMNS)]
+            kept = [row for row in rows[1:] if row[0].isdigit() and int(row[0]) < first_step]
+        with path.open("w", newline="") as file:
+            csv.writer(file).writerows([_COLUMNS, *kept])
+        self._path = path
+
+    def append(self, values: Mapping[str, float], step: int) -> None:
+        with self._path.open("a", newline="") as file:
+            csv.writer(file).writerows((step, name, repr(v)) for name, v in values.items())
+
+
+def versions() -> dict[str, str]:
+    """Return the versions that decide what a run computes."""
+    found = {"python": platform.python_version()}
+    for package in _PACKAGES:
+        try:
+            found[package] = version(package)
+        except PackageNotFoundError:
+            found[package] = "not installed"
+    return found
+
+
+def write_manifest(path: Path, facts: Mapping[str, object]) -> None:
+    """Append one launch to manifest.json: when, how it was called, versions, and `facts`."""
+    launches = json.loads(path.read_text()) if path.is_file() else []
+    launches.append(
+        {
+            "started": time.strftime("%Y-%m-%dT%H:%M:%S%z"),
+            "command_line": sys.argv,
+            "versions": versions(),
+            **facts,
+        }
+    )
+    part = path.with_name(f".{path.name}.part")
+    part.write_text(json.dumps(launches, indent=2) + "\n")
+    part.replace(path)

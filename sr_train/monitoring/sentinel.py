@@ -1,0 +1,70 @@
+"""The watch over non-finite numbers: counts them, names them, ends a run that is lost."""
+
+import logging
+from collections.abc import Mapping
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from sr_train.ops.errors import SRTrainError
+
+log = logging.getLogger(__name__)
+
+
+class NonFiniteError(SRTrainError):
+    """Training was stopped because gradients stayed non-finite."""
+
+
+class Sentinel:
+    """Report skipped steps at the log interval and stop after too many in a row.
+
+    Args:
+        limit: this many skipped steps in a row end the run.
+        folder: where the batch at fault is written.
+    """
+
+    def __init__(self, limit: int, folder: Path) -> None:
+        self.limit = limit
+        self.folder = folder
+
+    def report(self, skipped: int, steps: int, non_finite: Mapping[str, int], step: int) -> None:
+        """Say how many of the last steps were skipped and which scalars were not finite."""
+        if skipped == 0:
+            return
+        named = ", ".join(f"{name} ({count})" for name, count in non_finite.items())
+        log.warning(
+            "warning: step %d: %d of the last %d steps skipped, their gradient was not finite; "
+            "weights, optimizer and averages untouched; non-finite values: %s",
+            step,
+            skipped,
+            steps,
+            named or "none in the losses, so in the backward pass",
+        )
+
+    def stop(
+        self,
+        step: int,
+        in_row: int,
+        batch: Mapping[str, Tensor],
+        terms: list[str],
+        parameters: list[str],
+    ) -> NonFiniteError:
+        """Write the batch at fault to disk and return the error that ends the run."""
+        path = self.folder / f"non_finite_step_{step:08d}.pt"
+        torch.save({name: value.cpu() for name, value in batch.items()}, path)
+        shown = ", ".join(parameters[:5]) + (", ..." if len(parameters) > 5 else "")
+        pixels = [
+            name
+            for name, value in batch.items()
+            if value.is_floating_point() and not bool(torch.isfinite(value).all())
+        ]
+        return NonFiniteError(
+            f"step {step}: {in_row} steps in a row had a non-finite gradient "
+            f"(train.max_skipped_in_row={self.limit}). Weights are those of the last good step.\n"
+            f"  batch with non-finite pixels: {', '.join(pixels) or 'no'}\n"
+            f"  loss terms: {', '.join(terms) or 'all finite, so the backward pass is at fault'}\n"
+            f"  parameters: {shown or 'none in the last step'}\n"
+            f"  batch saved: {path}\n"
+            "  try a smaller learning rate, train.max_norm=1, or precision=fp32"
+        )
