@@ -1,0 +1,49 @@
+"""What a training set offers to the stream that reads it."""
+
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from concurrent.futures import Executor
+from functools import partial
+
+import torch
+from torch import Tensor
+
+
+class TrainSet(ABC):
+    """Samples by (epoch, index); the base class of every training set.
+
+    A set of one's own needs `__len__` and `sample`. It must be picklable, and a sample must
+    depend on nothing but the arguments and what the constructor was given.
+    """
+
+    @abstractmethod
+    def __len__(self) -> int:
+        """Return the number of samples in an epoch."""
+
+    @abstractmethod
+    def sample(self, epoch: int, index: int) -> dict[str, Tensor]:
+        """Return one sample, e.g. `lq` (3, h, w) and `gt` (3, h * scale, w * scale), uint8."""
+
+    @property
+    def in_ram(self) -> bool:
+        """Whether samples are cut from memory, so that worker processes would only cost."""
+        return False
+
+    def batch(
+        self, positions: Sequence[tuple[int, int]], pool: Executor | None = None
+    ) -> dict[str, Tensor]:
+        """Return the samples of some (epoch, index) stacked along a new first axis.
+
+        Args:
+            positions: the samples wanted, in order.
+            pool: threads that may make them side by side; None: one after the other.
+        """
+        if pool is None:
+            samples = [self.sample(*position) for position in positions]
+        else:
+            samples = list(pool.map(partial(_sample, self), positions))
+        return {key: torch.stack([sample[key] for sample in samples]) for key in samples[0]}
+
+
+def _sample(dataset: TrainSet, position: tuple[int, int]) -> dict[str, Tensor]:
+    return dataset.sample(*position)

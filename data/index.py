@@ -1,0 +1,269 @@
+"""The index of a picture set: which files are used, as which pair, and which are not and why.
+
+Made once, from names and headers alone; no pixel is decoded.
+"""
+
+import hashlib
+from collections import Counter
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from fnmatch import fnmatchcase
+from pathlib import Path
+
+from data.folders import FoundFile, Listing, list_folder, natural_key, resolve_root
+from sr_train.ops.errors import DataError
+from sr_train.ops.image_io import PictureHeader, read_header
+
+_HEADER_THREADS = 8
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """One usable picture, or pair of pictures."""
+
+    name: str
+    """Path below the root without suffix; with several roots, `ROOT/` before it."""
+    gt: FoundFile
+    gt_header: PictureHeader
+    lq: FoundFile | None
+    lq_header: PictureHeader | None
+    lq_height: int
+    """Pixels on the LQ grid; the GT is cropped to `scale` times it."""
+    lq_width: int
+
+
+@dataclass
+class Index:
+    """What was found."""
+
+    entries: list[Entry] = field(default_factory=list)
+    left_out: list[tuple[str, str]] = field(default_factory=list)
+    """(path, why)"""
+    ignored: Counter[str] = field(default_factory=Counter)
+    """Files that are no pictures, by suffix."""
+
+    def fingerprint(self) -> str:
+        """Return 16 hex digits that change with any name, size in bytes or time of change."""
+        digest = hashlib.sha256()
+        for entry in self.entries:
+            digest.update(entry.name.encode())
+            for file in (entry.gt, entry.lq):
+                if file is not None:
+                    digest.update(f"|{file.num_bytes}|{file.mtime_ns}".encode())
+            digest.update(b"\n")
+        return digest.hexdigest()[:16]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Wanted:
+    """What a picture must be to be used."""
+
+    scale: int
+    lq_size: int | None = None
+    """Side of the training crop in LQ pixels; None: any size will do."""
+    include: Sequence[str] | None = None
+    """Patterns of which one must match; None: all."""
+    exclude: Sequence[str] | None = None
+    """Patterns of which none may match."""
+
+    def selects(self, relative: str) -> bool:
+        """Return whether the patterns let a picture in.
+
+        Args:
+            relative: path below the root, without suffix; `*` in a pattern crosses `/` too.
+        """
+        wanted = self.include is None or any(fnmatchcase(relative, p) for p in self.include)
+        return wanted and not any(fnmatchcase(relative, p) for p in self.exclude or ())
+
+
+def build_index(gt: Sequence[str], lq: Sequence[str] | None, wanted: Wanted) -> Index:
+    """Scan the roots, pair by name, read every header, check every size.
+
+    An LQ picture belongs to the GT picture of the same path below the root without suffix. Where
+    there is none, the usual published names are accepted: for `baby` at x2 also `babyx2`,
+    `babyX2` and `baby_x2`. A GT up to scale - 1 pixels larger than scale times the LQ is
+    cropped at its right and bottom.
+
+    Args:
+        gt: roots as `resolve_root` takes them.
+        lq: as many roots, in the same order; None: the LQ is made from the GT.
+        wanted: what the pictures must be.
+
+    Raises:
+        DataError: a root that is missing, empty or has no partner at all, or patterns that
+            leave nothing.
+    """
+    if lq is not None and len(lq) != len(gt):
+        raise DataError(
+            f"{len(gt)} gt folders but {len(lq)} lq folders; expected one lq for each gt"
+        )
+    index = Index()
+    pairs: list[tuple[str, FoundFile, FoundFile | None]] = []
+    roots = [resolve_root(text) for text in gt]
+    for number, (root, label) in enumerate(zip(roots, _labels(roots), strict=True)):
+        listing = _listed(root, index)
+        chosen = [file for file in listing.files if wanted.selects(file.relative)]
+        if not chosen:
+            raise DataError(_nothing_chosen(listing, wanted))
+        chosen = _without_twins(chosen, index)
+        partners = None
+        if lq is not None:
+            lq_root = resolve_root(lq[number])
+            if lq_root.resolve() == root.resolve():
+                raise DataError(f"{root}: the same folder is given as gt and as lq")
+            partners = _pair(listing, _listed(lq_root, index), wanted, index)
+        for file in chosen:
+            if partners is None:
+                pairs.append((label + file.relative, file, None))
+            elif file.path in partners:
+                pairs.append((label + file.relative, file, partners[file.path]))
+    _check(pairs, wanted, index)
+    return index
+
+
+def _labels(roots: Sequence[Path]) -> list[str]:
+    """Return what names begin with: nothing for one root, else the root's own or full name."""
+    if len(roots) == 1:
+        return [""]
+    short = Counter(root.name for root in roots)
+    return [f"{root.name if short[root.name] == 1 else root}/" for root in roots]
+
+
+def _listed(root: Path, index: Index) -> Listing:
+    listing = list_folder(root)
+    index.ignored += listing.ignored
+    index.left_out += listing.bad
+    return listing
+
+
+def _without_twins(files: Sequence[FoundFile], index: Index) -> list[FoundFile]:
+    """Leave out files that differ in nothing but their suffix: no name may mean two pictures."""
+    same: dict[str, list[FoundFile]] = {}
+    for file in files:
+        same.setdefault(file.relative, []).append(file)
+    for twins in same.values():
+        for file in twins[1:]:
+            index.left_out.append((file.path, f"same name as {twins[0].path}; keep one"))
+        if len(twins) > 1:
+            index.left_out.append((twins[0].path, f"same name as {twins[1].path}; keep one"))
+    return [twins[0] for twins in same.values() if len(twins) == 1]
+
+
+def _variants(relative: str, scale: int) -> list[str]:
+    return [relative, f"{relative}x{scale}", f"{relative}X{scale}", f"{relative}_x{scale}"]
+
+
+def _pair(gt: Listing, lq: Listing, wanted: Wanted, index: Index) -> dict[str, FoundFile]:
+    """Return the LQ file of each GT path; what finds no partner, or two, is left out."""
+    candidates = {file.relative: file for file in _without_twins(lq.files, index)}
+    lq_names = {file.relative for file in lq.files}
+    gt_names = {file.relative for file in gt.files}
+    taken: set[str] = set()
+    partners: dict[str, FoundFile] = {}
+    problems: list[tuple[str, str]] = []
+    for file in gt.files:
+        tried = _variants(file.relative, wanted.scale)
+        # A name that another GT has exactly is that one's partner.
+        names = [
+            name
+            for name in tried
+            if name in lq_names and (name == file.relative or name not in gt_names)
+        ]
+        taken.update(names)
+        if len(names) == 1 and names[0] in candidates:
+            partners[file.path] = candidates[names[0]]
+        elif len(names) > 1 and wanted.selects(file.relative):
+            found = ", ".join(f"{lq.root}/{name}" for name in names)
+            problems.append((file.path, f"ambiguous partner: found {found}; keep one"))
+        elif not names and wanted.selects(file.relative):
+            why = f"no partner in {lq.root}; looked for {', '.join(tried)}"
+            problems.append((file.path, why))
+    if not taken:
+        raise DataError(
+            f"{lq.root}: no picture here belongs to one in {gt.root}; found {_some(lq.files)}; "
+            f"expected names such as {', '.join(_variants(gt.files[0].relative, wanted.scale))}"
+        )
+    index.left_out += problems
+    index.left_out += [
+        (file.path, f"no partner in {gt.root}")
+        for file in lq.files
+        if file.relative not in taken and wanted.selects(file.relative)
+    ]
+    return partners
+
+
+def _some(files: Sequence[FoundFile]) -> str:
+    names = [repr(file.relative) for file in files[:3]]
+    return ", ".join(names) + (", ..." if len(files) > 3 else "")
+
+
+def _nothing_chosen(listing: Listing, wanted: Wanted) -> str:
+    return (
+        f"{listing.root}: none of its {len(listing.files)} pictures is left by "
+        f"include={list(wanted.include or ['*'])} exclude={list(wanted.exclude or [])}; "
+        f"patterns match paths without suffix such as {_some(listing.files)}"
+    )
+
+
+def _header_of(file: FoundFile) -> PictureHeader | str:
+    """Return the header, or why there is none."""
+    try:
+        return read_header(file.path)
+    except DataError as error:
+        return str(error).removeprefix(f"{file.path}: ")
+
+
+def _check(
+    pairs: Sequence[tuple[str, FoundFile, FoundFile | None]], wanted: Wanted, index: Index
+) -> None:
+    """Read all headers and put each pair among the entries or among those left out."""
+    files = [file for _, gt, lq in pairs for file in (gt, lq) if file is not None]
+    with ThreadPoolExecutor(_HEADER_THREADS) as pool:
+        headers = dict(zip([f.path for f in files], pool.map(_header_of, files), strict=True))
+    for name, gt, lq in pairs:
+        gt_header = headers[gt.path]
+        lq_header = headers[lq.path] if lq is not None else None
+        if isinstance(gt_header, str):
+            index.left_out.append((gt.path, gt_header))
+        if lq is not None and isinstance(lq_header, str):
+            index.left_out.append((lq.path, lq_header))
+        if isinstance(gt_header, str) or isinstance(lq_header, str):
+            continue
+        why = _unfit(gt, gt_header, lq_header, wanted)
+        if why:
+            index.left_out.append((gt.path if lq is None else lq.path, why))
+            continue
+        sizes = gt_header.height // wanted.scale, gt_header.width // wanted.scale
+        index.entries.append(Entry(name, gt, gt_header, lq, lq_header, *sizes))
+    index.left_out.sort(key=lambda item: natural_key(item[0]))
+
+
+def _unfit(
+    gt: FoundFile, gt_header: PictureHeader, lq_header: PictureHeader | None, wanted: Wanted
+) -> str | None:
+    """Return why a readable picture or pair cannot be used, or None."""
+    scale = wanted.scale
+    height, width = gt_header.height // scale, gt_header.width // scale
+    if lq_header is not None and (lq_header.height, lq_header.width) != (height, width):
+        found = lq_header.height, lq_header.width
+        fitting = [
+            other
+            for other in range(1, 17)
+            if (gt_header.height // other, gt_header.width // other) == found
+        ]
+        hint = f"; these two fit scale {fitting[0]}" if fitting else ""
+        return (
+            f"wrong size for scale {scale}: found {lq_header.width}x{lq_header.height}, expected "
+            f"{width}x{height} for the GT of {gt_header.width}x{gt_header.height} "
+            f"({gt.path}){hint}"
+        )
+    need = wanted.lq_size or 1
+    if min(height, width) < need:
+        if lq_header is not None:
+            return f"too small: found {width}x{height}, the crop needs {need}x{need}"
+        return (
+            f"too small: found {gt_header.width}x{gt_header.height}, expected at least "
+            f"{need * scale}x{need * scale} for an LQ crop of {need}x{need} at scale {scale}"
+        )
+    return None

@@ -1,0 +1,310 @@
+"""PictureSet: pairs of pictures, or ground truth alone, for training and for validation."""
+
+import os
+from collections.abc import Callable, Sequence
+from concurrent.futures import Executor, ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+import cv2
+import numpy as np
+import torch
+from torch import Tensor
+
+from data.dataset import TrainSet
+from data.folders import FoundFile
+from data.index import Entry, Wanted, build_index
+from data.report import Report, make_report
+from data.store import FrameStore, Record, budget
+from sr_train.ops.errors import DataError, Problems
+from sr_train.ops.image_io import PictureHeader, read_picture, to_rgb
+from sr_train.ops.resize import imresize
+
+_MASK = (1 << 64) - 1
+_LOAD_THREADS = 8
+# cv2.flip's code for mirrored columns (bit 0) and rows (bit 1).
+_FLIP_CODE = {1: 1, 2: 0, 3: -1}
+
+
+@dataclass(frozen=True)
+class WholePicture:
+    """An uncropped pair for validation."""
+
+    name: str
+    """Path below the root, with `/`, without suffix."""
+    lq: np.ndarray
+    """(h, w, 3), uint8 or uint16, RGB; may be read-only."""
+    gt: np.ndarray
+    """(h * scale, w * scale, 3), of the same dtype; may be read-only."""
+
+
+class PictureSet(TrainSet):
+    """Pictures of one or more folders, indexed by header, decoded when asked for, kept in RAM.
+
+    Rules: grey becomes RGB; alpha is ignored (the colours count as stored); where one picture is
+    16 bit, all samples are uint16 and 8-bit values are multiplied by 257. The GT is cropped at
+    its right and bottom to scale times the LQ. An LQ made here is MATLAB's bicubic of the whole
+    cropped GT at the depth of the file.
+
+    A sample is a pure function of (seed, epoch, index): neither cache nor processes change it.
+    """
+
+    def __init__(
+        self,
+        gt: str | Sequence[str],
+        scale: int,
+        lq: str | Sequence[str] | None = None,
+        lq_size: int | None = None,
+        augment: bool = True,
+        seed: int = 0,
+        cache_gib: float | Literal["auto"] = "auto",
+        include: Sequence[str] | None = None,
+        exclude: Sequence[str] | None = None,
+        on_bad: Literal["error", "skip"] = "error",
+        name: str | None = None,
+    ) -> None:
+        """Scan the folders and read every header; decode nothing.
+
+        Args:
+            gt: one or several roots, searched with all their folders: absolute, relative to the
+                working directory, with `~`, or `pkg://PACKAGE/FOLDER`.
+            scale: integer factor between LQ and GT.
+            lq: as many roots as `gt`, in the same order; None: the LQ is made from the GT.
+                Partners have the same path below the root, see `data.index.build_index`.
+            lq_size: side of the training crop in LQ pixels; None: for validation only.
+            augment: mirror and turn training crops, the 8 symmetries of a square alike.
+            seed: of crops and symmetries.
+            cache_gib: GiB of RAM for decoded pictures, one copy for all worker processes; 0:
+                none; `auto`: half of what is available. Filled as pictures are asked for.
+            include: patterns on the GT's path below its root, without suffix; None: all.
+            exclude: patterns of pictures to leave out.
+            on_bad: `error` raises when any picture cannot be used; `skip` leaves those out and
+                names them in the report.
+            name: for tables and logs; None: the name of the first root.
+
+        Raises:
+            DataError: a folder is missing or empty, or nothing usable is left.
+            Problems: pictures that cannot be used, all of them, where `on_bad` is `error`.
+        """
+        if scale < 1 or (lq_size is not None and lq_size < 1):
+            raise DataError(f"scale and lq_size must be at least 1, got {scale} and {lq_size}")
+        if on_bad not in ("error", "skip"):
+            raise DataError(f"on_bad must be error or skip, got {on_bad!r}")
+        roots = [gt] if isinstance(gt, str) else list(gt)
+        lq_roots = [lq] if isinstance(lq, str) else lq
+        if not roots:
+            raise DataError("gt names no folder")
+        self.name = name or Path(roots[0].rstrip("/")).name
+        self.scale = scale
+        self.lq_size = lq_size
+        self._augment = augment
+        self._seed = seed
+        wanted = Wanted(scale=scale, lq_size=lq_size, include=include, exclude=exclude)
+        self._index = build_index(roots, lq_roots, wanted)
+        self._entries = self._index.entries
+        problems = self.problems()
+        if problems and (on_bad == "error" or not self._entries):
+            raise Problems(problems)
+        self._dtype = np.uint16 if self._has_16_bit() else np.uint8
+        shapes = [self._shapes(entry) for entry in self._entries]
+        self._store = FrameStore(shapes, self._dtype, budget(cache_gib), self._load)
+        num_pixels = sum(np.prod(shape, dtype=np.int64) for pair in shapes for shape in pair)
+        self._decoded_bytes = int(num_pixels) * np.dtype(self._dtype).itemsize
+
+    def __len__(self) -> int:
+        return len(self._entries)
+
+    @property
+    def in_ram(self) -> bool:
+        """Whether every picture has a place in the cache."""
+        return self._store.num_held == len(self._store)
+
+    def names(self) -> list[str]:
+        """Return the name of each picture: its path below the root without suffix."""
+        return [entry.name for entry in self._entries]
+
+    def problems(self) -> list[str]:
+        """Return one line, `path: why`, for each picture that headers and names rule out."""
+        return [f"{path}: {why}" for path, why in self._index.left_out]
+
+    def fingerprint(self) -> str:
+        """Return 16 hex digits that change with any name, file size or time of change."""
+        return self._index.fingerprint()
+
+    def report(self) -> Report:
+        """Return what is used, what is left out and why, and what memory the cache takes."""
+        store = self._store
+        return make_report(
+            self.name, self._index, self.scale, store.num_held, store.num_bytes, self._decoded_bytes
+        )
+
+    def verify(self) -> list[str]:
+        """Decode every file and return one line for each that is damaged; takes its time."""
+        with ThreadPoolExecutor(_num_threads()) as pool:
+            found = pool.map(self._damage, self._entries)
+            return [line for lines in found for line in lines]
+
+    def preload(self, progress: Callable[[int, int], None] | None = None) -> None:
+        """Fill the cache now, with threads, instead of at the first access.
+
+        Args:
+            progress: called with (pictures done, pictures in all) as they arrive.
+
+        Raises:
+            DataError: a picture is damaged.
+        """
+        held = [number for number in range(len(self)) if self._store.holds(number)]
+        with ThreadPoolExecutor(_num_threads()) as pool:
+            try:
+                for done, _ in enumerate(pool.map(self._store.get, held), start=1):
+                    if progress is not None:
+                        progress(done, len(held))
+            except DataError:
+                pool.shutdown(cancel_futures=True)
+                raise
+
+    def whole(self, index: int) -> WholePicture:
+        """Return a picture uncropped, for validation.
+
+        Raises:
+            DataError: a file is damaged, or was changed since it was indexed.
+        """
+        lq, gt = self._store.get(index)
+        return WholePicture(self._entries[index].name, lq, gt)
+
+    def sample(self, epoch: int, index: int) -> dict[str, Tensor]:
+        """Return the training crop of a picture in an epoch.
+
+        Returns:
+            `lq` (3, lq_size, lq_size) and `gt` (3, lq_size * scale, lq_size * scale), RGB, uint8
+            or uint16.
+
+        Raises:
+            DataError: a file is damaged, or was changed since it was indexed.
+        """
+        batch = self.batch([(epoch, index)])
+        return {key: value[0] for key, value in batch.items()}
+
+    def batch(
+        self, positions: Sequence[tuple[int, int]], pool: Executor | None = None
+    ) -> dict[str, Tensor]:
+        """Return samples stacked, (B, 3, ...); the crops are written straight into the batch."""
+        if self.lq_size is None:
+            raise DataError(f"{self.name}: training crops need lq_size")
+        dtype = torch.uint16 if self._dtype is np.uint16 else torch.uint8
+        count, side = len(positions), self.lq_size
+        lq = torch.empty((count, 3, side, side), dtype=dtype)
+        gt = torch.empty((count, 3, side * self.scale, side * self.scale), dtype=dtype)
+        jobs = (list(positions), lq.numpy(), gt.numpy())
+        if pool is None or all(self._store.is_ready(index) for _, index in positions):
+            for (epoch, index), out_lq, out_gt in zip(*jobs, strict=True):
+                self._fill(epoch, index, out_lq, out_gt)
+        else:
+            epochs, indices = zip(*positions, strict=True)
+            list(pool.map(self._fill, epochs, indices, *jobs[1:]))
+        return {"lq": lq, "gt": gt}
+
+    def _fill(self, epoch: int, index: int, out_lq: np.ndarray, out_gt: np.ndarray) -> None:
+        """Write one sample into (3, h, w) arrays."""
+        entry, side, scale = self._entries[index], out_lq.shape[1], self.scale
+        bits = _mix(_mix(_mix(self._seed) ^ epoch) ^ index)
+        top = ((bits >> 32) * (entry.lq_height - side + 1)) >> 32
+        left = ((bits & 0xFFFFFFFF) * (entry.lq_width - side + 1)) >> 32
+        symmetry = _mix(bits) & 7 if self._augment else 0
+        if entry.lq is not None or self._store.holds(index):
+            lq, gt = self._store.get(index)
+            lq = lq[top : top + side, left : left + side]
+        else:
+            stored = self._stored_gt(entry)
+            lq = self._finished(imresize(stored, 1 / scale, window=(top, left, side, side)))
+            gt = stored
+        gt = gt[top * scale : (top + side) * scale, left * scale : (left + side) * scale]
+        _place(lq, symmetry, out_lq)
+        _place(self._finished(gt), symmetry, out_gt)
+
+    def _load(self, index: int) -> Record:
+        """Return (lq, gt) of the whole picture."""
+        entry = self._entries[index]
+        gt = self._stored_gt(entry)
+        if entry.lq is not None and entry.lq_header is not None:
+            lq = _decoded(entry.lq, entry.lq_header)
+        else:
+            lq = imresize(gt, 1 / self.scale)
+        return self._finished(lq), self._finished(gt)
+
+    def _stored_gt(self, entry: Entry) -> np.ndarray:
+        """Return the GT as its file has it, cropped to scale times the LQ."""
+        pixels = _decoded(entry.gt, entry.gt_header)
+        return pixels[: entry.lq_height * self.scale, : entry.lq_width * self.scale]
+
+    def _finished(self, pixels: np.ndarray) -> np.ndarray:
+        """Return pixels as RGB at the depth of the set."""
+        pixels = to_rgb(pixels)
+        if pixels.dtype != self._dtype:
+            # 255 * 257 = 65535, so white stays white.
+            pixels = pixels.astype(np.uint16) * np.uint16(257)
+        return pixels
+
+    def _has_16_bit(self) -> bool:
+        return any(
+            header is not None and header.dtype == "uint16"
+            for entry in self._entries
+            for header in (entry.gt_header, entry.lq_header)
+        )
+
+    def _shapes(self, entry: Entry) -> tuple[tuple[int, ...], tuple[int, ...]]:
+        lq = (entry.lq_height, entry.lq_width, 3)
+        return lq, (entry.lq_height * self.scale, entry.lq_width * self.scale, 3)
+
+    def _damage(self, entry: Entry) -> list[str]:
+        lines = []
+        for file, header in ((entry.gt, entry.gt_header), (entry.lq, entry.lq_header)):
+            if file is not None and header is not None:
+                try:
+                    _decoded(file, header)
+                except DataError as error:
+                    lines.append(str(error))
+        return lines
+
+
+def _decoded(file: FoundFile, header: PictureHeader) -> np.ndarray:
+    """Return a file's pixels, of the size that its header had when it was indexed."""
+    pixels = read_picture(file.path).pixels
+    if pixels.shape[:2] != (header.height, header.width) or pixels.dtype != header.dtype:
+        raise DataError(
+            f"{file.path}: changed since it was indexed: found {pixels.shape[1]}x{pixels.shape[0]} "
+            f"{pixels.dtype}, expected {header.width}x{header.height} {header.dtype}"
+        )
+    return pixels
+
+
+def _place(crop: np.ndarray, symmetry: int, out: np.ndarray) -> None:
+    """Write an (n, n, 3) crop, mirrored and turned, into a contiguous (3, n, n) array.
+
+    Args:
+        crop: any row stride.
+        symmetry: bit 2 transposes, then bit 0 mirrors columns and bit 1 mirrors rows.
+        out: written in place.
+    """
+    if symmetry & 4:
+        crop = cv2.transpose(crop)
+    if symmetry & 3:
+        crop = cv2.flip(crop, _FLIP_CODE[symmetry & 3])
+    cv2.split(crop, [out[0], out[1], out[2]])
+
+
+def _mix(bits: int) -> int:
+    """Return 64 well-mixed bits; far cheaper than making a generator for every sample.
+
+    Reference: Steele, Lea, Flood, Fast splittable pseudorandom number generators, OOPSLA 2014,
+        https://doi.org/10.1145/2660193.2660195 (SplitMix64).
+    """
+    bits = (bits + 0x9E3779B97F4A7C15) & _MASK
+    bits = ((bits ^ (bits >> 30)) * 0xBF58476D1CE4E5B9) & _MASK
+    bits = ((bits ^ (bits >> 27)) * 0x94D049BB133111EB) & _MASK
+    return bits ^ (bits >> 31)
+
+
+def _num_threads() -> int:
+    return min(_LOAD_THREADS, os.cpu_count() or 1)

@@ -1,0 +1,104 @@
+"""The report of a picture set: what will be used, what not and why, and what memory it takes."""
+
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from data.index import Entry, Index
+
+_SHOWN = 10
+_GIB = 1 << 30
+
+
+@dataclass(frozen=True)
+class Report:
+    """Facts about a picture set, from headers alone; `str()` is for people."""
+
+    name: str
+    pictures: int
+    """Usable ground-truth pictures."""
+    pairs: int
+    """Of these, how many have an LQ file; the others get theirs by bicubic resizing."""
+    scale: int
+    min_size: tuple[int, int]
+    """Smallest GT height and smallest GT width in pixels, not necessarily of one picture."""
+    max_size: tuple[int, int]
+    """Largest GT height and largest GT width in pixels."""
+    decoded_bytes: int
+    """Memory that all pictures take when decoded, LQ and GT."""
+    is_16_bit: bool
+    """Some picture is 16 bit, so every sample is uint16; 8-bit values are multiplied by 257."""
+    with_alpha: int
+    """GT and LQ files with alpha, which is ignored: the colours count as stored."""
+    cropped: int
+    """GT pictures that lose right columns or bottom rows to become a multiple of the scale."""
+    cached: int
+    """Pictures with a place in the RAM cache; the others are decoded at every access."""
+    cache_bytes: int
+    """Memory of the cache when it is full."""
+    ignored: dict[str, int]
+    """Files that are no pictures, by suffix."""
+    left_out: list[tuple[str, str]]
+    """(path, why)"""
+
+    def __str__(self) -> str:
+        small, large = self.min_size, self.max_size
+        kind = "16 bit" if self.is_16_bit else "8 bit"
+        lines = [
+            f"{self.name}: {self.pictures} pictures, {self.pairs} with an LQ file, x{self.scale}, "
+            f"{kind}, {small[1]}x{small[0]} to {large[1]}x{large[0]} pixels",
+            f"  in memory: {self.cached} of {self.pictures} pictures, "
+            f"{self.cache_bytes / _GIB:.2f} of {self.decoded_bytes / _GIB:.2f} GiB"
+            + ("" if self.cached == self.pictures else "; the others are decoded at every access"),
+        ]
+        if self.with_alpha:
+            lines.append(f"  alpha ignored in {self.with_alpha} files")
+        if self.cropped:
+            lines.append(f"  {self.cropped} GT cropped at right and bottom to fit the scale")
+        if self.ignored:
+            kinds = ", ".join(f"{count} {suffix}" for suffix, count in self.ignored.items())
+            lines.append(f"  not pictures, ignored: {kinds}")
+        if self.left_out:
+            lines.append(f"  left out: {len(self.left_out)}")
+            lines += [f"    {path}: {why}" for path, why in self.left_out[:_SHOWN]]
+            if len(self.left_out) > _SHOWN:
+                lines.append(f"    ... and {len(self.left_out) - _SHOWN} more")
+        return "\n".join(lines)
+
+
+def make_report(
+    name: str, index: Index, scale: int, cached: int, cache_bytes: int, decoded_bytes: int
+) -> Report:
+    """Sum up an index and its cache."""
+    entries = index.entries
+    headers = [
+        header for entry in entries for header in (entry.gt_header, entry.lq_header) if header
+    ]
+    return Report(
+        name=name,
+        pictures=len(entries),
+        pairs=sum(entry.lq is not None for entry in entries),
+        scale=scale,
+        min_size=_extreme(entries, smallest=True),
+        max_size=_extreme(entries, smallest=False),
+        decoded_bytes=decoded_bytes,
+        is_16_bit=any(header.dtype == "uint16" for header in headers),
+        with_alpha=sum(header.has_alpha for header in headers),
+        cropped=sum(
+            (entry.gt_header.height, entry.gt_header.width)
+            != (entry.lq_height * scale, entry.lq_width * scale)
+            for entry in entries
+        ),
+        cached=cached,
+        cache_bytes=cache_bytes,
+        ignored=dict(Counter(index.ignored).most_common()),
+        left_out=list(index.left_out),
+    )
+
+
+def _extreme(entries: Sequence[Entry], smallest: bool) -> tuple[int, int]:
+    choose = min if smallest else max
+    return (
+        choose(entry.gt_header.height for entry in entries),
+        choose(entry.gt_header.width for entry in entries),
+    )
