@@ -1,6 +1,7 @@
 """What every network here shares: argument checks and gradient checkpointing."""
 
 from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from typing import Literal, TypeVar
 
 import torch
@@ -38,6 +39,14 @@ def colour_of(in_channels: int, out_channels: int) -> Literal["rgb", "y"]:
 def at_least_fp32(x: Tensor) -> Tensor:
     """Return `x` as float32, or as it is where it is wider."""
     return x.to(torch.promote_types(x.dtype, torch.float32))
+
+
+def without_autocast(x: Tensor) -> AbstractContextManager[object]:
+    """Return a region in which tensors on the device of `x` keep their own precision."""
+    device = x.device.type
+    if not torch.amp.is_autocast_available(device):
+        return nullcontext()
+    return torch.autocast(device, enabled=False)
 
 
 def run_block(

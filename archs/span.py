@@ -18,6 +18,7 @@ from archs.common import (
     check_count,
     colour_of,
     run_block,
+    without_autocast,
 )
 from sr_train.ops.errors import ConfigError
 from sr_train.ops.spec import NetSpec
@@ -71,7 +72,7 @@ class BranchedConv(nn.Module):
         Padding the input with zeros before the first 1x1 lets its bias reach the border, just
         as one 3x3 convolution of a zero-padded input does; so the fold is exact there as well.
         """
-        with torch.autocast(self.sk.weight.device.type, enabled=False):
+        with without_autocast(self.sk.weight):
             (inner, inner_bias), (kernel, bias), (outer, outer_bias), (skip, skip_bias) = (
                 _weights(layer) for layer in (*self.conv, self.sk)
             )

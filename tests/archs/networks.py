@@ -1,0 +1,88 @@
+"""Small forms of every network, shared by the tests of this folder."""
+
+from collections.abc import Callable
+
+import torch
+from torch import Tensor, nn
+
+from archs.compact import SRVGGNetCompact
+from archs.fsrcnn import FSRCNN
+from archs.imdn import IMDN
+from archs.rrdb import RRDBNet
+from archs.span import SPAN
+from archs.swinir import SwinIR
+
+
+def rrdb(scale: int, *, gradient_checkpointing: bool = False, num_block: int = 1) -> RRDBNet:
+    return RRDBNet(
+        scale,
+        num_feat=4,
+        num_block=num_block,
+        num_grow=4,
+        gradient_checkpointing=gradient_checkpointing,
+    )
+
+
+def swinir(scale: int, upsampler: str, *, resi_connection: str = "1conv", **more) -> SwinIR:
+    small = {
+        "window_size": 4,
+        "img_size": 8,
+        "embed_dim": 8,
+        "depths": (2, 2),
+        "num_heads": (2, 4),
+        "drop_path_rate": 0.0,
+    }
+    return SwinIR(scale, upsampler=upsampler, resi_connection=resi_connection, **{**small, **more})
+
+
+SMALL: dict[str, Callable[[], nn.Module]] = {
+    "fsrcnn_x2": lambda: FSRCNN(2, d=8, s=4, m=1),
+    "fsrcnn_x3": lambda: FSRCNN(3, d=8, s=4, m=2),
+    "fsrcnn_x4": lambda: FSRCNN(4, d=8, s=4, m=1),
+    "compact_x1": lambda: SRVGGNetCompact(1, num_feat=8, num_conv=2, activation="relu"),
+    "compact_x2": lambda: SRVGGNetCompact(2, num_feat=8, num_conv=3),
+    "compact_x4": lambda: SRVGGNetCompact(4, num_feat=8, num_conv=1, activation="leakyrelu"),
+    "compact_luma": lambda: SRVGGNetCompact(3, 1, 1, num_feat=8, num_conv=1),
+    "rrdb_x1": lambda: rrdb(1),
+    "rrdb_x2": lambda: rrdb(2),
+    "rrdb_x4": lambda: rrdb(4),
+    "imdn_x2": lambda: IMDN(2, num_feat=16, num_block=2),
+    "imdn_x3": lambda: IMDN(3, num_feat=36, num_block=1),
+    "imdn_x4": lambda: IMDN(4, num_feat=16, num_block=2),
+    "span_x2": lambda: SPAN(2, num_feat=8),
+    "span_x4": lambda: SPAN(4, num_feat=8),
+    "span_merged": lambda: SPAN(2, num_feat=8, reparameterised=True),
+    "swinir_classical_x2": lambda: swinir(2, "pixelshuffle"),
+    "swinir_classical_x3": lambda: swinir(3, "pixelshuffle", resi_connection="3conv"),
+    "swinir_classical_x8": lambda: swinir(8, "pixelshuffle"),
+    "swinir_light_x4": lambda: swinir(4, "pixelshuffledirect"),
+    "swinir_real_x2": lambda: swinir(2, "nearest+conv"),
+    "swinir_real_x4": lambda: swinir(4, "nearest+conv"),
+    "swinir_denoise": lambda: swinir(1, ""),
+    "swinir_jpeg_luma": lambda: swinir(1, "", in_channels=1, img_range=255.0),
+}
+
+CHECKPOINTED: dict[str, Callable[[bool], nn.Module]] = {
+    "rrdb": lambda on: rrdb(2, num_block=2, gradient_checkpointing=on),
+    "imdn": lambda on: IMDN(2, num_feat=16, num_block=2, gradient_checkpointing=on),
+    "span": lambda on: SPAN(2, num_feat=8, gradient_checkpointing=on),
+    "swinir": lambda on: swinir(
+        2, "pixelshuffledirect", drop_path_rate=0.5, gradient_checkpointing=on
+    ),
+}
+
+
+def build(make: Callable[[], nn.Module]) -> nn.Module:
+    """Build with fixed weights, all of them far enough from zero to matter."""
+    torch.manual_seed(0)
+    net = make()
+    with torch.no_grad():
+        for weights in net.parameters():
+            weights.add_(torch.randn_like(weights) * 0.05)
+    return net
+
+
+def picture(net: nn.Module, height: int, width: int, batch: int = 1) -> Tensor:
+    """Return (batch, in_channels, height, width) noise in [0, 1]."""
+    generator = torch.Generator().manual_seed(height * 1000 + width)
+    return torch.rand((batch, net.spec.in_channels, height, width), generator=generator)

@@ -1,0 +1,47 @@
+import math
+
+import pytest
+import torch
+from torch.nn import functional
+
+from archs.compact import SRVGGNetCompact
+from sr_train.ops.errors import ConfigError
+
+
+def test_names_shapes_and_count_are_the_published_ones():
+    state = {n: tuple(v.shape) for n, v in SRVGGNetCompact(4).state_dict().items()}
+    assert len(state) == 53
+    assert state["body.0.weight"] == (64, 3, 3, 3)
+    assert state["body.1.weight"] == (64,)
+    assert state["body.32.weight"] == (64, 64, 3, 3)
+    assert state["body.33.weight"] == (64,)
+    assert state["body.34.weight"] == (48, 64, 3, 3)
+    assert sum(math.prod(shape) for shape in state.values()) == 621_424
+
+
+def test_learns_the_difference_from_the_nearest_neighbour():
+    net = SRVGGNetCompact(3, num_feat=4, num_conv=1)
+    torch.nn.init.zeros_(net.body[-1].weight)
+    torch.nn.init.zeros_(net.body[-1].bias)
+    lq = torch.rand(1, 3, 4, 5)
+    assert torch.equal(net(lq), functional.interpolate(lq, scale_factor=3))
+
+
+def test_one_channel_may_become_three():
+    assert SRVGGNetCompact(2, 1, 3, num_feat=4)(torch.rand(1, 1, 4, 4)).shape == (1, 3, 8, 8)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"scale": 0}, "scale must be one of"),
+        ({"scale": 9}, "scale must be one of"),
+        ({"activation": "gelu"}, "activation must be one of 'prelu', 'relu', 'leakyrelu'"),
+        ({"num_feat": 0}, "num_feat must be"),
+        ({"num_conv": -1}, "num_conv must be"),
+        ({"in_channels": 4}, r"out_channels must equal in_channels \(4\).*got 3"),
+    ],
+)
+def test_impossible_arguments_are_refused(arguments, message):
+    with pytest.raises(ConfigError, match=f"SRVGGNetCompact: {message}"):
+        SRVGGNetCompact(**{"scale": 2, **arguments})
