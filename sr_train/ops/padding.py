@@ -33,7 +33,8 @@ def pad_to(x: Tensor, multiple: int, minimum: int = 1) -> Tensor:
     new_width = -(-max(width, minimum) // multiple) * multiple
     if (new_height, new_width) == (height, width):
         return x
-    if x.ndim == 4 and new_height < 2 * height and new_width < 2 * width:
+    one_mirror = new_height < 2 * height and new_width < 2 * width
+    if one_mirror and x.ndim == 4 and x.is_floating_point():
         return functional.pad(x, (0, new_width - width, 0, new_height - height), mode="reflect")
     x = x.index_select(-2, _reflect_index(height, new_height, x.device))
     return x.index_select(-1, _reflect_index(width, new_width, x.device))
