@@ -62,7 +62,7 @@ SIZES = [(37, 50), (64, 33), (16, 71)]
 
 
 @pytest.mark.parametrize(("height", "width"), SIZES)
-@pytest.mark.parametrize(("tile", "tile_batch"), [(1, 4), (9, 1), (16, 3), (40, 2)])
+@pytest.mark.parametrize(("tile", "tile_batch"), [(3, 4), (9, 1), (16, 3), (40, 2)])
 @pytest.mark.parametrize(
     "net",
     [Local(), Local(scale=3, depth=2, dilation=2), Local(unshuffle=2), Local(4, 1, unshuffle=4)],
