@@ -128,4 +128,3 @@ def _keys(node: DictConfig | ListConfig, prefix: str = "") -> list[str]:
         if isinstance(child, DictConfig) and not child._is_none():
             keys += _keys(child, f"{prefix}{name}.")
     return keys
-

@@ -235,6 +235,8 @@ class InferConfig(NetworkUseConfig):
     """Folder of the results."""
     format: str = "png"
     """png, tif, webp, jpg, or same (as the input)."""
+    suffix: str = ""
+    """Put behind each name, for example _x2."""
 
 
 @dataclass

@@ -77,7 +77,9 @@ def save_state(folder: Path, step: int, state: dict[str, Any], keep_last: int) -
 
 def states(folder: Path) -> list[Path]:
     """Return the training states in a folder, newest step first."""
-    found = [(match, path) for path in folder.glob("step_*.pt") if (match := _NAME.match(path.name))]
+    found = [
+        (match, path) for path in folder.glob("step_*.pt") if (match := _NAME.match(path.name))
+    ]
     return [path for _, path in sorted(found, key=lambda pair: int(pair[0][1]), reverse=True)]
 
 

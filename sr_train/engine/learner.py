@@ -71,8 +71,9 @@ class Learner:
         return [float(group["lr"]) for group in self.optimizer.param_groups]
 
     def accumulate(self, total: Tensor) -> None:
-        """Run backward for one micro-batch. The old gradients are freed only now, so that the
-        allocator can hand their memory on at once.
+        """Run backward for one micro-batch.
+
+        The old gradients are freed only now, so that their memory can be used again at once.
         """
         if self._micro_batches == 0:
             self.optimizer.zero_grad(set_to_none=True)

@@ -46,9 +46,7 @@ def resolve_precision(name: str, device: torch.device) -> Precision:
         chosen, reason = _choose(device)
         return Precision(chosen, device, reason)
     if name not in DTYPES:
-        raise ConfigError(
-            f"precision.name={name}: unknown{did_you_mean(name, ['auto', *DTYPES])}"
-        )
+        raise ConfigError(f"precision.name={name}: unknown{did_you_mean(name, ['auto', *DTYPES])}")
     if name == "bf16" and device.type == "cuda" and not torch.cuda.is_bf16_supported(False):
         raise ConfigError(
             "precision.name=bf16: this GPU has no bfloat16 arithmetic; use precision=fp16 or fp32"

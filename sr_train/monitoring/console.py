@@ -65,6 +65,11 @@ class Bar:
             self._progress.update(self._task, advance=1, note=note)  # type: ignore[arg-type]
 
 
+    def show(self, done: int, total: int, note: str) -> None:
+        """Move to `done` of `total`."""
+        self._progress.update(self._task, completed=done, total=total, note=note)  # type: ignore[arg-type]
+
+
 @contextmanager
 def progress_bar(label: str, total: int, done: int = 0) -> Iterator[Bar]:
     """Show a bar while the block runs (nothing but log lines where there is no terminal)."""

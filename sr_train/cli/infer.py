@@ -1,0 +1,25 @@
+"""`infer`: use a network on a picture or a folder."""
+
+import hydra
+from omegaconf import DictConfig
+
+from sr_train.cli.reporting import reported
+from sr_train.config.compose import typed
+from sr_train.config.preflight import use_problems
+from sr_train.config.schema import InferConfig, store_schemas
+from sr_train.ops.errors import Problems
+
+store_schemas()
+
+
+@hydra.main(version_base="1.3", config_path="pkg://configs", config_name="infer")
+@reported
+def main(cfg: DictConfig) -> None:
+    """Compose, then upscale."""
+    config = typed(cfg, InferConfig)
+    problems = use_problems(config)
+    if problems:
+        raise Problems(problems)
+    from sr_train.cli.using import run_infer
+
+    run_infer(config)

@@ -1,0 +1,263 @@
+"""One training run from config to closing table."""
+
+import logging
+import sys
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from omegaconf import OmegaConf
+
+from sr_train.cli import assemble
+from sr_train.cli.tables import score_table, write_scores
+from sr_train.config.build import build
+from sr_train.config.schema import RunConfig
+from sr_train.engine.checkpoint import flat_differences, newest_state, read_state
+from sr_train.engine.host import keep_heap
+from sr_train.engine.live_validation import LiveValidation
+from sr_train.engine.model import SRModel
+from sr_train.engine.randomness import seed_everything, set_random_state
+from sr_train.engine.run_folder import RunFolder
+from sr_train.engine.trainer import Best, Cadence, Trainer
+from sr_train.engine.validator import Validator
+from sr_train.monitoring.console import console, start_logging
+from sr_train.monitoring.records import write_manifest
+from sr_train.monitoring.sentinel import Sentinel
+from sr_train.ops.errors import ConfigError
+
+log = logging.getLogger(__name__)
+
+FIXED = ("scale", "arch")
+"""Config keys under which a resumed run may not differ from the stored one."""
+
+FREE_WITHIN_FIXED = ("arch.gradient_checkpointing",)
+"""What changes memory and speed alone, so that a resumed run may change it."""
+
+
+@dataclass(frozen=True)
+class Resumed:
+    """A stored state that a run goes on from."""
+
+    path: Path
+    state: dict[str, Any]
+
+
+def run_training(cfg: RunConfig, resolved: dict[str, Any], run_dir: Path) -> float | None:
+    """Train as configured.
+
+    Args:
+        cfg: checked config.
+        resolved: the same config as plain Python, kept in checkpoints.
+        run_dir: the run's folder.
+
+    Returns:
+        The best value of `best_metric`, or None without validation.
+
+    Raises:
+        SRTrainError: for everything a user can mend.
+    """
+    folder = RunFolder(run_dir)
+    resumed = find_resumed(cfg, folder)
+    start_logging(folder.log_file)
+    keep_heap()
+    if resumed is not None:
+        refuse_other_network(resumed, resolved)
+    seed_everything(cfg.seed)
+    torch.use_deterministic_algorithms(cfg.train.deterministic)
+    device = assemble.choose_device(cfg.device)
+    nodes = {"data.train": cfg.data.train}
+    nodes |= {f"data.val.{name}": node for name, node in cfg.data.val.items()}
+    sets = assemble.make_sets(nodes, cfg.plugins)
+    model = assemble.make_model(cfg, device)
+    best = None
+    if resumed is not None:
+        best = take_up(model, resumed, resolved)
+    trainer = make_trainer(cfg, resolved, folder, model, sets, best)
+    write_manifest(
+        folder.manifest,
+        {
+            "device": str(device),
+            "precision": model.precision.name,
+            "first_step": trainer.step + 1,
+            "data": {path: dataset.fingerprint() for path, dataset in sets.items()},
+        },
+    )
+    for logger in trainer.loggers:
+        logger.text("config", OmegaConf.to_yaml(OmegaConf.create(resolved)))  # type: ignore[attr-defined]
+    try:
+        stopped_by = train_to_end(trainer)
+    finally:
+        trainer.stream.close()
+        for logger in trainer.loggers:
+            logger.close()  # type: ignore[attr-defined]
+    close_run(trainer, folder, stopped_by)
+    return trainer.best.value
+
+
+def find_resumed(cfg: RunConfig, folder: RunFolder) -> Resumed | None:
+    """Find the state to go on from, or make sure that the run's folder is free."""
+    if cfg.resume == "none":
+        folder.refuse_if_used()
+        return None
+    if cfg.resume == "auto":
+        found = newest_state(folder.checkpoints)
+        return None if found is None else Resumed(*found)
+    path = Path(cfg.resume).expanduser()
+    if path.is_dir():
+        found = newest_state(path / "checkpoints" if (path / "checkpoints").is_dir() else path)
+        if found is None:
+            raise ConfigError(f"resume={path}: no training state in it")
+        return Resumed(*found)
+    return Resumed(path, read_state(path))
+
+
+def refuse_other_network(resumed: Resumed, resolved: Mapping[str, Any]) -> None:
+    """Raise if the stored run trained another network.
+
+    Raises:
+        ConfigError: listing each difference under `scale` and `arch`.
+    """
+    stored = resumed.state["config"]
+    faults = [
+        f"{key}: stored {before!r}, now {after!r}"
+        for key, before, after in flat_differences(
+            {name: stored[name] for name in FIXED}, {name: resolved[name] for name in FIXED}
+        )
+        if key not in FREE_WITHIN_FIXED
+    ]
+    if faults:
+        raise ConfigError(
+            f"resume: {resumed.path} is of another network, which cannot be gone on with:\n  - "
+            + "\n  - ".join(faults)
+            + "\n  to start a new run from its weights: name=... "
+            f"net_g.pretrained={resumed.path} net_g.strict=false"
+        )
+
+
+def take_up(model: SRModel, resumed: Resumed, resolved: Mapping[str, Any]) -> dict[str, Any]:
+    """Put a stored state into the model; print what was kept and how the config differs.
+
+    Returns:
+        The stored best metric and its value.
+    """
+    state = resumed.state
+    notes = model.load_state_dict(state)
+    set_random_state(state["random"])
+    log.info("resumed from %s at step %d: %s", resumed.path, state["step"], "; ".join(notes))
+    if state["precision"] != model.precision.name:
+        log.info("precision: was %s, now %s", state["precision"], model.precision.name)
+    for key, before, after in flat_differences(state["config"], dict(resolved)):
+        if key != "resume":
+            log.info("config: %s was %r, now %r", key, before, after)
+    return dict(state["best"])
+
+
+def make_trainer(
+    cfg: RunConfig,
+    resolved: dict[str, Any],
+    folder: RunFolder,
+    model: SRModel,
+    sets: Mapping[str, Any],
+    best: Mapping[str, Any] | None,
+) -> Trainer:
+    """Put the parts of a run together."""
+    first_step = model.generator.steps + 1
+    loggers = [
+        build(node, f"logger.{name}", cfg.plugins, run_dir=folder.root, first_step=first_step)
+        for name, node in cfg.logger.items()
+    ]
+    stream = build(
+        cfg.data.stream,
+        "data.stream",
+        cfg.plugins,
+        dataset=sets["data.train"],
+        batch_size=cfg.data.batch_size // cfg.train.accum,
+        seed=cfg.seed,
+        pin_memory=model.device.type == "cuda",
+    )
+    metrics = assemble.make_metrics(cfg.metrics, cfg.plugins)
+    validation = None
+    if cfg.data.val:
+        validator = Validator(
+            {path.removeprefix("data.val."): s for path, s in sets.items() if ".val." in path},
+            metrics,
+            cfg.scale,
+        )
+        validation = LiveValidation(
+            validator,
+            lambda: assemble.make_upscaler(
+                model.net_for_use, model.spec, model.precision, cfg.tiling
+            ),
+            folder.samples,
+            loggers,
+        )
+    higher = bool(metrics[cfg.best_metric].higher_is_better) if validation else True
+    same = best is not None and best["metric"] == cfg.best_metric
+    return Trainer(
+        model,
+        stream,
+        cadence=Cadence(
+            steps=cfg.train.steps,
+            accum=cfg.train.accum,
+            log_every=cfg.train.log_every,
+            val_every=cfg.train.val_every,
+            checkpoint_every=cfg.train.checkpoint_every,
+            keep_last=cfg.train.keep_last,
+        ),
+        folder=folder,
+        card=assemble.card_of(resolved["arch"], model.spec),
+        config=resolved,
+        best=Best(
+            metric=cfg.best_metric,
+            higher_is_better=higher,
+            value=best["value"] if same and best is not None else None,
+        ),
+        sentinel=Sentinel(cfg.train.max_skipped_in_row, folder.root),
+        validation=validation,
+        loggers=loggers,
+    )
+
+
+def train_to_end(trainer: Trainer) -> str | None:
+    """Train, or say that nothing is left to do; return the signal that ended it."""
+    parameters = sum(p.numel() for p in trainer.model.generator.net.parameters())
+    log.info("%s, %.2f M parameters", trainer.card.architecture, parameters / 1e6)
+    if trainer.step >= trainer.cadence.steps:
+        log.info(
+            "step %d of %d is done already; raise train.steps to go on",
+            trainer.step,
+            trainer.cadence.steps,
+        )
+        trainer.validate()
+        return None
+    return trainer.fit()
+
+
+def close_run(trainer: Trainer, folder: RunFolder, stopped_by: str | None) -> None:
+    """Show what a run came to: table, sheet, paths, what to try next."""
+    if stopped_by is not None:
+        log.info("stopped by %s after step %d; state saved. Go on with:", stopped_by, trainer.step)
+        words = [word for word in sys.argv[1:] if not word.startswith("resume=")]
+        console.print(f"  python -m sr_train train {' '.join(words)} resume=auto")
+        return
+    validation = trainer.validation
+    if isinstance(validation, LiveValidation) and trainer.scores is not None:
+        baseline = validation.baseline()
+        title = f"{trainer.card.architecture.rsplit('.', 1)[-1]} x{trainer.card.scale}"
+        console.print(score_table(trainer.scores, baseline, f"{title}, step {trainer.step}"))
+        write_scores(folder.root, trainer.scores, baseline, {"step": trainer.step})
+        console.print(f"pictures     {validation.sheet_path}  (bicubic | SR | GT)")
+    console.print(f"weights      {folder.last_weights}")
+    if folder.best_weights(trainer.best.metric).is_file():
+        console.print(f"best         {folder.best_weights(trainer.best.metric)}")
+    console.print(f"state        {folder.checkpoints}")
+    console.print(f"TensorBoard  {folder.root / 'tensorboard'}")
+    run = folder.root
+    console.print(
+        "\ntry next\n"
+        f"  tensorboard --logdir {run.parent}\n"
+        f"  python -m sr_train infer checkpoint={run} input=PICTURE_OR_FOLDER output=upscaled\n"
+        f"  python -m sr_train export checkpoint={run} output={run.name}.safetensors"
+    )

@@ -1,0 +1,153 @@
+"""The commands that use a trained network: validate, infer, export."""
+
+import logging
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+from omegaconf import DictConfig, OmegaConf, open_dict
+
+from sr_train.cli import assemble
+from sr_train.cli.tables import score_table, write_scores
+from sr_train.config.compose import typed
+from sr_train.config.preflight import use_problems
+from sr_train.config.schema import ExportConfig, InferConfig, ValidateConfig
+from sr_train.engine.validator import Scored, Validator
+from sr_train.engine.weights import read_weights, save_weights
+from sr_train.inference.folder import infer_paths
+from sr_train.monitoring.console import console, progress_bar, start_logging
+from sr_train.ops.errors import ConfigError, DataError, Problems
+from sr_train.ops.image_io import write_picture
+
+log = logging.getLogger(__name__)
+
+
+def run_validate(cfg: DictConfig) -> None:
+    """Score a checkpoint on every configured set; write and print the results.
+
+    Raises:
+        SRTrainError: for everything a user can mend.
+    """
+    start_logging()
+    config = _with_scale(cfg)
+    if not config.data.val:
+        raise ConfigError(
+            "data.val: no data set; add +dataset=set5, or +dataset=main data.val.main.gt=FOLDER"
+        )
+    net, spec, weights = assemble.load_for_use(config)
+    precision = assemble.use_precision(config)
+    nodes = {f"data.val.{name}": node for name, node in config.data.val.items()}
+    sets = assemble.make_sets(nodes, config.plugins)
+    validator = Validator(
+        {path.removeprefix("data.val."): dataset for path, dataset in sets.items()},
+        assemble.make_metrics(config.metrics, config.plugins),
+        spec.scale,
+    )
+    upscaler = assemble.make_upscaler(net.to(precision.device), spec, precision, config.tiling)
+    output = Path(config.output).expanduser()
+    output.mkdir(parents=True, exist_ok=True)
+    with progress_bar("validate", len(validator)) as bar:
+        scores = validator.run(upscaler, _keeper(output, config.save_pictures, bar.advance))
+    baseline = None
+    if config.baseline:
+        with progress_bar("bicubic", len(validator)) as bar:
+            baseline = validator.run(validator.bicubic, lambda scored: bar.advance())
+    console.print(score_table(scores, baseline, f"{type(net).__name__} x{spec.scale}"))
+    facts = {"checkpoint": str(weights.source), "scale": spec.scale}
+    for path in write_scores(output, scores, baseline, facts):
+        console.print(f"written  {path}")
+
+
+def _with_scale(cfg: DictConfig) -> ValidateConfig:
+    """Take the scale from the checkpoint where the command line gives none.
+
+    Paths of data sets may depend on it, so it must stand before they are resolved.
+    """
+    if OmegaConf.is_missing(cfg, "checkpoint"):
+        return typed(cfg, ValidateConfig)
+    if cfg.scale is None:
+        card = read_weights(Path(str(cfg.checkpoint)).expanduser(), str(cfg.weights)).card
+        if card is None:
+            raise ConfigError(
+                f"checkpoint={cfg.checkpoint}: names no scale; add scale=2, 3 or 4 and arch=..."
+            )
+        with open_dict(cfg):
+            cfg.scale = card.scale
+    config = typed(cfg, ValidateConfig)
+    problems = use_problems(config)
+    if problems:
+        raise Problems(problems)
+    return config
+
+
+def _keeper(output: Path, keep: bool, advance: Callable[[], None]) -> Callable[[Scored], None]:
+    def on_picture(scored: Scored) -> None:
+        if keep:
+            path = output / scored.set_name / f"{scored.name}.png"
+            path.parent.mkdir(parents=True, exist_ok=True)
+            write_picture(path, scored.pred)
+        advance()
+
+    return on_picture
+
+
+def run_infer(config: InferConfig) -> None:
+    """Upscale a picture or a folder.
+
+    Raises:
+        SRTrainError: for everything a user can mend; after the rest is done, also where single
+            pictures could not be used.
+    """
+    start_logging()
+    net, spec, _ = assemble.load_for_use(config)
+    precision = assemble.use_precision(config)
+    upscaler = assemble.make_upscaler(net.to(precision.device), spec, precision, config.tiling)
+    output = Path(config.output).expanduser()
+    with progress_bar("infer", 0) as bar:
+
+        def on_progress(done: int, total: int, path: Path, error: str | None) -> None:
+            bar.show(done, total, path.name)
+            if error is not None:
+                log.warning("warning: %s", error)
+
+        report = infer_paths(
+            upscaler,
+            [Path(config.input).expanduser()],
+            output,
+            config.suffix,
+            config.format,  # type: ignore[arg-type]
+            on_progress,
+        )
+    console.print(f"{len(report.done)} pictures written to {output}")
+    if report.failed:
+        raise DataError(
+            f"{len(report.failed)} of {len(report.done) + len(report.failed)} pictures failed:\n"
+            + "\n".join(f"  - {why}" for _, why in report.failed)
+        )
+
+
+def run_export(config: ExportConfig) -> None:
+    """Write a network's weights with architecture and scale in the metadata.
+
+    Raises:
+        SRTrainError: for everything a user can mend.
+    """
+    start_logging()
+    output = Path(config.output).expanduser()
+    if output.suffix != ".safetensors":
+        raise ConfigError(f"output={output}: expected a name that ends in .safetensors")
+    if output.exists() and not config.overwrite:
+        raise ConfigError(f"output={output}: exists; choose another name, or overwrite=true")
+    net, spec, weights = assemble.load_for_use(config)
+    if config.arch is not None:
+        card = assemble.card_of({**config.arch, "scale": spec.scale}, spec)
+    else:
+        assert weights.card is not None
+        card = weights.card
+    kind = weights.card.weights if weights.card is not None else "live"
+    save_weights(output, net, replace(card, weights=kind))
+    count = sum(p.numel() for p in net.parameters())
+    console.print(
+        f"written  {output}  ({type(net).__name__} x{spec.scale}, {count:,} parameters, "
+        f"{kind} weights, {output.stat().st_size / 2**20:.2f} MiB)"
+    )

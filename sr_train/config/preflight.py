@@ -1,0 +1,149 @@
+"""Every problem of a run's config that can be told without opening data, all at once."""
+
+from collections.abc import Iterator, Mapping
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from sr_train.config.build import node_problems
+from sr_train.config.schema import NetworkUseConfig, RunConfig, UseConfig
+from sr_train.ops.errors import did_you_mean
+
+_RUNTIME = {
+    "optimizer": {"params"},
+    "data.stream": {"dataset", "batch_size", "seed", "pin_memory"},
+    "logger": {"run_dir", "first_step"},
+}
+"""Arguments that the program gives at run time, by config path."""
+
+
+def run_problems(cfg: RunConfig) -> list[str]:
+    """Return every problem of a training config, each with path, found value, expectation."""
+    problems = [*_numbers(cfg), *_choices(cfg)]
+    for path, node in component_nodes(cfg):
+        runtime = _RUNTIME.get(path) or _RUNTIME.get(path.split(".")[0]) or set()
+        problems += node_problems(node, path, cfg.plugins, dict.fromkeys(runtime))
+    return problems
+
+
+def use_problems(cfg: UseConfig) -> list[str]:
+    """Return every problem of a config that uses a trained network."""
+    problems = [] if cfg.scale is None else list(_at_least({"scale": cfg.scale}, 1))
+    if cfg.weights not in {"ema", "live"}:
+        problems.append(f"weights={cfg.weights}: expected ema or live")
+    if cfg.arch is not None:
+        problems += node_problems(cfg.arch, "arch", cfg.plugins)
+    if isinstance(cfg, NetworkUseConfig):
+        problems += _tiling(asdict(cfg.tiling))
+    return problems
+
+
+def component_nodes(cfg: RunConfig) -> Iterator[tuple[str, Any]]:
+    """Yield (config path, node) of every component of a run."""
+    yield "arch", cfg.arch
+    yield "optimizer", cfg.optimizer
+    yield "scheduler", cfg.scheduler
+    for name, term in cfg.objective.items():
+        yield f"objective.{name}.loss", term.loss
+    yield "data.train", cfg.data.train
+    for name, node in cfg.data.val.items():
+        yield f"data.val.{name}", node
+    yield "data.stream", cfg.data.stream
+    for name, node in cfg.metrics.items():
+        yield f"metrics.{name}", node
+    for name, node in cfg.logger.items():
+        yield f"logger.{name}", node
+
+
+def _numbers(cfg: RunConfig) -> Iterator[str]:
+    yield from _at_least(
+        {
+            "scale": cfg.scale,
+            "seed": cfg.seed,
+            "train.steps": cfg.train.steps,
+            "train.accum": cfg.train.accum,
+            "train.log_every": cfg.train.log_every,
+            "train.keep_last": cfg.train.keep_last,
+            "train.max_skipped_in_row": cfg.train.max_skipped_in_row,
+            "data.batch_size": cfg.data.batch_size,
+            "data.lq_size": cfg.data.lq_size,
+        },
+        least=1,
+        zero_ok={"seed"},
+    )
+    cadences = {
+        "train.val_every": cfg.train.val_every,
+        "train.checkpoint_every": cfg.train.checkpoint_every,
+    }
+    yield from _at_least(cadences, least=0)
+    if cfg.train.accum > 0 and cfg.data.batch_size % cfg.train.accum:
+        yield (
+            f"data.batch_size={cfg.data.batch_size}: must be a multiple of "
+            f"train.accum={cfg.train.accum}"
+        )
+    if cfg.train.max_norm is not None and cfg.train.max_norm <= 0:
+        yield f"train.max_norm={cfg.train.max_norm}: expected a number above 0, or null"
+    if not 0.0 <= cfg.ema.decay < 1.0:
+        yield f"ema.decay={cfg.ema.decay}: expected a number in [0, 1)"
+    precision = cfg.precision
+    if precision.init_scale <= 0:
+        yield f"precision.init_scale={precision.init_scale}: expected a number above 0"
+    if precision.growth_factor <= 1:
+        yield f"precision.growth_factor={precision.growth_factor}: expected a number above 1"
+    if not 0 < precision.backoff_factor < 1:
+        yield f"precision.backoff_factor={precision.backoff_factor}: expected a number in (0, 1)"
+    lr = cfg.optimizer.get("lr") if isinstance(cfg.optimizer, dict) else None
+    if isinstance(lr, int | float) and lr < 0:
+        yield f"optimizer.lr={lr}: expected a number from 0 up"
+    yield from _tiling(asdict(cfg.tiling))
+
+
+def _choices(cfg: RunConfig) -> Iterator[str]:
+    yield from _terms(cfg)
+    best = cfg.best_metric
+    if cfg.data.val and best not in cfg.metrics:
+        yield f"best_metric={best}: no such metric{did_you_mean(best, cfg.metrics)}"
+    if not cfg.name or "/" in cfg.name or cfg.name in {".", ".."}:
+        yield f"name={cfg.name!r}: expected the name of a folder, without '/'"
+    paths = {"net_g.pretrained": cfg.net_g.pretrained}
+    if cfg.resume not in {"none", "auto"}:
+        paths["resume"] = cfg.resume
+    for key, path in paths.items():
+        if path is not None and not Path(path).expanduser().exists():
+            words = "; expected none, auto, or a path" if key == "resume" else ""
+            yield f"{key}={path}: no such file or folder{words}"
+
+
+def _terms(cfg: RunConfig) -> Iterator[str]:
+    if not cfg.objective:
+        yield "objective: no term; expected at least one, for example objective=[l1]"
+    for name, term in cfg.objective.items():
+        where = f"objective.{name}"
+        if term.weight == 0:
+            yield f"{where}.weight=0: expected another number; to drop the term: ~{where}"
+        if term.target not in {"gt", "lq"}:
+            yield f"{where}.target={term.target}: expected gt or lq"
+        if term.colour not in {"native", "y", "cbcr"}:
+            yield f"{where}.colour={term.colour}: expected native, y or cbcr"
+
+
+def _tiling(tiling: Mapping[str, Any]) -> Iterator[str]:
+    tile, overlap = tiling["tile"], tiling["overlap"]
+    number = isinstance(tile, int) and not isinstance(tile, bool)
+    if not (tile in (None, "auto") or (number and tile > 0)):
+        yield f"tiling.tile={tile}: expected auto, null, or a number of LQ pixels above 0"
+    if overlap is not None and overlap < 0:
+        yield f"tiling.overlap={overlap}: expected null or a number of LQ pixels from 0 up"
+    if tiling["tile_batch"] < 1:
+        yield f"tiling.tile_batch={tiling['tile_batch']}: expected a number from 1 up"
+
+
+def _at_least(
+    values: Mapping[str, int],
+    least: int,
+    zero_ok: set[str] = frozenset(),  # type: ignore[assignment]
+) -> Iterator[str]:
+    for key, value in values.items():
+        bound = 0 if key in zero_ok else least
+        if value < bound:
+            yield f"{key}={value}: expected a whole number from {bound} up"
