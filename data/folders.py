@@ -22,6 +22,8 @@ class FoundFile:
     """Absolute."""
     relative: str
     """Below the root, with `/`, without suffix: what pictures are paired and named by."""
+    suffix: str
+    """As written, e.g. `.PNG`."""
     num_bytes: int
     mtime_ns: int
 
@@ -95,8 +97,10 @@ def list_folder(root: Path) -> Listing:
                 why = "broken link" if os.path.islink(path) else error.strerror
                 listing.bad.append((path, f"{why}"))
                 continue
-            relative = os.path.splitext(os.path.relpath(path, root))[0].replace(os.sep, "/")
-            listing.files.append(FoundFile(path, relative, status.st_size, status.st_mtime_ns))
+            stem, written = os.path.splitext(os.path.relpath(path, root))
+            relative = stem.replace(os.sep, "/")
+            size, time_ns = status.st_size, status.st_mtime_ns
+            listing.files.append(FoundFile(path, relative, written, size, time_ns))
     if not listing.files:
         raise DataError(_empty(listing, num_folders - 1))
     listing.files.sort(key=lambda file: (natural_key(file.relative), file.path))

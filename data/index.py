@@ -12,7 +12,7 @@ from fnmatch import fnmatchcase
 from pathlib import Path
 
 from data.folders import FoundFile, Listing, list_folder, natural_key, resolve_root
-from sr_train.ops.errors import DataError
+from sr_train.ops.errors import DataError, did_you_mean
 from sr_train.ops.image_io import PictureHeader, read_header
 
 _HEADER_THREADS = 8
@@ -67,14 +67,21 @@ class Wanted:
     exclude: Sequence[str] | None = None
     """Patterns of which none may match."""
 
-    def selects(self, relative: str) -> bool:
+    def selects(self, file: FoundFile) -> bool:
         """Return whether the patterns let a picture in.
 
-        Args:
-            relative: path below the root, without suffix; `*` in a pattern crosses `/` too.
+        A pattern is held against the path below the root, with and without suffix; upper and
+        lower case differ, `*` crosses `/` too.
         """
-        wanted = self.include is None or any(fnmatchcase(relative, p) for p in self.include)
-        return wanted and not any(fnmatchcase(relative, p) for p in self.exclude or ())
+        wanted = self.include is None or _matches(file, self.include)
+        return wanted and not _matches(file, self.exclude or ())
+
+
+def _matches(file: FoundFile, patterns: Sequence[str]) -> bool:
+    return any(
+        fnmatchcase(file.relative, pattern) or fnmatchcase(file.relative + file.suffix, pattern)
+        for pattern in patterns
+    )
 
 
 def build_index(gt: Sequence[str], lq: Sequence[str] | None, wanted: Wanted) -> Index:
@@ -100,12 +107,12 @@ def build_index(gt: Sequence[str], lq: Sequence[str] | None, wanted: Wanted) -> 
         )
     index = Index()
     pairs: list[tuple[str, FoundFile, FoundFile | None]] = []
+    seen: list[FoundFile] = []
     roots = [resolve_root(text) for text in gt]
     for number, (root, label) in enumerate(zip(roots, _labels(roots), strict=True)):
         listing = _listed(root, index)
-        chosen = [file for file in listing.files if wanted.selects(file.relative)]
-        if not chosen:
-            raise DataError(_nothing_chosen(listing, wanted))
+        seen += listing.files
+        chosen = [file for file in listing.files if wanted.selects(file)]
         chosen = _without_twins(chosen, index)
         partners = None
         if lq is not None:
@@ -118,6 +125,7 @@ def build_index(gt: Sequence[str], lq: Sequence[str] | None, wanted: Wanted) -> 
                 pairs.append((label + file.relative, file, None))
             elif file.path in partners:
                 pairs.append((label + file.relative, file, partners[file.path]))
+    _check_patterns(seen, wanted)
     _check(pairs, wanted, index)
     return index
 
@@ -173,10 +181,10 @@ def _pair(gt: Listing, lq: Listing, wanted: Wanted, index: Index) -> dict[str, F
         taken.update(names)
         if len(names) == 1 and names[0] in candidates:
             partners[file.path] = candidates[names[0]]
-        elif len(names) > 1 and wanted.selects(file.relative):
+        elif len(names) > 1 and wanted.selects(file):
             found = ", ".join(f"{lq.root}/{name}" for name in names)
             problems.append((file.path, f"ambiguous partner: found {found}; keep one"))
-        elif not names and wanted.selects(file.relative):
+        elif not names and wanted.selects(file):
             why = f"no partner in {lq.root}; looked for {', '.join(tried)}"
             problems.append((file.path, why))
     if not taken:
@@ -188,7 +196,7 @@ def _pair(gt: Listing, lq: Listing, wanted: Wanted, index: Index) -> dict[str, F
     index.left_out += [
         (file.path, f"no partner in {gt.root}")
         for file in lq.files
-        if file.relative not in taken and wanted.selects(file.relative)
+        if file.relative not in taken and wanted.selects(file)
     ]
     return partners
 
@@ -198,12 +206,20 @@ def _some(files: Sequence[FoundFile]) -> str:
     return ", ".join(names) + (", ..." if len(files) > 3 else "")
 
 
-def _nothing_chosen(listing: Listing, wanted: Wanted) -> str:
-    return (
-        f"{listing.root}: none of its {len(listing.files)} pictures is left by "
-        f"include={list(wanted.include or ['*'])} exclude={list(wanted.exclude or [])}; "
-        f"patterns match paths without suffix such as {_some(listing.files)}"
-    )
+def _check_patterns(files: Sequence[FoundFile], wanted: Wanted) -> None:
+    """Raise where an include pattern finds nothing, or the patterns together leave nothing."""
+    names = [file.relative + file.suffix for file in files]
+    for pattern in wanted.include or ():
+        if not any(_matches(file, [pattern]) for file in files):
+            raise DataError(
+                f"include: no picture matches {pattern!r}{did_you_mean(pattern, names)}"
+            )
+    if not any(wanted.selects(file) for file in files):
+        raise DataError(
+            f"none of {len(files)} pictures is left by include={list(wanted.include or ['*'])} "
+            f"exclude={list(wanted.exclude or [])}; patterns are held against paths such as "
+            f"{_some(files)}, with or without suffix"
+        )
 
 
 def _header_of(file: FoundFile) -> PictureHeader | str:

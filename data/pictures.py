@@ -77,7 +77,8 @@ class PictureSet(TrainSet):
             seed: of crops and symmetries.
             cache_gib: GiB of RAM for decoded pictures, one copy for all worker processes; 0:
                 none; `auto`: half of what is available. Filled as pictures are asked for.
-            include: patterns on the GT's path below its root, without suffix; None: all.
+            include: patterns (`*`, `?`) on the GT's path below its root, with or without suffix;
+                None: all. One that matches nothing is an error.
             exclude: patterns of pictures to leave out.
             on_bad: `error` raises when any picture cannot be used; `skip` leaves those out and
                 names them in the report.
