@@ -248,16 +248,23 @@ def close_run(trainer: Trainer, folder: RunFolder, stopped_by: str | None) -> No
         title = f"{trainer.card.architecture.rsplit('.', 1)[-1]} x{trainer.card.scale}"
         console.print(score_table(trainer.scores, baseline, f"{title}, step {trainer.step}"))
         write_scores(folder.root, trainer.scores, baseline, {"step": trainer.step})
-        console.print(f"pictures     {validation.sheet_path}  (bicubic | SR | GT)")
-    console.print(f"weights      {folder.last_weights}")
+        console.print(f"pictures     {_shown(validation.sheet_path)}  (bicubic | SR | GT)")
+    console.print(f"weights      {_shown(folder.last_weights)}")
     if folder.best_weights(trainer.best.metric).is_file():
-        console.print(f"best         {folder.best_weights(trainer.best.metric)}")
-    console.print(f"state        {folder.checkpoints}")
-    console.print(f"TensorBoard  {folder.root / 'tensorboard'}")
-    run = folder.root
+        console.print(f"best         {_shown(folder.best_weights(trainer.best.metric))}")
+    console.print(f"state        {_shown(folder.checkpoints)}")
+    console.print(f"TensorBoard  {_shown(folder.root / 'tensorboard')}")
+    run = _shown(folder.root)
     console.print(
         "\ntry next\n"
         f"  tensorboard --logdir {run.parent}\n"
         f"  python -m sr_train infer checkpoint={run} input=PICTURE_OR_FOLDER output=upscaled\n"
         f"  python -m sr_train export checkpoint={run} output={run.name}.safetensors"
     )
+
+
+def _shown(path: Path | None) -> Path:
+    """Return a path as a person standing in the working directory would type it."""
+    assert path is not None
+    here = Path.cwd()
+    return path.relative_to(here) if path.is_relative_to(here) else path

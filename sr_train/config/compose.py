@@ -10,10 +10,13 @@ from hydra.errors import HydraException
 from omegaconf import DictConfig, ListConfig, OmegaConf, SCMode
 from omegaconf.errors import OmegaConfBaseException
 
-from sr_train.config.schema import store_schemas
+from sr_train.config.preflight import run_problems
+from sr_train.config.schema import SCHEMAS, RunConfig, store_schemas
 from sr_train.ops.errors import ConfigError, Problems, did_you_mean
 
 Schema = TypeVar("Schema")
+
+_STAND_INS = {"name": "unnamed", "scale": 1, "train.steps": 1}
 
 
 def typed(cfg: DictConfig, schema: type[Schema]) -> Schema:
@@ -31,6 +34,19 @@ def typed(cfg: DictConfig, schema: type[Schema]) -> Schema:
         raise Problems([f"{err.full_key or 'config'}: {first_line(err)}"]) from err
     assert isinstance(config, schema)
     return config
+
+
+def lenient(cfg: DictConfig, schema: type[Schema]) -> tuple[Schema, list[str]]:
+    """Turn a config into its dataclass even where values are missing, to look for more problems.
+
+    Returns:
+        The config with stand-ins for what is missing, and one problem per missing value.
+    """
+    missing = sorted(OmegaConf.missing_keys(cfg))
+    for key in missing:
+        OmegaConf.update(cfg, key, _STAND_INS.get(key), force_add=True)
+    problems = [f"{key}: no value; set {key}=... on the command line" for key in missing]
+    return typed(cfg, schema), problems
 
 
 def plain(cfg: DictConfig) -> dict[str, Any]:
@@ -73,9 +89,18 @@ def explain(command: str, overrides: Sequence[str], err: Exception) -> Exception
                     accepted.append(override)
                 else:
                     problems.append(_reword(command, accepted, override, failure))
-    if not problems:
-        return ConfigError(_text(err))
-    return Problems(problems)
+        if not problems:
+            return ConfigError(_text(err))
+        return Problems(problems + _further(command, accepted))
+
+
+def _further(command: str, accepted: Sequence[str]) -> list[str]:
+    """Look at what is left of a config after its unusable overrides are taken out."""
+    schema = SCHEMAS[command]
+    if _failure(command, accepted) is not None or not issubclass(schema, RunConfig):
+        return []
+    config, problems = lenient(compose(command, overrides=list(accepted)), schema)
+    return problems + run_problems(config)
 
 
 def _is_value(override: str) -> tuple[bool, bool]:
@@ -97,9 +122,11 @@ def _reword(command: str, accepted: list[str], override: str, err: Exception) ->
     if "is not in struct" in text or "not in '" in text or "Could not override" in text:
         cause = err.__cause__
         if cause is not None and "not in struct" not in str(cause) and "not in '" not in str(cause):
-            return f"{key}: {first_line(cause)} (given: {override})"
+            return f"{override}: {first_line(cause)}"
         known = _keys(compose(command, overrides=accepted))
         return f"{key}: no such key{did_you_mean(key, known)}"
+    if isinstance(err.__cause__, OmegaConfBaseException) and "merging override" in text:
+        return f"{override}: {first_line(err.__cause__)}"
     match = re.search(r"Could not find '([^']+)'|Could not load '([^']+)'", text)
     if match:
         options = re.search(r"Available options in '[^']+':\s*(.*?)\nConfig search", text, re.S)
@@ -122,7 +149,7 @@ def _keys(node: DictConfig | ListConfig, prefix: str = "") -> list[str]:
     keys: list[str] = []
     if isinstance(node, ListConfig):
         return keys
-    for name in node:
+    for name in map(str, node):
         keys.append(f"{prefix}{name}")
         child = None if OmegaConf.is_missing(node, name) else node._get_node(name)
         if isinstance(child, DictConfig) and not child._is_none():

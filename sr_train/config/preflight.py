@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from sr_train.config.build import node_problems
-from sr_train.config.schema import NetworkUseConfig, RunConfig, UseConfig
+from sr_train.config.schema import NetworkUseConfig, OverfitConfig, RunConfig, UseConfig
 from sr_train.ops.errors import did_you_mean
 
 _RUNTIME = {
@@ -23,6 +23,15 @@ def run_problems(cfg: RunConfig) -> list[str]:
     for path, node in component_nodes(cfg):
         runtime = _RUNTIME.get(path) or _RUNTIME.get(path.split(".")[0]) or set()
         problems += node_problems(node, path, cfg.plugins, dict.fromkeys(runtime))
+    return problems
+
+
+def overfit_problems(cfg: OverfitConfig) -> list[str]:
+    """Return every problem of an `overfit` config."""
+    counts = {"num_samples": cfg.num_samples, "num_steps": cfg.num_steps}
+    problems = [*run_problems(cfg), *_at_least(counts, 1)]
+    if cfg.best_metric not in cfg.metrics:
+        problems.append(f"best_metric={cfg.best_metric}: not among metrics")
     return problems
 
 

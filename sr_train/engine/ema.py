@@ -41,8 +41,8 @@ class Ema:
         weight = (1.0 - decay) * applied
         for shadow, live in zip(self._shadow, self._live, strict=True):
             shadow.lerp_(live, weight)
-        for shadow, live in self._buffers:
-            shadow.copy_(live)
+        for kept, current in self._buffers:
+            kept.copy_(current)
         self.num_updates.add_(applied)
 
     def state_dict(self) -> dict[str, object]:

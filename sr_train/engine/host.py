@@ -1,11 +1,18 @@
-"""What the host's memory allocator should know about training."""
+"""The machine under a run: its allocator, and how much memory a step takes."""
 
 import ctypes
+import os
 import platform
+import sys
+from pathlib import Path
+from types import TracebackType
+
+import torch
 
 _M_TRIM_THRESHOLD = -1
 _M_MMAP_MAX = -4
 _KEEP = (1 << 31) - 1
+_GIB = 2**30
 
 
 def keep_heap() -> None:
@@ -20,3 +27,60 @@ def keep_heap() -> None:
     libc = ctypes.CDLL(None)
     libc.mallopt(_M_TRIM_THRESHOLD, _KEEP)
     libc.mallopt(_M_MMAP_MAX, 0)
+
+
+def peak_host_bytes() -> int | None:
+    """Return the largest resident size of this process so far; None where it is not told."""
+    status = Path("/proc/self/status")
+    if status.exists():
+        line = next(x for x in status.read_text().splitlines() if x.startswith("VmHWM"))
+        return int(line.split()[1]) * 1024
+    if sys.platform == "win32":
+        return None
+    import resource
+
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return peak if sys.platform == "darwin" else peak * 1024
+
+
+class PeakMemory:
+    """Measure the peak of memory inside a `with` block, on the device and on the host.
+
+    Args:
+        device: where the work is done.
+    """
+
+    def __init__(self, device: torch.device) -> None:
+        self.device = device
+        self.host: int | None = None
+        self.on_device: int | None = None
+
+    def __enter__(self) -> "PeakMemory":
+        clear = Path("/proc/self/clear_refs")
+        if clear.exists() and os.access(clear, os.W_OK):
+            clear.write_text("5")  # start a new peak, see proc_pid_clear_refs(5)
+        if self.device.type == "cuda":
+            torch.cuda.reset_peak_memory_stats(self.device)
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.host = peak_host_bytes()
+        if self.device.type == "cuda":
+            self.on_device = torch.cuda.max_memory_allocated(self.device)
+
+    def __str__(self) -> str:
+        parts = []
+        if self.on_device is not None:
+            free, total = torch.cuda.mem_get_info(self.device)
+            parts.append(
+                f"{self.on_device / _GIB:.2f} GiB on {self.device} "
+                f"({free / _GIB:.1f} of {total / _GIB:.1f} GiB free now)"
+            )
+        if self.host is not None:
+            parts.append(f"{self.host / _GIB:.2f} GiB of host memory")
+        return "peak " + ", ".join(parts or ["not told by this system"])

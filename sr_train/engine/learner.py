@@ -67,8 +67,9 @@ class Learner:
 
     @property
     def lrs(self) -> list[float]:
-        """Learning rate of each parameter group for the coming step."""
-        return [float(group["lr"]) for group in self.optimizer.param_groups]
+        """Learning rate of each parameter group in the last step taken."""
+        factor = self.schedule(max(self.steps - 1, 0))
+        return [float(group["initial_lr"]) * factor for group in self.optimizer.param_groups]
 
     def accumulate(self, total: Tensor) -> None:
         """Run backward for one micro-batch.

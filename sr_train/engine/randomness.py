@@ -16,10 +16,10 @@ def seed_everything(seed: int) -> None:
 
 def random_state() -> dict[str, Any]:
     """Return the state of all generators as tensors and plain Python."""
-    algorithm, keys, position, has_gauss, gauss = np.random.get_state()  # noqa: NPY002
+    algorithm, keys, *rest = np.random.get_state(legacy=True)  # noqa: NPY002
     return {
         "python": random.getstate(),
-        "numpy": (algorithm, keys.tolist(), position, has_gauss, gauss),  # type: ignore[union-attr]
+        "numpy": (algorithm, np.asarray(keys).tolist(), *rest),
         "torch": torch.get_rng_state(),
         "cuda": torch.cuda.get_rng_state_all() if torch.cuda.is_available() else [],
     }

@@ -1,7 +1,6 @@
 """The loop: batches, cadences of logging, validation and checkpoints, and how it ends."""
 
 import logging
-import sys
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -12,6 +11,7 @@ import torch
 from torch import Tensor
 
 from sr_train.engine.checkpoint import save_state
+from sr_train.engine.host import peak_host_bytes
 from sr_train.engine.model import SRModel
 from sr_train.engine.randomness import random_state
 from sr_train.engine.run_folder import RunFolder
@@ -326,13 +326,8 @@ class _Clock:
 
 def _memory(device: torch.device) -> dict[str, float]:
     """Return peak memory in GiB: of the process, and of the GPU where there is one."""
-    values = {}
-    if sys.platform != "win32":
-        import resource
-
-        unit = 1.0 if sys.platform == "darwin" else 1024.0
-        peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit
-        values["memory/peak_host_gib"] = peak / 2**30
+    host = peak_host_bytes()
+    values = {} if host is None else {"memory/peak_host_gib": host / 2**30}
     if device.type == "cuda":
         values["memory/peak_device_gib"] = torch.cuda.max_memory_allocated(device) / 2**30
     return values

@@ -64,7 +64,6 @@ class Bar:
         else:
             self._progress.update(self._task, advance=1, note=note)  # type: ignore[arg-type]
 
-
     def show(self, done: int, total: int, note: str) -> None:
         """Move to `done` of `total`."""
         self._progress.update(self._task, completed=done, total=total, note=note)  # type: ignore[arg-type]
