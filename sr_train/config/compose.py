@@ -25,7 +25,7 @@ def typed(cfg: DictConfig, schema: type[Schema]) -> Schema:
     Raises:
         Problems: naming every value that is missing or does not resolve.
     """
-    missing = sorted(OmegaConf.missing_keys(cfg))
+    missing = _missing(cfg)
     if missing:
         raise Problems([f"{key}: no value; set {key}=... on the command line" for key in missing])
     try:
@@ -42,11 +42,28 @@ def lenient(cfg: DictConfig, schema: type[Schema]) -> tuple[Schema, list[str]]:
     Returns:
         The config with stand-ins for what is missing, and one problem per missing value.
     """
-    missing = sorted(OmegaConf.missing_keys(cfg))
+    missing = _missing(cfg)
     for key in missing:
         OmegaConf.update(cfg, key, _STAND_INS.get(key), force_add=True)
     problems = [f"{key}: no value; set {key}=... on the command line" for key in missing]
     return typed(cfg, schema), problems
+
+
+def _missing(node: DictConfig | ListConfig, prefix: str = "") -> list[str]:
+    """Return the dotted keys that hold `???`; interpolations are not followed."""
+    keys: list[str] = []
+    names = range(len(node)) if isinstance(node, ListConfig) else list(node)
+    for name in names:
+        child = node._get_node(name)
+        if OmegaConf.is_missing(node, name):
+            keys.append(f"{prefix}{name}")
+        elif isinstance(child, DictConfig | ListConfig) and not _is_leaf(child):
+            keys += _missing(child, f"{prefix}{name}.")
+    return keys
+
+
+def _is_leaf(node: DictConfig | ListConfig) -> bool:
+    return node._is_none() or node._is_interpolation()
 
 
 def plain(cfg: DictConfig) -> dict[str, Any]:
@@ -81,6 +98,7 @@ def explain(command: str, overrides: Sequence[str], err: Exception) -> Exception
     store_schemas()
     problems: list[str] = []
     accepted: list[str] = []
+    failed_keys: list[str] = []
     with initialize_config_module("configs", version_base="1.3"):
         if _failure(command, []) is None:
             for override in sorted(overrides, key=_is_value):
@@ -88,10 +106,13 @@ def explain(command: str, overrides: Sequence[str], err: Exception) -> Exception
                 if failure is None:
                     accepted.append(override)
                 else:
+                    failed_keys.append(override.split("=", 1)[0])
                     problems.append(_reword(command, accepted, override, failure))
         if not problems:
             return ConfigError(_text(err))
-        return Problems(problems + _further(command, accepted))
+        if all("." in key for key in failed_keys):
+            problems += _further(command, accepted)
+        return Problems(problems)
 
 
 def _further(command: str, accepted: Sequence[str]) -> list[str]:
@@ -152,6 +173,6 @@ def _keys(node: DictConfig | ListConfig, prefix: str = "") -> list[str]:
     for name in map(str, node):
         keys.append(f"{prefix}{name}")
         child = None if OmegaConf.is_missing(node, name) else node._get_node(name)
-        if isinstance(child, DictConfig) and not child._is_none():
+        if isinstance(child, DictConfig) and not _is_leaf(child):
             keys += _keys(child, f"{prefix}{name}.")
     return keys
