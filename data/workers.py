@@ -113,8 +113,12 @@ class Workers:
     def close(self) -> None:
         """End the processes and free their pipes; nobody may be inside `next` any more."""
         self.kill()
+        for process in self._processes:
+            process.close()
         for pipe in self._pipes:
             pipe.close()
+        self._processes.clear()
+        self._pipes.clear()
 
 
 def _memory(tensor: Tensor) -> memoryview:

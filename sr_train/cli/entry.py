@@ -4,6 +4,8 @@ import importlib
 import os
 import sys
 import traceback
+from itertools import pairwise
+from pathlib import Path
 
 from hydra.errors import HydraException
 from omegaconf.errors import OmegaConfBaseException
@@ -82,7 +84,17 @@ def _explained(command: str, err: Exception) -> Exception:
     from sr_train.config.compose import explain
 
     overrides = [word for word in sys.argv[1:] if _is_override(word)]
-    return explain(command, overrides, err)
+    return explain(command, overrides, err, _config_dir(sys.argv[1:]))
+
+
+def _config_dir(words: list[str]) -> Path | None:
+    """Return the value of Hydra's own flag --config-dir."""
+    for flag, value in pairwise([*words, ""]):
+        if flag in {"--config-dir", "-cd"}:
+            return Path(value)
+        if flag.startswith("--config-dir="):
+            return Path(flag.split("=", 1)[1])
+    return None
 
 
 def _is_override(word: str) -> bool:

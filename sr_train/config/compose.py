@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any, TypeVar
 
 from hydra import compose, initialize_config_module
@@ -80,7 +81,9 @@ def first_line(err: BaseException) -> str:
     return str(err).strip().splitlines()[0] if str(err).strip() else type(err).__name__
 
 
-def explain(command: str, overrides: Sequence[str], err: Exception) -> Exception:
+def explain(
+    command: str, overrides: Sequence[str], err: Exception, config_dir: Path | None = None
+) -> Exception:
     """Find every override that keeps a config from composing.
 
     Composing stops at the first fault, so on failure the overrides are tried one after another,
@@ -90,6 +93,7 @@ def explain(command: str, overrides: Sequence[str], err: Exception) -> Exception
         command: name of the config.
         overrides: the command line without the command and without Hydra's own flags.
         err: what composing raised.
+        config_dir: the user's own configs, searched beside the shipped ones.
 
     Returns:
         `Problems` with one message per fault, or `err` reworded where no override is at fault.
@@ -97,10 +101,11 @@ def explain(command: str, overrides: Sequence[str], err: Exception) -> Exception
     GlobalHydra.instance().clear()
     store_schemas()
     problems: list[str] = []
-    accepted: list[str] = []
+    own = [] if config_dir is None else [f"hydra.searchpath=['file://{config_dir.absolute()}']"]
+    accepted = list(own)
     failed_keys: list[str] = []
     with initialize_config_module("configs", version_base="1.3"):
-        if _failure(command, []) is None:
+        if _failure(command, own) is None:
             for override in sorted(overrides, key=_is_value):
                 failure = _failure(command, [*accepted, override])
                 if failure is None:
@@ -108,11 +113,9 @@ def explain(command: str, overrides: Sequence[str], err: Exception) -> Exception
                 else:
                     failed_keys.append(override.split("=", 1)[0])
                     problems.append(_reword(command, accepted, override, failure))
-        if not problems:
-            return ConfigError(_text(err))
         if all("." in key for key in failed_keys):
             problems += _further(command, accepted)
-        return Problems(problems)
+    return Problems(problems) if problems else ConfigError(_text(err))
 
 
 def _further(command: str, accepted: Sequence[str]) -> list[str]:
@@ -140,6 +143,8 @@ def _failure(command: str, overrides: Sequence[str]) -> Exception | None:
 def _reword(command: str, accepted: list[str], override: str, err: Exception) -> str:
     key = override.split("=", 1)[0].lstrip("+~")
     text = _text(err)
+    if key == "experiment" and not override.startswith("+"):
+        return f"{override}: write +{override}"
     if "is not in struct" in text or "not in '" in text or "Could not override" in text:
         cause = err.__cause__
         if cause is not None and "not in struct" not in str(cause) and "not in '" not in str(cause):
@@ -154,8 +159,6 @@ def _reword(command: str, accepted: list[str], override: str, err: Exception) ->
         valid = options.group(1).split() if options else []
         wanted = (match.group(1) or match.group(2)).rsplit("/", 1)[-1]
         return f"{override}: no such choice{did_you_mean(wanted, valid)}"
-    if key == "experiment" and "append" in text:
-        return f"{override}: write +{override}"
     return f"{override}: {text}"
 
 
