@@ -145,14 +145,17 @@ def _reword(command: str, accepted: list[str], override: str, err: Exception) ->
     text = _text(err)
     if key == "experiment" and not override.startswith("+"):
         return f"{override}: write +{override}"
+    cause = err.__cause__ if isinstance(err.__cause__, OmegaConfBaseException) else None
     if "is not in struct" in text or "not in '" in text or "Could not override" in text:
-        cause = err.__cause__
         if cause is not None and "not in struct" not in str(cause) and "not in '" not in str(cause):
             return f"{override}: {first_line(cause)}"
+        inside = getattr(cause, "full_key", None) or key
         known = _keys(compose(command, overrides=accepted))
-        return f"{key}: no such key{did_you_mean(key, known)}"
-    if isinstance(err.__cause__, OmegaConfBaseException) and "merging override" in text:
-        return f"{override}: {first_line(err.__cause__)}"
+        prefix = f"{override}: " if inside != key else ""
+        return f"{prefix}{inside}: no such key{did_you_mean(inside, known)}"
+    if cause is not None:
+        inside = f"{cause.full_key}: " if cause.full_key and cause.full_key != key else ""
+        return f"{override}: {inside}{first_line(cause)}"
     match = re.search(r"Could not find '([^']+)'|Could not load '([^']+)'", text)
     if match:
         options = re.search(r"Available options in '[^']+':\s*(.*?)\nConfig search", text, re.S)
