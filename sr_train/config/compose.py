@@ -141,35 +141,31 @@ def _failure(command: str, overrides: Sequence[str]) -> Exception | None:
 
 
 def _reword(command: str, accepted: list[str], override: str, err: Exception) -> str:
+    """Say in one line what is wrong with an override, or with the file that it chose."""
     key = override.split("=", 1)[0].lstrip("+~")
     text = _text(err)
     if key == "experiment" and not override.startswith("+"):
         return f"{override}: write +{override}"
-    cause = err.__cause__ if isinstance(err.__cause__, OmegaConfBaseException) else None
-    if "is not in struct" in text or "not in '" in text or "Could not override" in text:
-        if cause is not None and "not in struct" not in str(cause) and "not in '" not in str(cause):
-            return f"{override}: {first_line(cause)}"
-        inside = getattr(cause, "full_key", None) or key
-        known = _keys(compose(command, overrides=accepted))
-        prefix = f"{override}: " if inside != key else ""
-        return f"{prefix}{inside}: no such key{did_you_mean(inside, known)}"
-    if cause is not None:
-        inside = f"{cause.full_key}: " if cause.full_key and cause.full_key != key else ""
-        return f"{override}: {inside}{first_line(cause)}"
-    match = re.search(r"Could not find '([^']+)'|Could not load '([^']+)'", text)
-    if match:
+    choice = re.search(r"Could not (?:find|load) '([^']+)'", text)
+    if choice:
         options = re.search(r"Available options in '[^']+':\s*(.*?)\nConfig search", text, re.S)
         valid = options.group(1).split() if options else []
-        wanted = (match.group(1) or match.group(2)).rsplit("/", 1)[-1]
-        return f"{override}: no such choice{did_you_mean(wanted, valid)}"
+        return f"{override}: no such choice{did_you_mean(choice[1].rsplit('/', 1)[-1], valid)}"
+    full_key = re.search(r"full_key: (\S+)", text)
+    inside = full_key[1] if full_key else key
+    where = f"in {override}: " if inside != key else ""
+    if re.search(r"not in (struct|')|Could not override", text):
+        known = _keys(compose(command, overrides=accepted))
+        return f"{where}{inside}: no such key{did_you_mean(inside, known)}"
+    value = re.search(r"^Value .*$", text, re.M)
+    if value:
+        return f"{where or override + ': '}{inside + ': ' if where else ''}{value[0]}"
     return f"{override}: {text}"
 
 
 def _text(err: Exception) -> str:
-    lines = [str(err).strip()]
-    if isinstance(err.__cause__, OmegaConfBaseException):
-        lines.append(first_line(err.__cause__))
-    return "\n".join(lines)
+    cause = err.__cause__ if isinstance(err.__cause__, OmegaConfBaseException) else None
+    return "\n".join(str(part).strip() for part in (err, cause) if part is not None)
 
 
 def _keys(node: DictConfig | ListConfig, prefix: str = "") -> list[str]:
