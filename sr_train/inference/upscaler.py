@@ -162,7 +162,7 @@ def _auto(spec: NetSpec, device: torch.device, overlap: int | None) -> tuple[int
     """
     field = spec.receptive_field
     if field is not None and field <= (_WIDE_FIELD if overlap is None else overlap):
-        tile, largest = (128, 256**2) if device.type == "cpu" else (512, 1024**2)
+        tile, largest = (160, 256**2) if device.type == "cpu" else (512, 1024**2)
         return max(tile, 2 * field), overlap, largest
     if overlap is None:
         overlap = BLEND_OVERLAP

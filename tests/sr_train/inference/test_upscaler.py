@@ -166,7 +166,7 @@ def test_auto_runs_small_pictures_whole_and_large_ones_in_tiles():
     net.shapes.clear()
     upscaler(picture(256, 260))
     assert len(net.shapes) > 1
-    assert all(max(shape) <= 128 + 2 * 4 for shape in net.shapes)
+    assert all(max(shape) <= 160 + 2 * 4 for shape in net.shapes)
 
 
 @pytest.mark.parametrize("field", [None, 300])
