@@ -16,7 +16,7 @@ class StepOutcome:
     """What one optimizer step did, as tensors on the device."""
 
     applied: Tensor
-    """1.0, or 0.0 where a gradient was not finite and nothing was changed."""
+    """1.0, or 0.0 where the loss or a gradient was not finite and nothing was changed."""
     grad_norm: Tensor
     """L2 norm of the unscaled gradient before clipping, fp32."""
     clipped: Tensor
@@ -61,6 +61,7 @@ class Learner:
         self.num_skipped = torch.zeros((), device=device)
         self.skipped_in_row = torch.zeros((), device=device)
         self._micro_batches = 0
+        self._loss_sum = torch.zeros((), device=device)
         for group in optimizer.param_groups:
             group.setdefault("initial_lr", group["lr"])
         self._schedule_lr()
@@ -78,15 +79,21 @@ class Learner:
         """
         if self._micro_batches == 0:
             self.optimizer.zero_grad(set_to_none=True)
+            self._loss_sum.zero_()
+        self._loss_sum.add_(total.detach())
         self._micro_batches += 1
         self.scaler.scaled(total / self.accum if self.accum > 1 else total).backward()
 
     def step(self) -> StepOutcome:
-        """Unscale, measure, clip and apply the gradient; skip it where it is not finite."""
+        """Unscale, measure, clip and apply the gradient.
+
+        A step whose loss or gradient is not finite is skipped and counted.
+        """
         gradients = [p.grad for p in self.parameters if p.grad is not None]
         self.scaler.unscale_(gradients)
         grad_norm = nn.utils.get_total_norm(gradients, foreach=None)
-        found_inf = 1.0 - torch.isfinite(grad_norm).float()
+        # A NaN in the loss need not reach the gradient: the slope of |x| at NaN is 0.
+        found_inf = 1.0 - torch.isfinite(grad_norm + self._loss_sum).float()
         clipped = self._clip_(gradients, grad_norm, found_inf)
         self._apply(found_inf)
         self.scaler.update(found_inf)

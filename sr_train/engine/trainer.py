@@ -268,7 +268,7 @@ class Trainer:
         self._window.leave_out(time.perf_counter() - started)
 
     def save(self) -> None:
-        """Write the training state and the weights to use."""
+        """Write the weights to use, then the training state: a state vouches for its weights."""
         started = time.perf_counter()
         state = {
             **self.model.state_dict(),
@@ -282,8 +282,8 @@ class Trainer:
             "precision": self.model.precision.name,
             "random": random_state(),
         }
-        save_state(self.folder.checkpoints, self.step, state, self.cadence.keep_last)
         self._save_weights(self.folder.last_weights)
+        save_state(self.folder.checkpoints, self.step, state, self.cadence.keep_last)
         self._saved_step = self.step
         self._window.leave_out(time.perf_counter() - started)
 

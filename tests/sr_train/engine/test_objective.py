@@ -1,0 +1,77 @@
+import pytest
+import torch
+from torch import nn
+
+from losses.pixel import L1Loss
+from sr_train.engine.objective import Objective, Term, asked_by
+from sr_train.ops.errors import ConfigError
+
+
+class Wants(nn.Module):
+    def forward(self, pred, targett):
+        return (pred - targett).mean()
+
+
+class Optional(nn.Module):
+    def forward(self, pred, target, strength=2.0):
+        return (pred - target).mean() * strength
+
+
+def test_an_unknown_wish_is_an_error_with_a_suggestion():
+    with pytest.raises(ConfigError, match=r"objective.x.loss: Wants.*did you mean 'target'"):
+        asked_by(Wants(), "objective.x")
+
+
+def test_parameters_with_a_default_are_left_alone():
+    assert asked_by(Optional(), "objective.x") == ["pred", "target"]
+
+
+@pytest.mark.parametrize(
+    ("settings", "words"),
+    [
+        ({"weight": 0.0}, "weight=0.0"),
+        ({"weight": float("nan")}, "weight=nan"),
+        ({"target": "lr"}, "target=lr"),
+        ({"colour": "rgbb"}, "colour=rgbb"),
+    ],
+)
+def test_impossible_terms_are_refused(settings, words):
+    with pytest.raises(ConfigError, match=words):
+        Term("x", L1Loss(), **settings)
+
+
+def test_no_term_is_an_error():
+    with pytest.raises(ConfigError, match="at least one"):
+        Objective({})
+
+
+def test_what_is_asked_for_arrives(make_model, make_batch):
+    seen = {}
+
+    class Everything(nn.Module):
+        def forward(self, pred, target, gt, lq, lq_up, ema_pred, step):
+            seen.update(locals())
+            return pred.mean()
+
+    model = make_model(terms={"all": Term("all", Everything(), target="lq")})
+    batch = make_batch(size=8, count=2)
+    model.optimize_parameters(batch, last_micro_batch=True)
+    assert seen["step"] == 1
+    assert seen["lq"].shape == (2, 3, 8, 8)
+    for name in ("pred", "target", "gt", "lq_up", "ema_pred"):
+        assert seen[name].shape == (2, 3, 16, 16), name
+        assert seen[name].dtype == torch.float32
+    assert torch.equal(seen["target"], seen["lq_up"])
+    assert torch.equal(seen["gt"], batch["gt"].float() / 255)
+
+
+def test_total_is_the_weighted_sum_in_fp32(make_model, make_batch):
+    terms = {
+        "a": Term("a", L1Loss(), weight=0.25),
+        "b": Term("b", L1Loss(), weight=2.0, target="lq"),
+    }
+    model = make_model("bf16", terms=terms)
+    model.optimize_parameters(make_batch(), last_micro_batch=True)
+    means = model.meter.read().means
+    expected = 0.25 * means["loss/a"] + 2.0 * means["loss/b"]
+    assert means["loss/total"] == pytest.approx(expected, rel=1e-6)

@@ -1,0 +1,47 @@
+import math
+
+import torch
+
+from sr_train.monitoring.meter import Meter
+
+
+def test_reading_before_the_first_value_is_an_empty_log():
+    window = Meter().read()
+    assert (window.means, window.counts, window.non_finite) == ({}, {}, {})
+
+
+def test_every_mean_knows_its_own_count():
+    meter = Meter()
+    for value in (1.0, 2.0, 6.0):
+        meter.add("a", torch.tensor(value))
+    meter.add("b", 4)
+    window = meter.read()
+    assert window.means == {"a": 3.0, "b": 4.0}
+    assert window.counts == {"a": 3, "b": 1}
+
+
+def test_tensors_floats_and_ints_of_any_dtype_come_back():
+    meter = Meter()
+    meter.add("x", torch.tensor(2, dtype=torch.int64))
+    meter.add("x", torch.tensor(1.0, dtype=torch.bfloat16))
+    meter.add("x", 0.0)
+    assert meter.read().means == {"x": 1.0}
+
+
+def test_reading_starts_a_new_window():
+    meter = Meter()
+    meter.add("a", 1.0)
+    meter.read()
+    meter.add("a", 5.0)
+    assert meter.read().means == {"a": 5.0}
+
+
+def test_non_finite_values_are_counted_and_kept_out_of_the_mean():
+    meter = Meter()
+    for value in (1.0, math.nan, math.inf, 3.0):
+        meter.add("a", torch.tensor(value))
+    meter.add("b", math.nan)
+    window = meter.read()
+    assert window.means == {"a": 2.0}
+    assert window.counts == {"a": 2}
+    assert window.non_finite == {"a": 2, "b": 1}
