@@ -13,7 +13,6 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional
 
 from archs.common import run_block
 
@@ -90,6 +89,7 @@ class WindowAttention(nn.Module):
     def __init__(self, channels: int, window: int, num_heads: int) -> None:
         super().__init__()
         self.num_heads = num_heads
+        self.scale = (channels // num_heads) ** -0.5
         self.relative_position_bias_table = nn.Parameter(
             torch.zeros((2 * window - 1) ** 2, num_heads)
         )
@@ -106,10 +106,10 @@ class WindowAttention(nn.Module):
         bias = self.relative_position_bias_table[self.relative_position_index]
         bias = bias.permute(2, 0, 1).unsqueeze(0)
         if mask is not None:
-            bias = (bias + mask.unsqueeze(1)).repeat(count // mask.shape[0], 1, 1, 1)
-        out = functional.scaled_dot_product_attention(
-            query, key, value, attn_mask=bias.to(query.dtype)
-        )
+            bias = bias + mask.unsqueeze(1)
+        logits = (query * self.scale) @ key.transpose(-2, -1)
+        logits = logits.unflatten(0, (-1, bias.shape[0])) + bias.to(logits.dtype)
+        out = logits.softmax(-1).flatten(0, 1) @ value
         return self.proj(out.transpose(1, 2).reshape(count, length, channels))
 
 

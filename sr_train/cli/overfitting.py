@@ -44,7 +44,7 @@ def run_overfit(cfg: OverfitConfig) -> None:
         model.generator.net, model.spec, model.precision, TilingConfig(tile=None)
     )
 
-    def bicubic(lq: np.ndarray) -> np.ndarray:
+    def bicubic(lq: np.ndarray, name: str) -> np.ndarray:
         return imresize(lq, out_size=(lq.shape[0] * cfg.scale, lq.shape[1] * cfg.scale))
 
     reached = _mean_score(network, metric, samples, cfg.scale)
@@ -91,7 +91,7 @@ def _mean_score(
     upscale: Upscale, metric: Any, samples: Sequence[Mapping[str, Tensor]], scale: int
 ) -> float:
     values = []
-    for sample in samples:
+    for number, sample in enumerate(samples):
         lq, gt = (sample[name].permute(1, 2, 0).contiguous().numpy() for name in ("lq", "gt"))
-        values.append(metric(upscale(lq), gt, scale))
+        values.append(metric(upscale(lq, f"sample {number}"), gt, scale))
     return math.fsum(values) / len(values)

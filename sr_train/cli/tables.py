@@ -2,7 +2,9 @@
 
 import csv
 import json
+import math
 from pathlib import Path
+from typing import Any
 
 from rich.table import Table
 
@@ -59,8 +61,15 @@ def write_scores(folder: Path, model: Scores, baseline: Scores | None, facts: di
     document = {**facts, "model": _as_dict(model)}
     if baseline is not None:
         document["bicubic"] = _as_dict(baseline)
-    json_path.write_text(json.dumps(document, indent=2) + "\n")
+    json_path.write_text(json.dumps(_json_numbers(document), indent=2, allow_nan=False) + "\n")
     return [csv_path, json_path]
+
+
+def _json_numbers(value: Any) -> Any:
+    """Write the PSNR of identical pictures as "inf": JSON has no such number."""
+    if isinstance(value, dict):
+        return {key: _json_numbers(item) for key, item in value.items()}
+    return str(value) if isinstance(value, float) and not math.isfinite(value) else value
 
 
 def _as_dict(scores: Scores) -> dict:

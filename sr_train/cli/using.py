@@ -119,6 +119,11 @@ def run_infer(config: InferConfig) -> None:
             on_progress,
         )
     console.print(f"{len(report.done)} pictures written to {output}")
+    for source, target in report.renamed:
+        console.print(f"  {source.name} became {target.name}, since another has the same name")
+    if report.left_out:
+        names = ", ".join(path.name for path in report.left_out[:5])
+        console.print(f"  not pictures, left out: {len(report.left_out)} ({names})")
     if report.failed:
         raise DataError(
             f"{len(report.failed)} of {len(report.done) + len(report.failed)} pictures failed:\n"

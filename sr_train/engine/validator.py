@@ -9,8 +9,8 @@ import numpy as np
 
 from sr_train.ops.resize import imresize
 
-Upscale = Callable[[np.ndarray], np.ndarray]
-"""LQ picture (H, W, C) to a picture `scale` times as large, same dtype."""
+Upscale = Callable[[np.ndarray, str], np.ndarray]
+"""(LQ picture (H, W, C), its name for errors) to a picture `scale` times as large, same dtype."""
 
 MetricFunction = Callable[[np.ndarray, np.ndarray, int], float]
 
@@ -81,7 +81,7 @@ class Validator:
         """Return the number of pictures over all sets."""
         return sum(len(source) for source in self.sets.values())
 
-    def bicubic(self, lq: np.ndarray) -> np.ndarray:
+    def bicubic(self, lq: np.ndarray, name: str = "") -> np.ndarray:
         """Upscale by MATLAB's bicubic: the baseline every network is compared with."""
         height, width = lq.shape[:2]
         return imresize(lq, out_size=(height * self.scale, width * self.scale))
@@ -103,5 +103,5 @@ class Validator:
         for set_name, source in self.sets.items():
             for index in range(len(source)):
                 pair = source.whole(index)
-                pred = upscale(pair.lq)
+                pred = upscale(pair.lq, f"{set_name}/{pair.name}")
                 yield Scored(set_name, pair.name, index, pair.lq, pair.gt, pred)

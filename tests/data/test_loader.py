@@ -7,6 +7,8 @@ import textwrap
 import threading
 import time
 
+import cv2
+import numpy as np
 import pytest
 import torch
 
@@ -51,6 +53,13 @@ class Deadly(Numbers):
         return super().sample(epoch, index)
 
 
+class Sleepy(Numbers):
+    def sample(self, epoch, index):
+        if index == self.bad:
+            time.sleep(60)
+        return super().sample(epoch, index)
+
+
 def take(stream, count):
     try:
         return [next(stream) for _ in range(count)]
@@ -90,8 +99,6 @@ def test_nothing_changes_what_comes(reference, way, cache_gib):
 
 
 def test_16_bit_through_workers(tmp_path):
-    import numpy as np
-
     pictures = PictureSet(str(fill(tmp_path, "abc", dtype=np.uint16)), 2, lq_size=8)
     streams = [TrainStream(pictures, 4, num_workers=count) for count in (0, 2)]
     one, other = (take(stream, 3) for stream in streams)
@@ -145,6 +152,28 @@ def test_damaged_picture_in_a_worker_is_named(gt_dir):
 def test_killed_worker_is_an_error_and_no_hang():
     with pytest.raises(DataError, match="exit code -9"):
         take(TrainStream(Deadly(bad=7), 4, num_workers=2), 20)
+
+
+def test_close_does_not_wait_for_a_slow_sample():
+    order = [[int(at[1]) for at in b["lq"]] for b in take(TrainStream(Numbers(), 2), 3)]
+    stream = TrainStream(Sleepy(bad=order[2][0]), 2, num_workers=2, prefetch=8)
+    next(stream), next(stream)
+    time.sleep(0.2)
+    start = time.monotonic()
+    stream.close()
+    assert time.monotonic() - start < 10
+
+
+@pytest.mark.timeout(30)
+def test_workers_start_although_opencv_has_threads(reference):
+    folder, expected = reference
+    threads = cv2.getNumThreads()
+    cv2.setNumThreads(4)
+    cv2.GaussianBlur(np.zeros((2000, 2000, 3), np.float32), (9, 9), 2)
+    pictures = PictureSet(str(folder), 2, lq_size=8, cache_gib=0)
+    assert_same(take(TrainStream(pictures, 4, seed=9, num_workers=2), 3), expected[:3])
+    assert cv2.getNumThreads() == 4
+    cv2.setNumThreads(threads)
 
 
 def children():
