@@ -12,17 +12,17 @@ _ZOOM = 2
 _CAPTION = 28
 
 
-def busiest_corner(gt: np.ndarray, size: int) -> tuple[int, int]:
-    """Return (top, left) of the window with the largest luma variance, on a grid of size/4."""
-    luma = gt.reshape(*gt.shape[:2], -1).mean(axis=2)
-    rows, columns = luma.shape
+def hardest_corner(bicubic: np.ndarray, gt: np.ndarray, size: int) -> tuple[int, int]:
+    """Return (top, left) of the window where bicubic is farthest off, on a grid of size/4."""
+    error = np.abs(bicubic.astype(np.float32) - gt).reshape(*gt.shape[:2], -1).mean(axis=2)
+    rows, columns = error.shape
     step = max(1, size // 4)
     corners = [
         (top, left)
         for top in range(0, max(1, rows - size + 1), step)
         for left in range(0, max(1, columns - size + 1), step)
     ]
-    return max(corners, key=lambda c: float(luma[c[0] : c[0] + size, c[1] : c[1] + size].var()))
+    return max(corners, key=lambda c: float(error[c[0] : c[0] + size, c[1] : c[1] + size].mean()))
 
 
 def panel(bicubic: np.ndarray, pred: np.ndarray, gt: np.ndarray, size: int = CROP) -> np.ndarray:
@@ -37,7 +37,7 @@ def panel(bicubic: np.ndarray, pred: np.ndarray, gt: np.ndarray, size: int = CRO
     Returns:
         (h, 3*w + gaps, 3), uint8.
     """
-    top, left = busiest_corner(gt, size)
+    top, left = hardest_corner(bicubic, gt, size)
     crops = [_as_rgb8(p[top : top + size, left : left + size]) for p in (bicubic, pred, gt)]
     gap = np.full((crops[0].shape[0], 4, 3), 255, np.uint8)
     return np.concatenate([crops[0], gap, crops[1], gap, crops[2]], axis=1)

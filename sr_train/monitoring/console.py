@@ -86,7 +86,7 @@ def progress_bar(label: str, total: int, done: int = 0) -> Iterator[Bar]:
         *columns,
         console=console,
         transient=True,
-        refresh_per_second=4,
+        refresh_per_second=2,
         disable=not console.is_terminal,
     ) as bar:
         yield Bar(bar, bar.add_task(label, total=total, completed=done, note=""))
