@@ -1,6 +1,7 @@
 """One training run from config to closing table."""
 
 import logging
+import shlex
 import sys
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -18,6 +19,7 @@ from sr_train.engine.checkpoint import flat_differences, newest_state, read_stat
 from sr_train.engine.host import keep_heap
 from sr_train.engine.live_validation import LiveValidation
 from sr_train.engine.model import SRModel
+from sr_train.engine.precision import resolve_precision
 from sr_train.engine.randomness import seed_everything, set_random_state
 from sr_train.engine.run_folder import RunFolder
 from sr_train.engine.trainer import Best, Cadence, Trainer
@@ -180,6 +182,7 @@ def make_trainer(
     metrics = assemble.make_metrics(cfg.metrics, cfg.plugins)
     validation = None
     if cfg.data.val:
+        full = resolve_precision("fp32", model.device)  # scores do as `validate` does
         validator = Validator(
             {path.removeprefix("data.val."): s for path, s in sets.items() if ".val." in path},
             metrics,
@@ -187,9 +190,7 @@ def make_trainer(
         )
         validation = LiveValidation(
             validator,
-            lambda: assemble.make_upscaler(
-                model.net_for_use, model.spec, model.precision, cfg.tiling
-            ),
+            lambda: assemble.make_upscaler(model.net_for_use, model.spec, full, cfg.tiling),
             folder.samples,
             loggers,
         )
@@ -240,7 +241,8 @@ def close_run(trainer: Trainer, folder: RunFolder, stopped_by: str | None) -> No
     if stopped_by is not None:
         log.info("stopped by %s after step %d; state saved. Go on with:", stopped_by, trainer.step)
         words = [word for word in sys.argv[1:] if not word.startswith("resume=")]
-        console.print(f"  python -m sr_train train {' '.join(words)} resume=auto")
+        again = shlex.join(["python", "-m", "sr_train", "train", *words, "resume=auto"])
+        console.print(f"  {again}", markup=False)
         return
     validation = trainer.validation
     if isinstance(validation, LiveValidation) and trainer.scores is not None:
