@@ -2,6 +2,7 @@
 
 import os
 import queue
+import sys
 import threading
 import time
 import weakref
@@ -241,4 +242,6 @@ def _nothing() -> None:
 def _processors(world_size: int) -> int:
     """Return how many processors each rank of this machine may use, at least 1."""
     local = int(os.environ.get("LOCAL_WORLD_SIZE", world_size))
-    return max(1, len(os.sched_getaffinity(0)) // local)
+    if sys.platform == "linux":
+        return max(1, len(os.sched_getaffinity(0)) // local)
+    return max(1, (os.cpu_count() or 1) // local)

@@ -11,6 +11,8 @@ from typing import Any
 
 import numpy as np
 
+from sr_train.ops.errors import DataError
+
 _ALIGN = 64
 _GIB = 1 << 30
 
@@ -129,6 +131,7 @@ class FrameStore:
         """How many records have a place."""
         self._memory = _SharedBytes(end + len(self._shapes)) if end else None
         self._open()
+        _stores.add(self)
 
     def _open(self) -> None:
         if self._memory is None:
@@ -157,6 +160,12 @@ class FrameStore:
     def is_ready(self, number: int) -> bool:
         """Return whether a record is in memory now."""
         return self.holds(number) and bool(self._is_ready[number])
+
+    def num_empty_bytes(self) -> int:
+        """Return how much of `num_bytes` waits for records that nobody has asked for yet."""
+        if self._memory is None:
+            return 0
+        return self.num_bytes - self.num_bytes * int(self._is_ready.sum()) // self.num_held
 
     def get(self, number: int) -> Record:
         """Return a record; from memory as read-only views, else as `load` made it."""
@@ -187,20 +196,30 @@ class FrameStore:
         return -(-size // _ALIGN) * _ALIGN
 
 
+_stores: "weakref.WeakSet[FrameStore]" = weakref.WeakSet()
+"""All stores of this process, so that together they do not promise more than there is."""
+
+
 def budget(cache_gib: float | str) -> int:
     """Return a number of bytes for a setting of `cache_gib`.
 
+    What is available is divided among the ranks that torchrun started on this machine, after
+    deducting what other stores of this process have promised and not yet filled.
+
     Args:
-        cache_gib: GiB, 0 for no cache, or `auto` for half of the memory that is available. More
-            than nine tenths of what is available is never given.
+        cache_gib: GiB, 0 for no cache, or `auto` for half of what is available. More than nine
+            tenths of what is available is never given.
 
     Raises:
-        ValueError: another word, or a negative number.
+        DataError: another word, or a negative number.
     """
+    promised = sum(store.num_empty_bytes() for store in _stores)
+    ranks = int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
+    available = max(0, available_bytes() // ranks - promised)
     if isinstance(cache_gib, str):
         if cache_gib != "auto":
-            raise ValueError(f"cache_gib must be a number of GiB or 'auto', got {cache_gib!r}")
-        return available_bytes() // 2
+            raise DataError(f"cache_gib must be a number of GiB or 'auto', got {cache_gib!r}")
+        return available // 2
     if not cache_gib >= 0:
-        raise ValueError(f"cache_gib must not be negative, got {cache_gib}")
-    return min(int(cache_gib * _GIB), available_bytes() * 9 // 10)
+        raise DataError(f"cache_gib must not be negative, got {cache_gib}")
+    return min(int(cache_gib * _GIB), available * 9 // 10)

@@ -1,3 +1,4 @@
+import gc
 import multiprocessing
 import os
 import pickle
@@ -6,6 +7,7 @@ import numpy as np
 import pytest
 
 from data.store import FrameStore, available_bytes, budget
+from sr_train.ops.errors import DataError
 
 SHAPES = [((4, 5, 3), (8, 10, 3)), ((2, 2, 3), (4, 4, 3)), ((6, 5, 3), (12, 10, 3))]
 
@@ -127,14 +129,38 @@ def test_empty_store_pickles(tmp_path):
     assert store.get(1)[0].shape == (2, 2, 3)
 
 
-def test_budget():
-    available = available_bytes()
-    assert 0 < available <= os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+def test_budget(monkeypatch):
+    gc.collect()
+    available = 10 << 30
+    monkeypatch.setattr("data.store.available_bytes", lambda: available)
     assert budget(0) == 0
     assert budget(0.001) == 1073741
-    assert budget("auto") == pytest.approx(available / 2, rel=0.2)
-    assert budget(1e6) == pytest.approx(available * 0.9, rel=0.2)
-    with pytest.raises(ValueError, match="auto"):
+    assert budget("auto") == available // 2
+    assert budget(1e6) == available * 9 // 10
+    monkeypatch.setenv("LOCAL_WORLD_SIZE", "4")
+    assert budget("auto") == available // 8
+    with pytest.raises(DataError, match="auto"):
         budget("all")
-    with pytest.raises(ValueError, match="negative"):
+    with pytest.raises(DataError, match="negative"):
         budget(-1)
+
+
+def test_stores_do_not_promise_the_same_memory_twice(monkeypatch):
+    gc.collect()
+    available = 1 << 30
+    monkeypatch.setattr("data.store.available_bytes", lambda: available)
+    shape = (1 << 20,)
+    frame = np.zeros(shape, np.uint8)
+    store = FrameStore([(shape,)] * 100, np.uint8, 1 << 29, lambda number: (frame,))
+    assert budget("auto") == (available - (100 << 20)) // 2
+    for number in range(50):
+        store.get(number)
+    assert budget("auto") == (available - (50 << 20)) // 2
+    del store
+    gc.collect()
+    assert budget("auto") == available // 2
+
+
+def test_available_memory_is_plausible():
+    physical = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    assert 0 < available_bytes() <= physical
