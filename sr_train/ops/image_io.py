@@ -87,16 +87,19 @@ def read_picture(path: str | os.PathLike[str]) -> Picture:
     except OSError as error:
         raise DataError(f"{path}: cannot be read: {error.strerror or error}") from None
     header, kind, orientation = _parse_header(path, io.BytesIO(data))
-    if (kind == "PNG" and not _png_is_complete(data)) or (
-        kind == "JPEG" and not _jpeg_is_complete(data)
-    ):
+    whole: bytes | None = data
+    if kind == "PNG":
+        whole = _whole_png(data)
+    elif kind == "JPEG" and not _jpeg_is_complete(data):
+        whole = None
+    if whole is None:
         raise DataError(f"{path}: the file is truncated ({len(data)} bytes)")
     if kind == "TIFF" and header.dtype == "uint8":
         decoded = _decode_by_pillow(path, data, header)
     else:
         if kind == "TIFF" and orientation != 1:
             raise DataError(f"{path}: 16-bit TIFF with a rotation tag is not supported")
-        decoded = _oriented(_decode_by_cv2(path, data), orientation)
+        decoded = _oriented(_decode_by_cv2(path, whole), orientation)
     pixels, alpha = _split(decoded, header)
     if pixels.shape != (header.height, header.width, header.channels) or (
         pixels.dtype != header.dtype
@@ -239,14 +242,23 @@ def _other_layout(path: Path, image: Image.Image) -> tuple[int, bool, Literal["u
     return 1 if mode in ("1", "L", "LA") else 3, has_alpha, dtype
 
 
-def _png_is_complete(data: bytes) -> bool:
-    """Return whether the chain of chunks reaches IEND; some decoders fill the rest with grey."""
+def _whole_png(data: bytes) -> bytes | None:
+    """Return a PNG without its colour profile, or None if its chunks do not reach IEND.
+
+    Some decoders fill what is missing with grey; libpng prints warnings about odd profiles, which
+    are not used here.
+    """
     position = 8
     while position + 12 <= len(data):
-        if data[position + 4 : position + 8] == b"IEND":
-            return True
-        position += 12 + int.from_bytes(data[position : position + 4], "big")
-    return False
+        end = position + 12 + int.from_bytes(data[position : position + 4], "big")
+        kind = data[position + 4 : position + 8]
+        if kind == b"IEND":
+            return data
+        if kind == b"iCCP":
+            data = data[:position] + data[end:]
+        else:
+            position = end
+    return None
 
 
 def _jpeg_is_complete(data: bytes) -> bool:

@@ -155,6 +155,13 @@ def test_truncated_jpeg_with_thumbnail_is_an_error(tmp_path):
         read_picture(tmp_path / "x.jpg")
 
 
+def test_odd_colour_profile_is_passed_over_in_silence(tmp_path, capfd):
+    pixels = noise(6, 7, 3)
+    Image.fromarray(pixels).save(tmp_path / "x.png", icc_profile=b"no profile at all" * 20)
+    np.testing.assert_array_equal(read_picture(tmp_path / "x.png").pixels, pixels)
+    assert capfd.readouterr().err == ""
+
+
 def test_corrupt_png_is_an_error(tmp_path):
     path = tmp_path / "x.png"
     Image.fromarray(noise(60, 70, 3)).save(path)
