@@ -142,7 +142,11 @@ def make_objective(cfg: RunConfig) -> Objective:
 def make_optimizer(cfg: RunConfig, net: nn.Module) -> Optimizer:
     """Build the optimizer over the trainable parameters, in groups by name pattern."""
     factory: Callable[..., Optimizer] = build(cfg.optimizer, "optimizer", cfg.plugins)
-    return factory(split_parameters(net, cfg.param_groups, cfg.optimizer.get("lr")))
+    groups = split_parameters(net, cfg.param_groups, cfg.optimizer.get("lr"))
+    try:
+        return factory(groups)
+    except (TypeError, ValueError) as err:
+        raise ConfigError(f"optimizer: {cfg.optimizer['_target_']}: {err}") from err
 
 
 def split_parameters(

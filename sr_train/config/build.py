@@ -5,10 +5,11 @@ import types
 import typing
 from collections.abc import Callable, Mapping, Sequence
 from importlib import import_module
+from pkgutil import resolve_name
 from typing import Any, Literal, Union
 
 from hydra.errors import InstantiationException
-from hydra.utils import get_object, instantiate
+from hydra.utils import instantiate
 
 from sr_train.ops.errors import ConfigError, SRTrainError, did_you_mean
 
@@ -77,7 +78,7 @@ def resolve_target(dotted: str, path: str, plugins: Sequence[str] = ()) -> Calla
             f"add your own package by plugins=[{dotted.split('.')[0]}]"
         )
     try:
-        target = get_object(dotted)
+        target = resolve_name(dotted)
     except Exception as err:
         raise ConfigError(f"{path}._target_={dotted}: {_missing(dotted, err)}") from err
     if not callable(target):

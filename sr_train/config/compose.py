@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Sequence
+from dataclasses import fields, is_dataclass
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -24,17 +25,12 @@ def typed(cfg: DictConfig, schema: type[Schema]) -> Schema:
     """Turn a composed config into its dataclass; component nodes become plain dicts.
 
     Raises:
-        Problems: naming every value that is missing or does not resolve.
+        Problems: naming every value that is missing, unknown or does not resolve.
     """
-    missing = _missing(cfg)
-    if missing:
-        raise Problems([f"{key}: no value; set {key}=... on the command line" for key in missing])
-    try:
-        config = OmegaConf.to_object(cfg)
-    except OmegaConfBaseException as err:
-        raise Problems([f"{err.full_key or 'config'}: {first_line(err)}"]) from err
-    assert isinstance(config, schema)
-    return config
+    problems = [*map(_no_value, _missing(cfg)), *_unknown(cfg)]
+    if problems:
+        raise Problems(problems)
+    return _converted(cfg, schema)
 
 
 def lenient(cfg: DictConfig, schema: type[Schema]) -> tuple[Schema, list[str]]:
@@ -46,8 +42,34 @@ def lenient(cfg: DictConfig, schema: type[Schema]) -> tuple[Schema, list[str]]:
     missing = _missing(cfg)
     for key in missing:
         OmegaConf.update(cfg, key, _STAND_INS.get(key), force_add=True)
-    problems = [f"{key}: no value; set {key}=... on the command line" for key in missing]
-    return typed(cfg, schema), problems
+    return _converted(cfg, schema), [*map(_no_value, missing), *_unknown(cfg)]
+
+
+def _converted(cfg: DictConfig, schema: type[Schema]) -> Schema:
+    try:
+        config = OmegaConf.to_object(cfg)
+    except OmegaConfBaseException as err:
+        raise Problems([f"{err.full_key or 'config'}: {first_line(err)}"]) from err
+    assert isinstance(config, schema)
+    return config
+
+
+def _no_value(key: str) -> str:
+    return f"{key}: no value; set {key}=... on the command line"
+
+
+def _unknown(node: DictConfig | ListConfig, prefix: str = "") -> list[str]:
+    """Return a problem per key that Hydra's `+key=...` added to where nobody reads it."""
+    problems: list[str] = []
+    kind = OmegaConf.get_type(node)
+    known = [field.name for field in fields(kind)] if is_dataclass(kind) else None
+    for name in range(len(node)) if isinstance(node, ListConfig) else list(node):
+        child = node._get_node(name)
+        if known is not None and name not in known:
+            problems.append(f"{prefix}{name}: no such key{did_you_mean(str(name), known)}")
+        elif isinstance(child, DictConfig | ListConfig) and not _is_leaf(child):
+            problems += _unknown(child, f"{prefix}{name}.")
+    return problems
 
 
 def _missing(node: DictConfig | ListConfig, prefix: str = "") -> list[str]:
@@ -64,7 +86,7 @@ def _missing(node: DictConfig | ListConfig, prefix: str = "") -> list[str]:
 
 
 def _is_leaf(node: DictConfig | ListConfig) -> bool:
-    return node._is_none() or node._is_interpolation()
+    return node._is_none() or node._is_interpolation() or node._is_missing()
 
 
 def plain(cfg: DictConfig) -> dict[str, Any]:
@@ -103,28 +125,36 @@ def explain(
     problems: list[str] = []
     own = [] if config_dir is None else [f"hydra.searchpath=['file://{config_dir.absolute()}']"]
     accepted = list(own)
-    failed_keys: list[str] = []
+    failed_choices: list[str] = []
     with initialize_config_module("configs", version_base="1.3"):
         if _failure(command, own) is None:
             for override in sorted(overrides, key=_is_value):
                 failure = _failure(command, [*accepted, override])
+                group = override.split("=", 1)[0].lstrip("+~").split(".")[0]
                 if failure is None:
                     accepted.append(override)
-                else:
-                    failed_keys.append(override.split("=", 1)[0])
+                elif not {group, "experiment"} & set(failed_choices):
                     problems.append(_reword(command, accepted, override, failure))
-        if all("." in key for key in failed_keys):
-            problems += _further(command, accepted)
+                    if not _is_value(override)[0]:
+                        failed_choices.append(group)
+        problems += _further(command, accepted, whole=not failed_choices)
     return Problems(problems) if problems else ConfigError(_text(err))
 
 
-def _further(command: str, accepted: Sequence[str]) -> list[str]:
-    """Look at what is left of a config after its unusable overrides are taken out."""
+def _further(command: str, accepted: Sequence[str], whole: bool) -> list[str]:
+    """Look at what is left of a config after its unusable overrides are taken out.
+
+    Values are only told as missing where the config is `whole`: a choice may have brought them.
+    """
     schema = SCHEMAS[command]
     if _failure(command, accepted) is not None or not issubclass(schema, RunConfig):
         return []
-    config, problems = lenient(compose(command, overrides=list(accepted)), schema)
-    return problems + run_problems(config)
+    cfg = compose(command, overrides=list(accepted))
+    absent = _missing(cfg)
+    config, problems = lenient(cfg, schema)
+    if not whole:
+        problems = problems[len(absent) :]
+    return problems + [p for p in run_problems(config) if not p.startswith(tuple(absent))]
 
 
 def _is_value(override: str) -> tuple[bool, bool]:
@@ -152,7 +182,7 @@ def _reword(command: str, accepted: list[str], override: str, err: Exception) ->
         valid = options.group(1).split() if options else []
         return f"{override}: no such choice{did_you_mean(choice[1].rsplit('/', 1)[-1], valid)}"
     full_key = re.search(r"full_key: (\S+)", text)
-    inside = full_key[1] if full_key else key
+    inside = full_key[1] if full_key and not key.startswith(f"{full_key[1]}.") else key
     where = f"in {override}: " if inside != key else ""
     if re.search(r"not in (struct|')|Could not override", text):
         known = _keys(compose(command, overrides=accepted))

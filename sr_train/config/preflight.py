@@ -41,7 +41,9 @@ def use_problems(cfg: UseConfig) -> list[str]:
     if cfg.weights not in {"ema", "live"}:
         problems.append(f"weights={cfg.weights}: expected ema or live")
     if cfg.arch is not None:
-        problems += node_problems(cfg.arch, "arch", cfg.plugins)
+        # A scale that is not given comes from the checkpoint.
+        arch = {k: v for k, v in cfg.arch.items() if k != "scale" or v is not None}
+        problems += node_problems(arch, "arch", cfg.plugins, {"scale": None})
     if isinstance(cfg, NetworkUseConfig):
         problems += _tiling(asdict(cfg.tiling))
     return problems
