@@ -30,7 +30,8 @@ def in_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]
     yield tmp_path
     for name in set(sys.modules) - before:
         module = sys.modules[name]
-        places = [getattr(module, "__file__", None) or "", *getattr(module, "__path__", [])]
+        spec = getattr(module, "__spec__", None)
+        places = [] if spec is None else [spec.origin, *(spec.submodule_search_locations or [])]
         if any(str(place).startswith(str(tmp_path)) for place in places):
             del sys.modules[name]
 
