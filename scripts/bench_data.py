@@ -38,6 +38,8 @@ from sr_train.ops.resize import imresize
 
 Batch = dict[str, Tensor]
 
+CONSOLE = Console()
+
 # (suffix, height, width) of the sets that are made.
 MADE_SETS = {"480x320 jpeg": (".jpg", 320, 480), "1 MP png": (".png", 1024, 1024)}
 
@@ -78,6 +80,19 @@ class PlainCrops(Dataset):
 def to_float(batch: Batch) -> Batch:
     """Return float32 tensors in [0, 1]."""
     return {key: value.float().mul_(1 / 255) for key, value in batch.items()}
+
+
+def read_photos(root: str, count: int) -> list[np.ndarray]:
+    """Return `count` pictures of a folder, 8-bit RGB, from the start again where it has fewer."""
+    photos = []
+    for file in list_folder(resolve_root(root)).files:
+        try:
+            pixels = to_rgb(read_picture(file.path).pixels)
+        except SRTrainError as error:
+            CONSOLE.print(f"[yellow]left out: {error}[/yellow]")
+            continue
+        photos.append(pixels if pixels.dtype == np.uint8 else (pixels >> 8).astype(np.uint8))
+    return [photos[number % len(photos)] for number in range(count)]
 
 
 def make_set(photos: list[np.ndarray], folder: Path, kind: str, scale: int) -> tuple[str, str]:
@@ -221,16 +236,7 @@ def main() -> None:
     if args.gt:
         rows = bench(Path(args.gt).name, args.gt, args.lq, args)
     else:
-        files = list_folder(resolve_root(args.photos)).files
-        photos = []
-        for file in files:
-            try:
-                pixels = to_rgb(read_picture(file.path).pixels)
-            except SRTrainError as error:
-                CONSOLE.print(f"[yellow]left out: {error}[/yellow]")
-                continue
-            photos.append(pixels if pixels.dtype == np.uint8 else (pixels >> 8).astype(np.uint8))
-        photos = [photos[number % len(photos)] for number in range(args.count)]
+        photos = read_photos(args.photos, args.count)
         with tempfile.TemporaryDirectory() as folder:
             for kind in MADE_SETS:
                 gt, lq = make_set(photos, Path(folder), kind, args.scale)
@@ -240,8 +246,6 @@ def main() -> None:
     if args.json:
         args.json.write_text(json.dumps({"rows": rows, "ratios": ratios(rows)}, indent=1))
 
-
-CONSOLE = Console()
 
 if __name__ == "__main__":
     try:
