@@ -9,10 +9,11 @@ from pathlib import Path
 
 from hydra.errors import HydraException
 from omegaconf.errors import OmegaConfBaseException
+from yaml import YAMLError  # type: ignore[import-untyped]
 
 from sr_train import __version__
 from sr_train.cli.reporting import INTERRUPTED, USER_ERROR, is_outside, report
-from sr_train.ops.errors import SRTrainError, did_you_mean
+from sr_train.ops.errors import ConfigError, SRTrainError, did_you_mean
 
 COMMANDS = {
     "train": "train a network, or go on with a run (resume=auto)",
@@ -66,6 +67,8 @@ def run(command: str) -> int:
         return report(err)
     except (HydraException, OmegaConfBaseException) as err:
         return report(_explained(command, err))
+    except YAMLError as err:
+        return report(ConfigError(f"a config file is no YAML: {err}"))
     except OSError as err:
         if is_outside(err):
             return report(err)

@@ -14,7 +14,7 @@ from sr_train.engine.validator import Scores
 def score_table(model: Scores, baseline: Scores | None, title: str) -> Table:
     """Return a table: a row per data set and the mean, the model beside bicubic."""
     table = Table(title=title, title_justify="left")
-    table.add_column("data set")
+    table.add_column("data set", no_wrap=True)
     table.add_column("pictures", justify="right")
     metrics = list(model.mean())
     for metric in metrics:
@@ -32,7 +32,7 @@ def score_table(model: Scores, baseline: Scores | None, title: str) -> Table:
 
 def _row(model: Scores, baseline: Scores | None, metrics: list[str], name: str | None) -> list[str]:
     sets = model.pictures if name is None else [name]
-    cells = [name or "mean of all", str(sum(len(model.pictures[s]) for s in sets))]
+    cells = [name or "mean", str(sum(len(model.pictures[s]) for s in sets))]
     values = model.mean(name)
     for metric in metrics:
         digits = 2 if metric.startswith("psnr") else 4
