@@ -1,0 +1,378 @@
+"""The commands one after another, as a person uses them."""
+
+import csv
+import json
+from collections import OrderedDict
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from archs.compact import SRVGGNetCompact
+from sr_train.cli.entry import COMMANDS
+from sr_train.engine.weights import read_weights
+from sr_train.ops.image_io import read_picture, write_picture
+from tests.toys import differing, fill, metrics_rows, no_validation, state_of, stripes, toy_words
+
+ON_VAL = ("+dataset=main", "data.val.main.gt=val")
+
+
+@pytest.fixture
+def trained(command, in_folder):
+    """Return the folder of a finished run with validation."""
+    command("train", *toy_words(in_folder)).succeeds()
+    return in_folder / "runs/toy"
+
+
+def results(folder: Path) -> dict:
+    return json.loads((folder / "results.json").read_text())
+
+
+def test_the_whole_way(command, in_folder):
+    words = ["train", *toy_words(in_folder), "train.log_every=2", "train.val_every=2"]
+    done = command(*words, "train.steps=2").succeeds()
+    for part in ("bicubic", "gain", "infer checkpoint=runs/toy", "tensorboard --logdir runs"):
+        assert part in done.out
+    command(*words, "resume=auto").succeeds()
+    run = in_folder / "runs/toy"
+    assert [step for step, _ in metrics_rows(run, "val/main/psnr_y")] == [2, 4]
+    assert [step for step, _ in metrics_rows(run, "loss/l1")] == [2, 4]
+    for path in ("train.log", "manifest.json", "samples/step_00000004.png"):
+        assert (run / path).is_file()
+    assert len(json.loads((run / "manifest.json").read_text())) == 2
+    assert list((run / ".hydra").glob("*/config.yaml"))
+
+    command("validate", "checkpoint=runs/toy", *ON_VAL, "output=a").succeeds()
+    scored = results(in_folder / "a")
+    assert scored["model"]["sets"]["main"]["psnr_y"] == pytest.approx(
+        metrics_rows(run, "val/main/psnr_y")[-1][1], abs=1e-6
+    )
+
+    command("infer", "checkpoint=runs/toy", "input=val", "output=up", "suffix=_x2").succeeds()
+    assert read_picture(in_folder / "up/p0_x2.png").pixels.shape == (80, 96, 3)
+
+    command("export", "checkpoint=runs/toy", "output=out/toy.safetensors").succeeds()
+    command("validate", "checkpoint=out/toy.safetensors", *ON_VAL, "output=b").succeeds()
+    again = results(in_folder / "b")
+    assert again["model"] == scored["model"]
+    assert again["bicubic"] == scored["bicubic"]
+
+
+def test_results_hold_every_picture(trained, command, in_folder):
+    fill(in_folder / "val", 2, (40, 48), first_seed=7)
+    fill(in_folder / "more", 1, (32, 32), first_seed=9)
+    second = "+data.val.other={_target_: data.pictures.PictureSet, gt: more, scale: 2}"
+    done = command(
+        "validate", "checkpoint=runs/toy", *ON_VAL, second, "output=scores", "save_pictures=true"
+    ).succeeds()
+    shown = [line.split()[1] for line in done.out.splitlines() if line.count("│") > 2]
+    assert shown == ["main", "other", "mean"]
+    with (in_folder / "scores/results.csv").open(newline="") as file:
+        rows = list(csv.DictReader(file))
+    assert [(row["data_set"], row["picture"]) for row in rows] == [
+        ("main", "p0"),
+        ("main", "p1"),
+        ("other", "p0"),
+    ]
+    document = results(in_folder / "scores")
+    values = [float(row["psnr_y"]) for row in rows]
+    assert document["model"]["mean"]["psnr_y"] == pytest.approx(sum(values) / 3)
+    assert document["model"]["sets"]["main"]["psnr_y"] == pytest.approx(sum(values[:2]) / 2)
+    assert document["model"]["pictures"]["other"]["p0"]["psnr_y"] == values[2]
+    assert (
+        float(rows[0]["bicubic_psnr_y"]) == document["bicubic"]["pictures"]["main"]["p0"]["psnr_y"]
+    )
+    assert document["scale"] == 2
+    for name in ("main/p0.png", "main/p1.png", "other/p0.png"):
+        assert (in_folder / "scores" / name).is_file()
+
+
+def test_live_and_averaged_weights_differ(trained, command, in_folder):
+    for kind in ("ema", "live"):
+        command(
+            "export", "checkpoint=runs/toy", f"weights={kind}", f"output={kind}.safetensors"
+        ).succeeds()
+        exported = read_weights(in_folder / f"{kind}.safetensors")
+        state = state_of(trained, 4)
+        stored = state["net_g"] if kind == "live" else state["ema"]["net"]
+        assert differing(exported.tensors, stored) == []
+        assert exported.card is not None
+        assert (exported.card.weights, exported.card.step) == (kind, 4)
+        assert exported.card.architecture == "archs.compact.SRVGGNetCompact"
+        assert exported.card.arguments["num_feat"] == 8
+
+
+def test_infer_keeps_depth_channels_and_alpha(trained, command, in_folder):
+    deep = stripes(20, 24).astype(np.uint16) * 257
+    alpha = np.tile(np.linspace(0, 255, 24).astype(np.uint8), (20, 1))
+    folder = in_folder / "in/sub"
+    folder.mkdir(parents=True)
+    write_picture(folder / "deep.png", deep)
+    write_picture(folder / "alpha.png", stripes(20, 24), alpha)
+    write_picture(folder / "grey.png", stripes(20, 24, channels=1))
+    write_picture(folder / "tiny.png", stripes(1, 1))
+    command("infer", "checkpoint=runs/toy", "input=in", "output=up").succeeds()
+    up = {path.stem: read_picture(path) for path in (in_folder / "up/sub").iterdir()}
+    assert up["deep"].pixels.dtype == np.uint16
+    assert up["deep"].pixels.shape == (40, 48, 3)
+    assert up["alpha"].alpha is not None
+    assert up["alpha"].alpha.shape == (40, 48)
+    assert up["alpha"].alpha.std() > 50
+    assert up["grey"].pixels.shape[:2] == (40, 48)
+    assert up["grey"].pixels.ndim == 2 or up["grey"].pixels.shape[2] == 1
+    assert up["tiny"].pixels.shape == (2, 2, 3)
+
+
+def test_infer_in_tiles_is_the_same(trained, command, in_folder):
+    one = ["infer", "checkpoint=runs/toy", "input=gt/p0.png"]
+    command(*one, "output=whole", "tiling.tile=null").succeeds()
+    command(*one, "output=tiled", "tiling.tile=16").succeeds()
+    whole, tiled = (read_picture(in_folder / d / "p0.png").pixels for d in ("whole", "tiled"))
+    assert np.abs(whole.astype(int) - tiled.astype(int)).max() <= 1
+
+
+def test_check_says_what_a_step_needs(command, in_folder):
+    done = command("check", *toy_words(in_folder)).succeeds()
+    for part in ("no problem found", "toy step: loss", "host memory", "GiB free"):
+        assert part in done.out
+    assert not (in_folder / "runs").exists()
+
+
+def overfit_words(folder: Path, *more: str) -> list[str]:
+    return ["overfit", *no_validation(*toy_words(folder)), "num_steps=150", "num_samples=2", *more]
+
+
+@pytest.mark.parametrize("precision", ["fp32", "bf16", "fp16"])
+def test_overfit_passes_where_a_network_learns(command, in_folder, precision):
+    words = ["arch.num_feat=16", "arch.num_conv=2", "optimizer.lr=5e-3", "ema.enabled=false"]
+    more = [f"precision={precision}", "threshold=1"]
+    done = command(*overfit_words(in_folder, *words, *more)).succeeds()
+    assert "overfit passed" in done.out
+    assert precision in done.out
+
+
+def test_overfit_fails_where_it_does_not(command, in_folder):
+    done = command(*overfit_words(in_folder, "optimizer.lr=0", "num_steps=5"))
+    done.fails_with("overfit failed", "psnr_y", "threshold +2")
+
+
+def test_a_sweep_makes_a_run_for_each_value(command, in_folder):
+    words = no_validation(*toy_words(in_folder))
+    command("train", *words, "optimizer.lr=1e-3,1e-4", "--multirun").succeeds()
+    rates = [
+        state_of(in_folder / f"runs/toy/sweep_{number}", 4)["config"]["optimizer"]["lr"]
+        for number in (0, 1)
+    ]
+    assert rates == [1e-3, 1e-4]
+
+
+READS = {
+    "train": "data.train.gt",
+    "validate": "checkpoint",
+    "infer": "checkpoint",
+    "export": "output",
+    "check": "decode",
+    "overfit": "num_samples",
+}
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_help_tells_what_a_command_reads(name, command):
+    done = command(name, "--help").succeeds()
+    assert READS[name].split(".")[-1] in done.out
+    assert "arch" in done.out
+    assert "imdn" in done.out
+    assert "Traceback" not in done.err
+
+
+@pytest.mark.parametrize("words", [[], ["--help"], ["help"]])
+def test_help_names_every_command(command, words):
+    done = command(*words).succeeds()
+    assert all(name in done.out for name in COMMANDS)
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_hydra_shows_a_config(name, command):
+    words = ["+experiment=quickstart"] if name in {"train", "check", "overfit"} else []
+    shown = command(name, *words, "--cfg", "job").succeeds().out
+    assert "arch:" in shown
+    if words:
+        assert "name: quickstart" in shown
+
+
+def test_hydra_explains_the_defaults(command):
+    assert (
+        "experiment/quickstart"
+        in command("train", "+experiment=quickstart", "--info", "defaults").succeeds().out
+    )
+
+
+LAYOUTS = {
+    "params": lambda weights: {"params": weights},
+    "params_ema": lambda weights: {"params": zeros(weights), "params_ema": weights},
+    "params-ema": lambda weights: {"params-ema": weights, "iter": 5},
+    "state_dict": lambda weights: {"state_dict": weights, "epoch": 3},
+    "bare": lambda weights: weights,
+    "module": lambda weights: {f"module.{name}": value for name, value in weights.items()},
+    "ordered": lambda weights: OrderedDict(params=OrderedDict(weights)),
+}
+
+
+def zeros(weights: dict) -> dict:
+    return {name: torch.zeros_like(value) for name, value in weights.items()}
+
+
+def foreign_net() -> SRVGGNetCompact:
+    torch.manual_seed(5)
+    return SRVGGNetCompact(2, num_feat=8, num_conv=1)
+
+
+FOREIGN = ("arch=compact", "arch.num_feat=8", "arch.num_conv=1", "scale=2")
+
+
+@pytest.mark.parametrize(
+    ("layout", "old_pickle"),
+    [*((name, False) for name in LAYOUTS), ("params_ema", True), ("bare", True)],
+)
+def test_weights_of_other_programs(command, in_folder, layout, old_pickle):
+    weights = foreign_net().state_dict()
+    torch.save(
+        LAYOUTS[layout](weights),
+        in_folder / "other.pth",
+        _use_new_zipfile_serialization=not old_pickle,
+    )
+    command("export", "checkpoint=other.pth", *FOREIGN, "output=o.safetensors").succeeds()
+    exported = read_weights(in_folder / "o.safetensors")
+    assert differing(exported.tensors, dict(weights)) == []
+    assert exported.card is not None
+    assert exported.card.scale == 2
+
+
+def test_other_programs_weights_are_used_by_validate_and_infer(command, in_folder):
+    toy_words(in_folder)
+    torch.save({"params": foreign_net().state_dict()}, in_folder / "other.pth")
+    command("validate", "checkpoint=other.pth", *FOREIGN, *ON_VAL, "output=scores").succeeds()
+    command("infer", "checkpoint=other.pth", *FOREIGN, "input=val", "output=up").succeeds()
+    assert (in_folder / "up/p0.png").is_file()
+
+
+def test_a_file_that_names_no_architecture_asks_for_it(command, in_folder):
+    torch.save(foreign_net().state_dict(), in_folder / "other.pth")
+    out = "output=o.safetensors"
+    command("export", "checkpoint=other.pth", out).fails_with(
+        "other.pth", "names no architecture", "arch=imdn scale=2"
+    )
+    command("export", "checkpoint=other.pth", "arch=compact", out).fails_with(
+        "other.pth", "scale=2, 3 or 4"
+    )
+
+
+class Stowaway:
+    pass
+
+
+def test_a_pickled_object_is_refused(command, in_folder):
+    torch.save({"params": foreign_net().state_dict(), "args": Stowaway()}, in_folder / "o.pth")
+    command("export", "checkpoint=o.pth", *FOREIGN, "output=o.safetensors").fails_with(
+        "o.pth", "Stowaway", "could run code", "save the state dict alone"
+    )
+    assert not (in_folder / "o.safetensors").exists()
+
+
+def test_a_run_starts_from_given_weights(command, in_folder):
+    words = no_validation(*toy_words(in_folder))
+    torch.save({"params": foreign_net().state_dict()}, in_folder / "other.pth")
+    command("train", *words, "net_g.pretrained=other.pth", "optimizer.lr=0").succeeds()
+    state = state_of(in_folder / "runs/toy", 4)
+    assert differing(state["net_g"], dict(foreign_net().state_dict())) == []
+
+
+def test_parameter_groups_have_their_own_rate(command, in_folder):
+    words = no_validation(*toy_words(in_folder))
+    groups = "param_groups=[{match: 'body.0.*', lr_factor: 0}]"
+    torch.save(foreign_net().state_dict(), in_folder / "other.pth")
+    command("train", *words, groups, "net_g.pretrained=other.pth").succeeds()
+    before, after = foreign_net().state_dict(), state_of(in_folder / "runs/toy", 4)["net_g"]
+    same = {name for name in before if torch.equal(before[name], after[name])}
+    assert same == {"body.0.weight", "body.0.bias"}
+
+
+USER_PACKAGE = '''
+"""A user's own network and loss, neither of which knows sr_train."""
+import torch
+from torch import nn
+
+class Net(nn.Module):
+    def __init__(self, scale, width=4):
+        super().__init__()
+        self.up = nn.Upsample(scale_factor=scale)
+        self.conv = nn.Conv2d(3, 3, 3, padding=1)
+
+    def forward(self, picture):
+        return self.conv(self.up(picture))
+
+class Loss(nn.Module):
+    def forward(self, pred, target, lq, step):
+        assert pred.shape == target.shape
+        assert lq.shape[-1] * 2 == pred.shape[-1]
+        return (pred - target).pow(2).mean() + 0.0 * step
+'''
+
+USER_EXPERIMENT = """# @package _global_
+defaults:
+  - override /objective: []
+name: mine
+scale: 2
+plugins: [my_package]
+arch:
+  _target_: my_package.parts.Net
+  scale: ${scale}
+objective:
+  own:
+    loss:
+      _target_: my_package.parts.Loss
+train:
+  steps: 3
+"""
+
+
+@pytest.fixture
+def own(in_folder):
+    """Return the command-line words of a user's own experiment in their own folders."""
+    (in_folder / "my_package").mkdir()
+    (in_folder / "my_package/parts.py").write_text(USER_PACKAGE)
+    (in_folder / "my_configs/experiment").mkdir(parents=True)
+    (in_folder / "my_configs/experiment/mine.yaml").write_text(USER_EXPERIMENT)
+    data = [w for w in toy_words(in_folder) if w.startswith(("data.", "logger"))]
+    return ["--config-dir", "my_configs", "+experiment=mine", *data, "device=cpu"]
+
+
+def test_a_users_own_package_and_configs(own, command, in_folder):
+    done = command("train", *own).succeeds()
+    assert "Net declares no spec" in done.out
+    assert metrics_rows(in_folder / "runs/mine", "loss/own")
+    plugins = "plugins=[my_package]"
+    command("check", *own).succeeds()
+    words = ["checkpoint=runs/mine", plugins]
+    command("infer", *words, "input=val", "output=up").succeeds()
+    assert read_picture(in_folder / "up/p0.png").pixels.shape == (80, 96, 3)
+    command("infer", words[0], "input=val", "output=up").fails_with(
+        "my_package.parts.Net", "outside the allowed packages", plugins
+    )
+
+
+def test_an_error_in_a_users_own_experiment(own, command, in_folder):
+    path = in_folder / "my_configs/experiment/mine.yaml"
+    path.write_text(USER_EXPERIMENT.replace("  steps: 3", "  step: 3"))
+    command("train", *own).fails_with(
+        "experiment=mine", "train.step", "did you mean 'train.steps'?"
+    )
+    path.write_text(
+        USER_EXPERIMENT.replace("  - override /objective: []", "  - override /arch: imnd")
+    )
+    command("train", *own).fails_with("did you mean 'imdn'?")
+    path.write_text(USER_EXPERIMENT.replace("parts.Net", "parts.Nett"))
+    command("train", *own).fails_with("arch._target_=my_package.parts.Nett", "did you mean 'Net'?")
+    path.write_text("a: b: c\n")
+    command("train", *own).fails_with("my_configs/experiment/mine.yaml", "line 1")

@@ -1,0 +1,151 @@
+"""Every shipped config file: composes, fits its constructors, trains."""
+
+import pytest
+import torch
+from hydra import compose, initialize_config_module
+from omegaconf import OmegaConf
+
+from sr_train.config.build import build
+from sr_train.config.compose import plain, typed
+from sr_train.config.preflight import run_problems
+from sr_train.config.schema import RunConfig, store_schemas
+from sr_train.ops.errors import Problems
+from tests.toys import ROOT, fill, fill_lq, metrics_rows
+
+EXPERIMENTS = sorted(path.stem for path in (ROOT / "configs/experiment").glob("*.yaml"))
+
+BASE = ["name=toy", "scale=2", "arch=compact", "train.steps=9", "dataset=[skimage]"]
+
+PATHS_OF = {
+    "folder": ["data.train.gt=gt", "data.val.main.gt=gt"],
+    "main": ["data.val.main.gt=gt"],
+}
+"""What a data set leaves to the user."""
+
+TOY = {
+    "archs.compact.SRVGGNetCompact": ["arch.num_feat=8", "arch.num_conv=1"],
+    "archs.fsrcnn.FSRCNN": ["arch.d=8", "arch.s=4", "arch.m=1"],
+    "archs.imdn.IMDN": ["arch.num_block=1"],
+    "archs.rrdb.RRDBNet": ["arch.num_feat=4", "arch.num_block=1", "arch.num_grow=4"],
+    "archs.span.SPAN": ["arch.num_feat=8"],
+    "archs.swinir.SwinIR": [
+        "arch.window_size=4",
+        "arch.img_size=8",
+        "arch.embed_dim=8",
+        "arch.depths=[2]",
+        "arch.num_heads=[2]",
+    ],
+}
+"""What makes a network small enough for a test."""
+
+
+def composed(*words: str) -> RunConfig:
+    return typed(raw(*words), RunConfig)
+
+
+def raw(*words: str):
+    store_schemas()
+    with initialize_config_module("configs", version_base="1.3"):
+        return compose("train", overrides=list(words))
+
+
+def group(name: str) -> list[str]:
+    return sorted(path.stem for path in (ROOT / "configs" / name).glob("*.yaml"))
+
+
+def experiment_words(name: str) -> list[str]:
+    cfg = raw(f"+experiment={name}")
+    asks = OmegaConf.is_missing(cfg.data.train, "gt")
+    return [f"+experiment={name}", *(PATHS_OF["folder"] if asks else [])]
+
+
+def test_there_are_experiments():
+    assert {"quickstart", "imdn_x2", "swinir_x4"} <= set(EXPERIMENTS)
+
+
+@pytest.mark.parametrize("name", EXPERIMENTS)
+def test_an_experiment_composes_and_its_network_builds(name):
+    cfg = composed(*experiment_words(name))
+    assert run_problems(cfg) == []
+    assert cfg.name == name
+    with torch.device("meta"):
+        net = build(cfg.arch, "arch")
+    assert net.spec.scale == cfg.scale
+    text = (ROOT / f"configs/experiment/{name}.yaml").read_text()
+    assert text.startswith(f"# @package _global_\n# python -m sr_train train +experiment={name}")
+
+
+@pytest.mark.parametrize("name", EXPERIMENTS)
+def test_an_experiment_trains(name, command, in_folder):
+    cfg = composed(*experiment_words(name))
+    fill(in_folder / "gt", 2, (80, 96))
+    for folder in ("DIV2K_train_HR", "DIV2K_valid_HR", "Flickr2K", "train/T91"):
+        fill(in_folder / "sets" / folder, 1, (80, 96))
+    for folder in ("train/BSDS500_train", "Set5/HR", "val/Set5/HR"):
+        fill(in_folder / "sets" / folder, 1, (80, 96), first_seed=5)
+    for root in ("Set5", "val/Set5"):
+        folder = in_folder / "sets" / root
+        fill_lq(folder / f"LR_bicubic/X{cfg.scale}", folder / "HR", cfg.scale)
+    words = ["data.root=sets", "data.batch_size=2", "data.lq_size=16", "train.steps=2"]
+    words += ["device=cpu", "logger=none", "scheduler.warmup=0", *TOY[cfg.arch["_target_"]]]
+    if name == "quickstart":  # its photographs are large
+        words += ["data.train.gt=gt", "data.train.include=null", "~data.val.photos"]
+    done = command("train", *experiment_words(name), *words).succeeds()
+    assert "step 2/2  loss " in done.out
+    assert "no gradient reaches" not in done.out
+    assert metrics_rows(in_folder / "runs" / name, "skipped_steps/g") == [(2, 0.0)]
+
+
+CHOICES = [
+    *((f"arch={name}",) for name in group("arch")),
+    *((f"objective=[{name}]",) for name in group("objective")),
+    *((f"optimizer={name}",) for name in group("optimizer")),
+    *((f"precision={name}",) for name in group("precision")),
+    *((f"logger={name}",) for name in group("logger")),
+    *(
+        (f"scheduler={name}", *(["scheduler.milestones=[3]"] if name == "multistep" else []))
+        for name in group("scheduler")
+    ),
+    *((f"dataset=[skimage,{name}]", *PATHS_OF.get(name, [])) for name in group("dataset")),
+    ("objective=[l1,mse_y]",),
+    ("metrics=[y_crop_scale,rgb,lpips]",),
+]
+
+
+@pytest.mark.parametrize("choice", CHOICES, ids=lambda words: words[0])
+def test_a_choice_fits(choice):
+    assert run_problems(composed(*BASE, *choice)) == []
+
+
+@pytest.mark.parametrize("name", group("metrics"))
+def test_metrics_fit(name):
+    metrics = list(raw(*BASE, f"metrics=[{name}]").metrics)
+    cfg = composed(*BASE, f"metrics=[{name}]", f"best_metric={metrics[0]}")
+    assert run_problems(cfg) == []
+
+
+def test_several_objectives_stand_side_by_side():
+    cfg = composed(*BASE, "objective=[l1,mse_y]", "objective.mse_y.weight=0.1")
+    assert {name: term.weight for name, term in cfg.objective.items()} == {"l1": 1.0, "mse_y": 0.1}
+    assert cfg.objective["mse_y"].colour == "y"
+
+
+def test_a_resolved_config_is_plain_python():
+    config = plain(raw(*BASE, "precision=bf16"))
+    assert config["precision"]["name"] == "bf16"
+    assert config["arch"]["scale"] == 2
+    assert config["scheduler"]["steps"] == 9
+    assert type(config["objective"]["l1"]["weight"]) is float
+
+
+def test_missing_values_are_told_together():
+    with pytest.raises(Problems) as err:
+        composed()
+    told = {problem.split(":")[0] for problem in err.value.problems}
+    assert {"name", "scale", "arch", "train.steps", "data.train.gt", "data.val.main.gt"} <= told
+
+
+def test_every_group_is_tested():
+    tested = {words[0].split("=")[0] for words in CHOICES} | {"metrics", "experiment"}
+    folders = {path.parent.name for path in (ROOT / "configs").glob("*/*.yaml")}
+    assert folders == tested
