@@ -107,6 +107,8 @@ def find_resumed(cfg: RunConfig, folder: RunFolder) -> Resumed | None:
         found = newest_state(folder.checkpoints)
         return None if found is None else Resumed(*found)
     path = Path(cfg.resume).expanduser()
+    if not path.resolve().is_relative_to(folder.root.resolve()):
+        folder.refuse_if_used()  # two runs in one folder would mix their states
     if path.is_dir():
         found = newest_state(path / "checkpoints" if (path / "checkpoints").is_dir() else path)
         if found is None:
