@@ -75,6 +75,13 @@ def test_a_truncated_picture_stops_training_and_keeps_the_state(train, in_folder
     assert f"state of step {int(states[0].stem[5:])} saved" in stopped.out
 
 
+def test_a_truncated_validation_picture_keeps_the_state(command, in_folder):
+    words = toy_words(in_folder, "train.val_every=3")
+    truncate(in_folder / "val/p0.png")
+    command("train", *words).fails_with(str(in_folder / "val/p0.png"))
+    assert state_of(in_folder / RUN, 3)["step"] == 3
+
+
 def test_check_decodes_every_picture_on_request(check, in_folder):
     truncate(in_folder / "gt/p1.png")
     check("step=false").succeeds()

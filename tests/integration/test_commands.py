@@ -66,7 +66,7 @@ def test_results_hold_every_picture(trained, command, in_folder):
     done = command(
         "validate", "checkpoint=runs/toy", *ON_VAL, second, "output=scores", "save_pictures=true"
     ).succeeds()
-    shown = [line.split()[1] for line in done.out.splitlines() if line.count("│") > 2]
+    shown = [line.split()[1] for line in done.out.splitlines() if line.count("\u2502") > 2]
     assert shown == ["main", "other", "mean"]
     with (in_folder / "scores/results.csv").open(newline="") as file:
         rows = list(csv.DictReader(file))

@@ -114,11 +114,23 @@ def test_auto_starts_afresh_where_there_is_nothing(command, in_folder):
     assert state_of(in_folder / "runs/toy", 4)["step"] == 4
 
 
-def test_a_path_resumes_into_a_run_of_another_name(command, in_folder):
+@pytest.mark.parametrize(
+    "path", ["runs/toy/checkpoints/step_00000002.pt", "first", "first/checkpoints"]
+)
+def test_a_path_resumes_into_a_run_of_another_name(command, in_folder, path):
     words = train_words(in_folder)
     command(*words).succeeds()
-    command(*words, "name=halves", "resume=runs/toy/checkpoints/step_00000002.pt").succeeds()
+    command(*words, "name=first", "out_dir=.", "train.steps=2", "scheduler.steps=4").succeeds()
+    command(*words, "name=halves", f"resume={path}").succeeds()
     assert_same_end(in_folder, 4)
+
+
+def test_a_path_does_not_resume_into_another_run(command, in_folder):
+    words = train_words(in_folder)
+    command(*words).succeeds()
+    command(*words, "name=halves", "train.steps=2").succeeds()
+    command(*words, "resume=runs/halves").fails_with("runs/toy", "holds a run already")
+    command(*words, "resume=runs/toy/checkpoints/step_00000002.pt").succeeds()
 
 
 def test_a_finished_run_says_so(command, in_folder):
