@@ -47,7 +47,9 @@ def main() -> int:
         hint = did_you_mean(command, COMMANDS)
         sys.stderr.write(f"unknown command {command!r}{hint}\n\n{usage()}")
         return USER_ERROR
-    del sys.argv[1]
+    words = sys.argv[2:]
+    # Hydra's parser wants all overrides in one piece; people put flags between and behind them.
+    sys.argv[1:] = sorted(words, key=_is_override)
     return run(command)
 
 

@@ -3,6 +3,7 @@
 import csv
 import json
 import math
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -12,35 +13,35 @@ from sr_train.engine.validator import Scores
 
 
 def score_table(model: Scores, baseline: Scores | None, title: str) -> Table:
-    """Return a table: a row per data set and the mean, the model beside bicubic."""
+    """Return a table: a row per data set and metric, the model beside bicubic, then the means."""
     table = Table(title=title, title_justify="left")
     table.add_column("data set", no_wrap=True)
-    table.add_column("pictures", justify="right")
-    metrics = list(model.mean())
-    for metric in metrics:
-        table.add_column(metric, justify="right")
-        if baseline is not None:
-            table.add_column("bicubic", justify="right", style="dim")
-            table.add_column("gain", justify="right")
+    for column in ("pictures", "metric", "model"):
+        table.add_column(column, justify="right", no_wrap=True)
+    if baseline is not None:
+        table.add_column("bicubic", justify="right", style="dim", no_wrap=True)
+        table.add_column("gain", justify="right", no_wrap=True)
     names: list[str | None] = [*model.pictures]
     if len(names) > 1:
         names.append(None)
     for name in names:
-        table.add_row(*_row(model, baseline, metrics, name))
+        for row in _rows(model, baseline, name):
+            table.add_row(*row)
+        table.add_section()
     return table
 
 
-def _row(model: Scores, baseline: Scores | None, metrics: list[str], name: str | None) -> list[str]:
+def _rows(model: Scores, baseline: Scores | None, name: str | None) -> Iterator[list[str]]:
     sets = model.pictures if name is None else [name]
-    cells = [name or "mean", str(sum(len(model.pictures[s]) for s in sets))]
-    values = model.mean(name)
-    for metric in metrics:
+    labels = [name or "all", str(sum(len(model.pictures[s]) for s in sets))]
+    for metric, value in model.mean(name).items():
         digits = 2 if metric.startswith("psnr") else 4
-        cells.append(f"{values[metric]:.{digits}f}")
+        cells = [*labels, metric, f"{value:.{digits}f}"]
         if baseline is not None:
             reference = baseline.mean(name)[metric]
-            cells += [f"{reference:.{digits}f}", f"{values[metric] - reference:+.{digits}f}"]
-    return cells
+            cells += [f"{reference:.{digits}f}", f"{value - reference:+.{digits}f}"]
+        yield cells
+        labels = ["", ""]
 
 
 def write_scores(folder: Path, model: Scores, baseline: Scores | None, facts: dict) -> list[Path]:

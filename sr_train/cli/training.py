@@ -59,6 +59,7 @@ def run_training(cfg: RunConfig, resolved: dict[str, Any], run_dir: Path) -> flo
 
     Raises:
         SRTrainError: for everything a user can mend.
+        SystemExit: with code 0, after a signal.
     """
     folder = RunFolder(run_dir)
     resumed = find_resumed(cfg, folder)
@@ -73,7 +74,7 @@ def run_training(cfg: RunConfig, resolved: dict[str, Any], run_dir: Path) -> flo
     nodes |= {f"data.val.{name}": node for name, node in cfg.data.val.items()}
     sets = assemble.make_sets(nodes, cfg.plugins)
     model = assemble.make_model(cfg, device)
-    best = None
+    best: dict[str, float | None] = {}
     if resumed is not None:
         best = take_up(model, resumed, resolved)
     trainer = make_trainer(cfg, resolved, folder, model, sets, best)
@@ -95,7 +96,9 @@ def run_training(cfg: RunConfig, resolved: dict[str, Any], run_dir: Path) -> flo
         for logger in trainer.loggers:
             logger.close()  # type: ignore[attr-defined]
     close_run(trainer, folder, stopped_by)
-    return trainer.best.value
+    if stopped_by is not None:
+        raise SystemExit(0)  # a return would start the next run of a sweep
+    return trainer.best[cfg.best_metric].value if cfg.data.val else None
 
 
 def find_resumed(cfg: RunConfig, folder: RunFolder) -> Resumed | None:
@@ -140,11 +143,13 @@ def refuse_other_network(resumed: Resumed, resolved: Mapping[str, Any]) -> None:
         )
 
 
-def take_up(model: SRModel, resumed: Resumed, resolved: Mapping[str, Any]) -> dict[str, Any]:
+def take_up(
+    model: SRModel, resumed: Resumed, resolved: Mapping[str, Any]
+) -> dict[str, float | None]:
     """Put a stored state into the model; print what was kept and how the config differs.
 
     Returns:
-        The stored best metric and its value.
+        The stored best value of each metric.
     """
     state = resumed.state
     notes = model.load_state_dict(state)
@@ -164,7 +169,7 @@ def make_trainer(
     folder: RunFolder,
     model: SRModel,
     sets: Mapping[str, Any],
-    best: Mapping[str, Any] | None,
+    stored_best: Mapping[str, float | None],
 ) -> Trainer:
     """Put the parts of a run together."""
     first_step = model.generator.steps + 1
@@ -172,35 +177,10 @@ def make_trainer(
         build(node, f"logger.{name}", cfg.plugins, run_dir=folder.root, first_step=first_step)
         for name, node in cfg.logger.items()
     ]
-    stream = build(
-        cfg.data.stream,
-        "data.stream",
-        cfg.plugins,
-        dataset=sets["data.train"],
-        batch_size=cfg.data.batch_size // cfg.train.accum,
-        seed=cfg.seed,
-        pin_memory=model.device.type == "cuda",
-    )
-    metrics = assemble.make_metrics(cfg.metrics, cfg.plugins)
-    validation = None
-    if cfg.data.val:
-        full = resolve_precision("fp32", model.device)  # scores do as `validate` does
-        validator = Validator(
-            {path.removeprefix("data.val."): s for path, s in sets.items() if ".val." in path},
-            metrics,
-            cfg.scale,
-        )
-        validation = LiveValidation(
-            validator,
-            lambda: assemble.make_upscaler(model.net_for_use, model.spec, full, cfg.tiling),
-            folder.samples,
-            loggers,
-        )
-    higher = bool(metrics[cfg.best_metric].higher_is_better) if validation else True
-    same = best is not None and best["metric"] == cfg.best_metric
+    metrics = assemble.make_metrics(cfg.metrics, cfg.plugins) if cfg.data.val else {}
     return Trainer(
         model,
-        stream,
+        make_stream(cfg, model, sets["data.train"]),
         cadence=Cadence(
             steps=cfg.train.steps,
             accum=cfg.train.accum,
@@ -212,14 +192,48 @@ def make_trainer(
         folder=folder,
         card=assemble.card_of(resolved["arch"], model.spec),
         config=resolved,
-        best=Best(
-            metric=cfg.best_metric,
-            higher_is_better=higher,
-            value=best["value"] if same and best is not None else None,
-        ),
+        best={
+            name: Best(bool(metric.higher_is_better), stored_best.get(name))
+            for name, metric in metrics.items()
+        },
         sentinel=Sentinel(cfg.train.max_skipped_in_row, folder.root),
-        validation=validation,
+        validation=make_validation(cfg, folder, model, sets, metrics, loggers),
         loggers=loggers,
+    )
+
+
+def make_stream(cfg: RunConfig, model: SRModel, dataset: Any) -> Any:
+    """Build the endless stream of micro-batches."""
+    return build(
+        cfg.data.stream,
+        "data.stream",
+        cfg.plugins,
+        dataset=dataset,
+        batch_size=cfg.data.batch_size // cfg.train.accum,
+        seed=cfg.seed,
+        pin_memory=model.device.type == "cuda",
+    )
+
+
+def make_validation(
+    cfg: RunConfig,
+    folder: RunFolder,
+    model: SRModel,
+    sets: Mapping[str, Any],
+    metrics: Mapping[str, Any],
+    loggers: list[Any],
+) -> LiveValidation | None:
+    """Build what scores the network while it trains, in fp32 as `validate` does."""
+    if not cfg.data.val:
+        return None
+    prefix = "data.val."
+    validation_sets = {k.removeprefix(prefix): v for k, v in sets.items() if k.startswith(prefix)}
+    full = resolve_precision("fp32", model.device)
+    return LiveValidation(
+        Validator(validation_sets, metrics, cfg.scale),
+        lambda: assemble.make_upscaler(model.net_for_use, model.spec, full, cfg.tiling),
+        folder.samples,
+        loggers,
     )
 
 
@@ -254,8 +268,8 @@ def close_run(trainer: Trainer, folder: RunFolder, stopped_by: str | None) -> No
         write_scores(folder.root, trainer.scores, baseline, {"step": trainer.step})
         console.print(f"pictures     {_shown(validation.sheet_path)}  (bicubic | SR | GT)")
     console.print(f"weights      {_shown(folder.last_weights)}")
-    if folder.best_weights(trainer.best.metric).is_file():
-        console.print(f"best         {_shown(folder.best_weights(trainer.best.metric))}")
+    for metric in trainer.best:
+        console.print(f"best         {_shown(folder.best_weights(metric))}")
     console.print(f"state        {_shown(folder.checkpoints)}")
     console.print(f"TensorBoard  {_shown(folder.root / 'tensorboard')}")
     run = _shown(folder.root)

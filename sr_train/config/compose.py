@@ -123,7 +123,9 @@ def explain(
     GlobalHydra.instance().clear()
     store_schemas()
     problems: list[str] = []
-    own = [] if config_dir is None else [f"hydra.searchpath=['file://{config_dir.absolute()}']"]
+    own = []
+    if config_dir is not None and config_dir.is_dir():
+        own = [f"hydra.searchpath=['file://{config_dir.absolute()}']"]
     accepted = list(own)
     failed_choices: list[str] = []
     with initialize_config_module("configs", version_base="1.3"):
@@ -179,8 +181,10 @@ def _reword(command: str, accepted: list[str], override: str, err: Exception) ->
     choice = re.search(r"Could not (?:find|load) '([^']+)'", text)
     if choice:
         options = re.search(r"Available options in '[^']+':\s*(.*?)\nConfig search", text, re.S)
-        valid = options.group(1).split() if options else []
-        return f"{override}: no such choice{did_you_mean(choice[1].rsplit('/', 1)[-1], valid)}"
+        group, _, wanted = choice[1].rpartition("/")
+        shipped = GlobalHydra.instance().config_loader().get_group_options(group)
+        valid = options.group(1).split() if options else shipped
+        return f"{override}: no such choice{did_you_mean(wanted, valid)}"
     full_key = re.search(r"full_key: (\S+)", text)
     inside = full_key[1] if full_key and not key.startswith(f"{full_key[1]}.") else key
     where = f"in {override}: " if inside != key else ""

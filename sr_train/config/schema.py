@@ -165,7 +165,8 @@ class RunConfig:
     data: DataConfig = field(default_factory=DataConfig)
     metrics: dict[str, Any] = field(default_factory=dict)
     best_metric: str = "psnr_y"
-    """The metric that picks the best weights; one of `metrics`."""
+    """The one of `metrics` that a sweep looks at and that `overfit` must raise; the best weights by
+    each metric are kept."""
     tiling: TilingConfig = field(default_factory=TilingConfig)
     logger: dict[str, Any] = field(default_factory=dict)
 

@@ -63,18 +63,21 @@ class Cadence:
     keep_last: int = 3
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass
 class Best:
-    """The metric that picks the best weights."""
+    """The best value of a metric so far."""
 
-    metric: str
     higher_is_better: bool
     value: float | None = None
 
     def improved_by(self, value: float) -> bool:
-        if self.value is None:
-            return True
-        return value > self.value if self.higher_is_better else value < self.value
+        """Take a new value up; return whether it is the best."""
+        better = self.value is None or (
+            value > self.value if self.higher_is_better else value < self.value
+        )
+        if better:
+            self.value = value
+        return better
 
 
 class Trainer:
@@ -87,7 +90,7 @@ class Trainer:
         folder: the run's folder.
         card: what the shipped weights say about themselves.
         config: resolved config, plain Python, kept in every checkpoint.
-        best: which metric picks the best weights.
+        best: by metric; each keeps the weights that were best by it.
         sentinel: the watch over non-finite numbers.
         validation: None: no validation.
         loggers: sinks of scalars.
@@ -102,7 +105,7 @@ class Trainer:
         folder: RunFolder,
         card: Card,
         config: dict[str, Any],
-        best: Best,
+        best: Mapping[str, Best],
         sentinel: Sentinel,
         validation: Validation | None = None,
         loggers: Sequence[Logger] = (),
@@ -261,10 +264,10 @@ class Trainer:
             self.cadence.steps,
             "  ".join(f"{name[4:]} {value:.4f}" for name, value in values.items()),
         )
-        value = self.scores.mean()[self.best.metric]
-        if self.best.improved_by(value):
-            self.best = replace(self.best, value=value)
-            self._save_weights(self.folder.best_weights(self.best.metric))
+        means = self.scores.mean()
+        for metric, best in self.best.items():
+            if best.improved_by(means[metric]):
+                self._save_weights(self.folder.best_weights(metric))
         self._window.leave_out(time.perf_counter() - started)
 
     def save(self) -> None:
@@ -278,7 +281,7 @@ class Trainer:
                 "scale": self.card.scale,
             },
             "config": self.config,
-            "best": {"metric": self.best.metric, "value": self.best.value},
+            "best": {metric: best.value for metric, best in self.best.items()},
             "precision": self.model.precision.name,
             "random": random_state(),
         }
