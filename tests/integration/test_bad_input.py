@@ -186,6 +186,9 @@ def test_every_value_that_cannot_be_is_named(train, in_folder):
     [
         (["+train.speed=3"], ["1 problem:", "train.speed: no such key"]),
         (["arch=imnd"], ["arch=imnd", "did you mean 'imdn'?", "1 problem:"]),
+        (["objective=[l1,msee]"], ["objective=[l1,msee]", "did you mean 'mse'?", "1 problem:"]),
+        (["--config-dir=nowhere"], ["nowhere", "not found"]),
+        (["train.steps"], ["train.steps"]),
         (["experiment=quickstart"], ["write +experiment=quickstart"]),
         (["+experiment=quikstart"], ["did you mean 'quickstart'?", "1 problem:"]),
         (["optimizer.betas=0.9"], ["optimizer: torch.optim.Adam"]),

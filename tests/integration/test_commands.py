@@ -159,7 +159,7 @@ def test_overfit_fails_where_it_does_not(command, in_folder):
 
 def test_a_sweep_makes_a_run_for_each_value(command, in_folder):
     words = no_validation(*toy_words(in_folder))
-    command("train", *words, "optimizer.lr=1e-3,1e-4", "--multirun").succeeds()
+    command("train", *words[:3], "--multirun", *words[3:], "optimizer.lr=1e-3,1e-4").succeeds()
     rates = [
         state_of(in_folder / f"runs/toy/sweep_{number}", 4)["config"]["optimizer"]["lr"]
         for number in (0, 1)

@@ -253,6 +253,16 @@ def test_a_signal_saves_and_tells_how_to_go_on(command, in_folder, name):
     assert "at step 3" in resumed.out
 
 
+def test_a_signal_ends_a_sweep(command, in_folder):
+    words = [*train_words(in_folder, *LONG), *with_signals(in_folder, "SIGINT")]
+    done = command("train", *words[1:], "seed=1,2", "--multirun").succeeds()
+    assert not (in_folder / "runs/toy/sweep_1").exists()
+    line = next(line for line in done.out.splitlines() if "python -m sr_train train" in line)
+    resumed = command(*shlex.split(line)[3:], "train.steps=4").succeeds()
+    assert "at step 3" in resumed.out
+    assert state_of(in_folder / "runs/toy/sweep_0", 4)["config"]["seed"] == 1
+
+
 def test_a_second_interrupt_stops_at_once(command, in_folder):
     words = [*train_words(in_folder, *LONG), *with_signals(in_folder, "SIGINT", "SIGINT")]
     done = command(*words)
