@@ -1,7 +1,7 @@
 """From a composed Hydra config to a typed one, with every problem told at once."""
 
 import re
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import fields, is_dataclass
 from pathlib import Path
 from typing import Any, TypeVar
@@ -108,8 +108,8 @@ def explain(
 ) -> Exception:
     """Find every override that keeps a config from composing.
 
-    Composing stops at the first fault, so on failure the overrides are tried one after another,
-    those that choose a group's option first.
+    Composing stops at the first fault, so on failure the overrides are tried in ever smaller
+    parts, those that choose a group's option first.
 
     Args:
         command: name of the config.
@@ -130,17 +130,29 @@ def explain(
     failed_choices: list[str] = []
     with initialize_config_module("configs", version_base="1.3"):
         if _failure(command, own) is None:
-            for override in sorted(overrides, key=_is_value):
-                failure = _failure(command, [*accepted, override])
+            for override, failure in _sift(command, accepted, sorted(overrides, key=_is_value)):
                 group = override.split("=", 1)[0].lstrip("+~").split(".")[0]
-                if failure is None:
-                    accepted.append(override)
-                elif not {group, "experiment"} & set(failed_choices):
+                if not {group, "experiment"} & set(failed_choices):
                     problems.append(_reword(command, accepted, override, failure))
                     if not _is_value(override)[0]:
                         failed_choices.append(group)
         problems += _further(command, accepted, whole=not failed_choices)
     return Problems(problems) if problems else ConfigError(_text(err))
+
+
+def _sift(
+    command: str, accepted: list[str], overrides: list[str]
+) -> Iterator[tuple[str, Exception]]:
+    """Yield the overrides at fault, halving the list; append the others to `accepted`."""
+    failure = _failure(command, [*accepted, *overrides])
+    if failure is None:
+        accepted += overrides
+    elif len(overrides) == 1:
+        yield overrides[0], failure
+    else:
+        middle = len(overrides) // 2
+        yield from _sift(command, accepted, overrides[:middle])
+        yield from _sift(command, accepted, overrides[middle:])
 
 
 def _further(command: str, accepted: Sequence[str], whole: bool) -> list[str]:
