@@ -3,6 +3,7 @@
 import csv
 import json
 from collections import OrderedDict
+from itertools import product
 from pathlib import Path
 
 import numpy as np
@@ -66,8 +67,9 @@ def test_results_hold_every_picture(trained, command, in_folder):
     done = command(
         "validate", "checkpoint=runs/toy", *ON_VAL, second, "output=scores", "save_pictures=true"
     ).succeeds()
-    shown = [line.split()[1] for line in done.out.splitlines() if line.count("\u2502") > 2]
-    assert shown == ["main", "other", "mean"]
+    cells = [line.split("\u2502") for line in done.out.splitlines()]
+    shown = [row[1].strip() for row in cells if len(row) > 2]
+    assert [name for name in shown if name] == ["main", "other", "all"]
     with (in_folder / "scores/results.csv").open(newline="") as file:
         rows = list(csv.DictReader(file))
     assert [(row["data_set"], row["picture"]) for row in rows] == [
@@ -89,11 +91,15 @@ def test_results_hold_every_picture(trained, command, in_folder):
 
 
 def test_live_and_averaged_weights_differ(trained, command, in_folder):
-    for kind in ("ema", "live"):
+    sources = ["runs/toy", "runs/toy/checkpoints/step_00000004.pt"]
+    for number, (source, kind) in enumerate(product(sources, ("ema", "live"))):
         command(
-            "export", "checkpoint=runs/toy", f"weights={kind}", f"output={kind}.safetensors"
+            "export",
+            f"checkpoint={source}",
+            f"weights={kind}",
+            f"output={kind}{number}.safetensors",
         ).succeeds()
-        exported = read_weights(in_folder / f"{kind}.safetensors")
+        exported = read_weights(in_folder / f"{kind}{number}.safetensors")
         state = state_of(trained, 4)
         stored = state["net_g"] if kind == "live" else state["ema"]["net"]
         assert differing(exported.tensors, stored) == []

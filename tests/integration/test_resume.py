@@ -200,25 +200,31 @@ def test_every_state_damaged_is_an_error(command, in_folder):
     command(*words, "resume=auto").fails_with("no training state is whole", "step_00000002.pt")
 
 
-def test_a_full_disk_leaves_the_earlier_state(command, in_folder, monkeypatch):
+@pytest.mark.parametrize("victim", ["last.safetensors", "step_00000004.pt"])
+def test_a_full_disk_leaves_the_earlier_state(command, in_folder, monkeypatch, victim):
+    folder = in_folder / "runs/toy/checkpoints"
     words = train_words(in_folder, "train.steps=6")
-    write = checkpoint.write_atomically
+    write, sync, kept = checkpoint.write_atomically, os.fsync, {}
 
     def full(path, data):
-        if path.name == "step_00000004.pt":
-            monkeypatch.setattr(os, "fsync", no_space)
+        fails = path.name == victim and (folder / "step_00000002.pt").exists()
+        if fails:
+            kept.update({p.name: p.read_bytes() for p in folder.iterdir()})
+        monkeypatch.setattr(os, "fsync", no_space if fails else sync)
         write(path, data)
 
     def no_space(handle):
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
-    monkeypatch.setattr(checkpoint, "write_atomically", full)
-    command(*words).fails_with("step_00000004.pt", "No space left on device", "resume=auto")
-    kept = sorted(path.name for path in (in_folder / "runs/toy/checkpoints").glob("*.pt"))
-    assert kept == ["step_00000002.pt"]
-    assert not list((in_folder / "runs/toy/checkpoints").glob(".*"))
-    monkeypatch.undo()
-    monkeypatch.chdir(in_folder)
+    for module in (checkpoint, weights):
+        monkeypatch.setattr(module, "write_atomically", full)
+    command(*words).fails_with(victim, "No space left on device", "resume=auto")
+    assert {p.name: p.read_bytes() for p in folder.iterdir()} == kept
+    assert "step_00000002.pt" in kept
+    for module in (checkpoint, weights):
+        monkeypatch.setattr(module, "write_atomically", write)
+    monkeypatch.setattr(os, "fsync", sync)
+    assert "at step 2" in command(*words, "resume=auto").succeeds().out
 
 
 LONG = ("train.steps=1000000", "train.log_every=1", "train.checkpoint_every=0")
