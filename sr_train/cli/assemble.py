@@ -144,9 +144,16 @@ def make_optimizer(cfg: RunConfig, net: nn.Module) -> Optimizer:
     factory: Callable[..., Optimizer] = build(cfg.optimizer, "optimizer", cfg.plugins)
     groups = split_parameters(net, cfg.param_groups, cfg.optimizer.get("lr"))
     try:
-        return factory(groups)
+        optimizer = factory(groups)
     except (TypeError, ValueError) as err:
         raise ConfigError(f"optimizer: {cfg.optimizer['_target_']}: {err}") from err
+    if not getattr(optimizer, "_step_supports_amp_scaling", False):
+        log.info(
+            "%s is not fused: each step waits once for the device to learn whether its gradient "
+            "is finite (optimizer.fused=true, where it can)",
+            type(optimizer).__name__,
+        )
+    return optimizer
 
 
 def split_parameters(

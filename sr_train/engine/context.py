@@ -2,16 +2,18 @@
 
 from collections.abc import Mapping
 from functools import cached_property
-from typing import TYPE_CHECKING
+from typing import Protocol
 
 import torch
 from torch import Tensor
 
+from sr_train.engine.ema import Ema
+from sr_train.engine.learner import Learner
+from sr_train.engine.precision import Precision
+from sr_train.ops.colour import YCbCr
 from sr_train.ops.errors import ConfigError
 from sr_train.ops.resize import resize_tensor
-
-if TYPE_CHECKING:
-    from sr_train.engine.model import SRModel
+from sr_train.ops.spec import NetSpec
 
 ASKABLE = ("pred", "target", "gt", "lq", "lq_up", "ema_pred", "step")
 """Parameter names by which a loss gets a value; `target` is `gt` or `lq_up` as its term says."""
@@ -26,13 +28,26 @@ def to_unit_range(pixels: Tensor) -> Tensor:
     return pixels.float()
 
 
+class Parts(Protocol):
+    """What a context takes from the model."""
+
+    generator: Learner
+    ema: Ema | None
+    precision: Precision
+    spec: NetSpec
+    ycbcr: YCbCr
+    device: torch.device
+
+    def layout(self, picture: Tensor) -> Tensor: ...
+
+
 class StepContext:
     """The lazy values of one micro-batch: `(B, C, H, W)`, float32, [0, 1], on the device.
 
     Only `pred` carries a graph. For a network of colour space `y` all pictures are luma.
     """
 
-    def __init__(self, model: "SRModel", batch: Mapping[str, Tensor]) -> None:
+    def __init__(self, model: Parts, batch: Mapping[str, Tensor]) -> None:
         self._model = model
         self._batch = batch
         self._converted: dict[tuple[str, str], Tensor] = {}
