@@ -1,5 +1,6 @@
 """Whole commands inside the test's process: a fresh one costs seconds of imports."""
 
+import gc
 import logging
 import sys
 from collections.abc import Callable, Iterator
@@ -10,6 +11,18 @@ import torch
 
 from sr_train.cli.entry import main
 from tests.toys import Outcome
+
+
+@pytest.fixture(autouse=True, scope="session")
+def rare_collection() -> Iterator[None]:
+    """Spare the collector torch's own objects; composing configs makes it run all the time."""
+    before = gc.get_threshold()
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(50_000, 50, 50)
+    yield
+    gc.set_threshold(*before)
+    gc.unfreeze()
 
 
 @pytest.fixture(autouse=True, scope="session")

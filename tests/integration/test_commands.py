@@ -198,9 +198,9 @@ def test_help_names_every_command(command, words):
     assert all(name in done.out for name in COMMANDS)
 
 
-@pytest.mark.parametrize("name", COMMANDS)
+@pytest.mark.parametrize("name", ["train", "validate"])
 def test_hydra_shows_a_config(name, command):
-    words = ["+experiment=quickstart"] if name in {"train", "check", "overfit"} else []
+    words = ["+experiment=quickstart"] if name == "train" else []
     shown = command(name, *words, "--cfg", "job").succeeds().out
     assert "arch:" in shown
     if words:
