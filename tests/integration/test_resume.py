@@ -38,14 +38,16 @@ def assert_same_weights(folder: Path) -> None:
     "words",
     [
         ("precision=fp32", "data.stream.num_workers=0"),
-        ("precision=fp32", "data.stream.num_workers=2"),
-        ("precision=bf16", "data.stream.num_workers=0", "train.accum=2"),
-        ("precision=bf16", "data.stream.num_workers=2"),
+        pytest.param(("precision=fp32", "data.stream.num_workers=2"), marks=pytest.mark.slow),
+        ("precision=bf16", "data.stream.num_workers=2", "train.accum=2"),
+        pytest.param(("precision=bf16", "data.stream.num_workers=2"), marks=pytest.mark.slow),
         ("precision=fp16", "data.stream.num_workers=0", "precision.growth_interval=3"),
-        ("precision=fp16", "data.stream.num_workers=2", "train.accum=2"),
+        pytest.param(
+            ("precision=fp16", "data.stream.num_workers=2", "train.accum=2"), marks=pytest.mark.slow
+        ),
         ("precision=fp32", "ema.enabled=false", "optimizer=adamw", "train.max_norm=0.1"),
     ],
-    ids=" ".join,
+    ids=" ".join,  # every precision and worker count is met by the quick ones too
 )
 def test_two_halves_equal_the_whole(command, in_folder, words):
     every = train_words(in_folder, "train.steps=20", "train.checkpoint_every=10", *words)
@@ -69,7 +71,9 @@ def test_a_run_with_validation_also_goes_on_exactly(command, in_folder):
     assert [row for row in halves if row[0] != 3] == whole
 
 
-@pytest.mark.parametrize(("before", "after"), [("fp32", "fp16"), ("fp16", "bf16")])
+@pytest.mark.parametrize(
+    ("before", "after"), [("fp32", "fp16"), pytest.param("fp16", "bf16", marks=pytest.mark.slow)]
+)
 def test_precision_may_change(command, in_folder, before, after):
     words = train_words(in_folder)
     command(*words, "train.steps=2", f"precision={before}").succeeds()
