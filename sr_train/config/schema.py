@@ -52,6 +52,7 @@ class NetConfig:
     compile: bool = False
     """torch.compile the generator in place."""
     channels_last: ChannelsLast = ChannelsLast.auto
+    """auto: for half precision on CUDA and CPU."""
 
 
 @dataclass
