@@ -15,7 +15,12 @@ from sr_train.cli import assemble
 from sr_train.cli.tables import score_table, write_scores
 from sr_train.config.build import build
 from sr_train.config.schema import RunConfig
-from sr_train.engine.checkpoint import flat_differences, newest_state, read_state
+from sr_train.engine.checkpoint import (
+    flat_differences,
+    newest_state,
+    read_state,
+    set_aside_newer,
+)
 from sr_train.engine.host import keep_heap
 from sr_train.engine.live_validation import LiveValidation
 from sr_train.engine.model import SRModel
@@ -77,6 +82,8 @@ def run_training(cfg: RunConfig, resolved: dict[str, Any], run_dir: Path) -> flo
     best: dict[str, float | None] = {}
     if resumed is not None:
         best = take_up(model, resumed, resolved)
+        for moved in set_aside_newer(folder.checkpoints, resumed.state["step"]):
+            log.info("set aside, of a later step than the one gone on from: %s", _shown(moved))
     trainer = make_trainer(cfg, resolved, folder, model, sets, best)
     write_manifest(
         folder.manifest,
@@ -258,7 +265,7 @@ def close_run(trainer: Trainer, folder: RunFolder, stopped_by: str | None) -> No
         log.info("stopped by %s after step %d; state saved. Go on with:", stopped_by, trainer.step)
         words = [word for word in sys.argv[1:] if not word.startswith("resume=")]
         again = shlex.join(["python", "-m", "sr_train", "train", *words, "resume=auto"])
-        console.print(f"  {again}", markup=False)
+        console.print(f"  {again}")
         return
     validation = trainer.validation
     if isinstance(validation, LiveValidation) and trainer.scores is not None:

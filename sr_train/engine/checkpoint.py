@@ -83,6 +83,26 @@ def states(folder: Path) -> list[Path]:
     return [path for _, path in sorted(found, key=lambda pair: int(pair[0][1]), reverse=True)]
 
 
+def set_aside_newer(folder: Path, step: int) -> list[Path]:
+    """Move states of later steps into `abandoned`: a run that goes on from `step` replaces them.
+
+    Left in place they would count as the newest, and new states as the oldest.
+
+    Returns:
+        Where they are now.
+    """
+    newer = [path for path in states(folder) if int(path.stem.removeprefix("step_")) > step]
+    moved = []
+    for path in newer:
+        target = folder / "abandoned" / path.name
+        target.parent.mkdir(exist_ok=True)
+        for source in (path, _checksum_path(path)):
+            if source.exists():
+                source.replace(target.parent / source.name)
+        moved.append(target)
+    return moved
+
+
 def read_state(path: Path) -> dict[str, Any]:
     """Read one training state.
 

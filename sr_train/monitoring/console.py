@@ -18,7 +18,7 @@ from rich.progress import (
 )
 from rich.text import Text
 
-console = Console(highlight=False, soft_wrap=True)
+console = Console(highlight=False, soft_wrap=True, markup=False)
 
 
 class ConsoleHandler(logging.Handler):
@@ -73,14 +73,14 @@ class Bar:
 def progress_bar(label: str, total: int, done: int = 0) -> Iterator[Bar]:
     """Show a bar while the block runs (nothing but log lines where there is no terminal)."""
     columns = (
-        TextColumn("{task.description}"),
+        TextColumn("{task.description}", markup=False),
         BarColumn(bar_width=24),
         MofNCompleteColumn(),
         _RateColumn(),
         TimeElapsedColumn(),
         TextColumn("left"),
         TimeRemainingColumn(),
-        TextColumn("{task.fields[note]}"),
+        TextColumn("{task.fields[note]}", markup=False),
     )
     with Progress(
         *columns,

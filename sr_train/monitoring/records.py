@@ -27,8 +27,10 @@ class MetricsFile:
             with path.open(newline="") as file:
                 rows = [row for row in csv.reader(file) if len(row) == len(_COLUMNS)]
             kept = [row for row in rows[1:] if row[0].isdigit() and int(row[0]) < first_step]
-        with path.open("w", newline="") as file:
+        part = path.with_name(f".{path.name}.part")
+        with part.open("w", newline="") as file:
             csv.writer(file).writerows([_COLUMNS, *kept])
+        part.replace(path)
         self._path = path
 
     def append(self, values: Mapping[str, float], step: int) -> None:
