@@ -67,11 +67,29 @@ def run_training(cfg: RunConfig, resolved: dict[str, Any], run_dir: Path) -> flo
         SystemExit: with code 0, after a signal.
     """
     folder = RunFolder(run_dir)
-    resumed = find_resumed(cfg, folder)
-    start_logging(folder.log_file)
+    with folder.lock():
+        resumed = find_resumed(cfg, folder)
+        start_logging(folder.log_file)
+        if resumed is not None:
+            refuse_other_network(resumed, resolved)
+        trainer = prepare(cfg, resolved, folder, resumed)
+        try:
+            stopped_by = train_to_end(trainer)
+        finally:
+            trainer.stream.close()
+            for logger in trainer.loggers:
+                logger.close()
+        close_run(trainer, folder, stopped_by)
+    if stopped_by is not None:
+        raise SystemExit(0)  # a return would start the next run of a sweep
+    return trainer.best[cfg.best_metric].value if cfg.data.val else None
+
+
+def prepare(
+    cfg: RunConfig, resolved: dict[str, Any], folder: RunFolder, resumed: Resumed | None
+) -> Trainer:
+    """Build the trainer, at the step it goes on from, and note the launch in the manifest."""
     keep_heap()
-    if resumed is not None:
-        refuse_other_network(resumed, resolved)
     seed_everything(cfg.seed)
     torch.use_deterministic_algorithms(cfg.train.deterministic)
     device = assemble.choose_device(cfg.device)
@@ -85,27 +103,16 @@ def run_training(cfg: RunConfig, resolved: dict[str, Any], run_dir: Path) -> flo
         for moved in set_aside_newer(folder.checkpoints, resumed.state["step"]):
             log.info("set aside, of a later step than the one gone on from: %s", _shown(moved))
     trainer = make_trainer(cfg, resolved, folder, model, sets, best)
-    write_manifest(
-        folder.manifest,
-        {
-            "device": str(device),
-            "precision": model.precision.name,
-            "first_step": trainer.step + 1,
-            "data": {path: dataset.fingerprint() for path, dataset in sets.items()},
-        },
-    )
+    facts = {
+        "device": str(device),
+        "precision": model.precision.name,
+        "first_step": trainer.step + 1,
+        "data": {path: dataset.fingerprint() for path, dataset in sets.items()},
+    }
+    write_manifest(folder.manifest, facts)
     for logger in trainer.loggers:
-        logger.text("config", OmegaConf.to_yaml(OmegaConf.create(resolved)))  # type: ignore[attr-defined]
-    try:
-        stopped_by = train_to_end(trainer)
-    finally:
-        trainer.stream.close()
-        for logger in trainer.loggers:
-            logger.close()  # type: ignore[attr-defined]
-    close_run(trainer, folder, stopped_by)
-    if stopped_by is not None:
-        raise SystemExit(0)  # a return would start the next run of a sweep
-    return trainer.best[cfg.best_metric].value if cfg.data.val else None
+        logger.text("config", OmegaConf.to_yaml(OmegaConf.create(resolved)))
+    return trainer
 
 
 def find_resumed(cfg: RunConfig, folder: RunFolder) -> Resumed | None:

@@ -1,7 +1,10 @@
 """The folder of a run: what lies where, and when it may be written into."""
 
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
+
+from filelock import FileLock, Timeout
 
 from sr_train.ops.errors import ConfigError
 
@@ -38,6 +41,23 @@ class RunFolder:
     @property
     def manifest(self) -> Path:
         return self.root / "manifest.json"
+
+    def lock(self) -> AbstractContextManager[object]:
+        """Return a context that keeps other processes out of the folder.
+
+        The system lifts the lock when the process ends, however it ends.
+
+        Raises:
+            ConfigError: when entered while another process holds it.
+        """
+        self.root.mkdir(parents=True, exist_ok=True)
+        try:
+            return FileLock(self.root / ".lock").acquire(timeout=0)
+        except Timeout:
+            raise ConfigError(
+                f"{self.root}: another process is writing into this run; stop it first, or choose "
+                "another name=..."
+            ) from None
 
     def refuse_if_used(self) -> None:
         """Raise where another run has left its results.

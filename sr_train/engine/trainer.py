@@ -44,6 +44,10 @@ class Logger(Protocol):
 
     def scalars(self, values: Mapping[str, float], step: int) -> None: ...
 
+    def text(self, name: str, text: str) -> None: ...
+
+    def close(self) -> None: ...
+
 
 class Validation(Protocol):
     """Scores the model at a step and shows what it sees."""

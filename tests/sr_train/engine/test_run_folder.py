@@ -1,0 +1,22 @@
+import pytest
+
+from sr_train.engine.run_folder import RunFolder
+from sr_train.ops.errors import ConfigError
+
+
+def test_two_processes_cannot_write_into_one_run(tmp_path):
+    first, second = RunFolder(tmp_path / "run"), RunFolder(tmp_path / "run")
+    with first.lock(), pytest.raises(ConfigError, match="another process"):
+        second.lock()
+    with second.lock():
+        pass
+
+
+@pytest.mark.parametrize("left", ["metrics.csv", "checkpoints/last.safetensors"])
+def test_a_used_folder_is_refused(tmp_path, left):
+    folder = RunFolder(tmp_path)
+    folder.refuse_if_used()
+    (tmp_path / left).parent.mkdir(exist_ok=True)
+    (tmp_path / left).touch()
+    with pytest.raises(ConfigError, match="resume=auto"):
+        folder.refuse_if_used()
