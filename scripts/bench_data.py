@@ -161,7 +161,7 @@ def bench(name: str, gt: str, lq: str | None, args: argparse.Namespace) -> list[
         ]
         for way, measure, pictures in ways:
             for num_workers in args.workers:
-                row = {"set": name, "gt_size": gt_size, "way": way, "workers": num_workers}
+                row = {"set": name, "gt": gt_size, "way": way, "workers": num_workers}
                 for key, floats in (("uint8", False), ("float32", True)):
                     row[key] = round(measure(pictures, num_workers, floats, args), 1)
                 rows.append(row)
@@ -175,9 +175,9 @@ def bench(name: str, gt: str, lq: str | None, args: argparse.Namespace) -> list[
 def ratios(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
     """Return our best cached rate over the best bound, per set and crop size."""
     result = []
-    for name, gt_size in dict.fromkeys((row["set"], row["gt_size"]) for row in rows):
-        here = [row for row in rows if (row["set"], row["gt_size"]) == (name, gt_size)]
-        ratio: dict[str, Any] = {"set": name, "gt_size": gt_size}
+    for name, gt_size in dict.fromkeys((row["set"], row["gt"]) for row in rows):
+        here = [row for row in rows if (row["set"], row["gt"]) == (name, gt_size)]
+        ratio: dict[str, Any] = {"set": name, "gt": gt_size}
         for key in ("uint8", "float32"):
             best = {
                 way: max(row[key] for row in here if row["way"] == way)
