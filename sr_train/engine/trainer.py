@@ -131,6 +131,7 @@ class Trainer:
         self._window = _Clock()
         self._saved_step = -1
         self._skipped_before = float(model.generator.num_skipped)
+        self._logged_step = self.step
 
     @property
     def step(self) -> int:
@@ -204,9 +205,9 @@ class Trainer:
         }
         self.write(values)
         self.sentinel.report(
-            int(skipped - self._skipped_before), self._window.steps, window.non_finite, step
+            int(skipped - self._skipped_before), step - self._logged_step, window.non_finite, step
         )
-        self._skipped_before = skipped
+        self._skipped_before, self._logged_step = skipped, step
         if in_row >= self.sentinel.limit:
             terms = [name for name in window.non_finite if name.startswith("loss/")]
             raise self.sentinel.stop(step, in_row, batch, terms, learner.non_finite_parameters())
@@ -312,7 +313,6 @@ class _Clock:
     """Time of a log window, without what validation and saving took."""
 
     def __init__(self) -> None:
-        self.steps = 0
         self.restart(0)
 
     def restart(self, step: int) -> None:
@@ -323,10 +323,9 @@ class _Clock:
         self._started += seconds
 
     def rates(self, step: int, wait_seconds: float) -> dict[str, float]:
-        self.steps = step - self._step
         elapsed = max(time.perf_counter() - self._started, 1e-9)
         return {
-            "time/steps_per_sec": self.steps / elapsed,
+            "time/steps_per_sec": (step - self._step) / elapsed,
             "time/data_wait_share": min(1.0, wait_seconds / elapsed),
         }
 
