@@ -268,7 +268,7 @@ def load_for_use(cfg: UseConfig) -> tuple[nn.Module, NetSpec, Weights]:
             f"checkpoint={weights.source}: names no architecture; add arch=... and scale=..., for "
             "example arch=imdn scale=2 (the choices are in --help)"
         )
-    load_into(net, weights)
+    load_into(net, weights, strict=cfg.strict)
     log.info("%s x%d from %s", type(net).__name__, spec.scale, weights.source)
     return net, spec, weights
 

@@ -202,6 +202,8 @@ class UseConfig:
     """Run folder, training checkpoint, .safetensors, or another program's .pth."""
     weights: str = "ema"
     """`ema` or `live`, where a training checkpoint holds both."""
+    strict: bool = True
+    """False: load what fits by name and shape, and list what was left out."""
     arch: Any = None
     """Needed for files that name no architecture."""
     scale: int | None = None

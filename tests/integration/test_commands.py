@@ -11,6 +11,7 @@ import pytest
 import torch
 
 from archs.compact import SRVGGNetCompact
+from archs.span import SPAN
 from sr_train.cli.entry import COMMANDS
 from sr_train.engine.weights import read_weights
 from sr_train.ops.image_io import read_picture, write_picture
@@ -272,6 +273,21 @@ def test_a_file_that_names_no_architecture_asks_for_it(command, in_folder):
     command("export", "checkpoint=other.pth", "arch=compact", out).fails_with(
         "other.pth", "scale=2, 3 or 4"
     )
+
+
+def test_a_trained_span_is_shipped_merged(command, in_folder):
+    torch.manual_seed(0)
+    branched = SPAN(2, num_feat=8)
+    torch.save(branched.state_dict(), in_folder / "span.pth")
+    words = ["checkpoint=span.pth", "arch=span", "arch.num_feat=8", "scale=2"]
+    merge = [*words, "arch.reparameterised=true", "output=merged.safetensors"]
+    command("export", *merge).fails_with("unknown to the network")
+    told = command("export", *merge, "strict=false").succeeds()
+    assert "left out" in told.out
+    merged = read_weights(in_folder / "merged.safetensors")
+    assert merged.card is not None
+    assert merged.card.arguments["reparameterised"] is True
+    assert differing(merged.tensors, branched.merged().state_dict()) == []
 
 
 class Stowaway:
