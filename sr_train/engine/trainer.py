@@ -148,6 +148,7 @@ class Trainer:
             NonFiniteError: if gradients stay non-finite.
         """
         self.stream.seek(self.step * self.cadence.accum)
+        self._start_window()
         first = True
         with (
             GracefulStop() as stop,
@@ -158,9 +159,10 @@ class Trainer:
                     batch = self._take_step()
                     if first:
                         self._name_silent_parameters()
+                    self._after_step(batch, bar)
+                    if first:  # what starts up with the first step is not the pace of a run
                         self._start_window()
                         first = False
-                    self._after_step(batch, bar)
             except (DataError, NonFiniteError):
                 self.save()
                 log.info("state of step %d saved", self.step)
