@@ -60,12 +60,13 @@ class RunFolder:
             ) from None
 
     def refuse_if_used(self) -> None:
-        """Raise where another run has left its results.
+        """Raise where another run has left results; a launch that failed before is no run.
 
         Raises:
             ConfigError: naming the folder and the ways out.
         """
-        if self.metrics_file.exists() or any(self.checkpoints.glob("*")):
+        rows = self.metrics_file.read_text().splitlines() if self.metrics_file.exists() else []
+        if len(rows) > 1 or any(self.checkpoints.glob("*")):
             raise ConfigError(
                 f"{self.root}: holds a run already; go on with it by resume=auto, or choose "
                 "another name=..."

@@ -149,7 +149,7 @@ class Trainer:
         """
         self.stream.seek(self.step * self.cadence.accum)
         self._start_window()
-        first = True
+        started_at, first = self.step, True
         with (
             GracefulStop() as stop,
             progress_bar("train", self.cadence.steps, self.step) as bar,
@@ -164,8 +164,9 @@ class Trainer:
                         self._start_window()
                         first = False
             except (DataError, NonFiniteError):
-                self.save()
-                log.info("state of step %d saved", self.step)
+                if self.step > started_at:
+                    self.save()
+                    log.info("state of step %d saved", self.step)
                 raise
             if self.step != self._saved_step:
                 self.save()

@@ -15,8 +15,9 @@ def test_two_processes_cannot_write_into_one_run(tmp_path):
 @pytest.mark.parametrize("left", ["metrics.csv", "checkpoints/last.safetensors"])
 def test_a_used_folder_is_refused(tmp_path, left):
     folder = RunFolder(tmp_path)
+    (tmp_path / "metrics.csv").write_text("step,name,value\n")  # what a failed launch leaves
     folder.refuse_if_used()
     (tmp_path / left).parent.mkdir(exist_ok=True)
-    (tmp_path / left).touch()
+    (tmp_path / left).write_text("step,name,value\n1,loss/l1,0.5\n")
     with pytest.raises(ConfigError, match="resume=auto"):
         folder.refuse_if_used()
