@@ -26,6 +26,7 @@ import numpy as np
 import torch
 from torch import nn
 
+from sr_train.engine.host import keep_heap
 from sr_train.inference.tiling import tiled_forward
 from sr_train.inference.upscaler import Upscaler
 from sr_train.ops.image_io import read_picture, to_rgb
@@ -102,6 +103,7 @@ def make_runner(options: argparse.Namespace) -> Callable[[], np.ndarray]:
 
 def run_case(options: argparse.Namespace) -> None:
     """Run one case, save its result, print its figures as JSON."""
+    keep_heap()
     run = make_runner(options)
     before, times = peak_mib(), []
     for _ in range(options.repeats):

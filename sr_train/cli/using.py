@@ -12,6 +12,7 @@ from sr_train.cli.tables import score_table, write_scores
 from sr_train.config.compose import typed
 from sr_train.config.preflight import use_problems
 from sr_train.config.schema import ExportConfig, InferConfig, ValidateConfig
+from sr_train.engine.host import keep_heap
 from sr_train.engine.validator import Scored, Validator
 from sr_train.engine.weights import read_weights, save_weights
 from sr_train.inference.folder import infer_paths
@@ -29,6 +30,7 @@ def run_validate(cfg: DictConfig) -> None:
         SRTrainError: for everything a user can mend.
     """
     start_logging()
+    keep_heap()
     config = _with_scale(cfg)
     if not config.data.val:
         raise ConfigError(
@@ -99,6 +101,7 @@ def run_infer(config: InferConfig) -> None:
             pictures could not be used.
     """
     start_logging()
+    keep_heap()
     net, spec, _ = assemble.load_for_use(config)
     precision = assemble.use_precision(config)
     upscaler = assemble.make_upscaler(net.to(precision.device), spec, precision, config.tiling)

@@ -161,12 +161,12 @@ def test_a_prediction_that_is_not_finite_names_the_picture(value, tile):
 def test_auto_runs_small_pictures_whole_and_large_ones_in_tiles():
     net = Nearest(1, field=4)
     upscaler = Upscaler(net, net.spec)
-    upscaler(picture(256, 256))
-    assert net.shapes == [(1, 3, 256, 256)]
+    upscaler(picture(512, 512))
+    assert net.shapes == [(1, 3, 512, 512)]
     net.shapes.clear()
-    upscaler(picture(256, 260))
+    upscaler(picture(512, 516))
     assert len(net.shapes) > 1
-    assert all(max(shape) <= 160 + 2 * 4 for shape in net.shapes)
+    assert all(max(shape) <= 480 + 2 * 4 for shape in net.shapes)
 
 
 @pytest.mark.parametrize("field", [None, 300])
