@@ -17,7 +17,7 @@ from sr_train.config.preflight import run_problems
 from sr_train.config.schema import CheckConfig
 from sr_train.engine.host import PeakMemory
 from sr_train.engine.model import SRModel
-from sr_train.monitoring.console import console, progress_bar, start_logging
+from sr_train.monitoring.console import console, start_logging
 from sr_train.ops.errors import Problems, SRTrainError
 
 log = logging.getLogger(__name__)
@@ -60,10 +60,8 @@ def _data(cfg: CheckConfig, missing: set[str]) -> tuple[dict[str, Any], list[str
             problems += err.problems
     if cfg.decode:
         for path, dataset in sets.items():
-            with progress_bar(f"decode {path}", 0) as bar:
-                log.info("%s: decoding %d pictures", path, len(dataset))
-                problems += [f"{path}: {problem}" for problem in dataset.verify()]
-                bar.advance()
+            log.info("%s: decoding %d pictures", path, len(dataset))
+            problems += [f"{path}: {problem}" for problem in dataset.verify()]
     return sets, problems
 
 

@@ -194,7 +194,6 @@ def _state_dict(content: Any, path: Path) -> dict[str, Tensor]:
             f"{path}: holds no state dict; found the keys {found}, expected tensors, or one of "
             f"{', '.join(LAYOUTS)}"
         )
-    for prefix in PREFIXES:
-        if all(name.startswith(prefix) for name in tensors):
-            tensors = {name[len(prefix) :]: value for name, value in tensors.items()}
+    while prefix := next((p for p in PREFIXES if all(n.startswith(p) for n in tensors)), None):
+        tensors = {name.removeprefix(prefix): value for name, value in tensors.items()}
     return tensors

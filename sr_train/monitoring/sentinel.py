@@ -13,7 +13,7 @@ log = logging.getLogger(__name__)
 
 
 class NonFiniteError(SRTrainError):
-    """Training was stopped because gradients stayed non-finite."""
+    """Training was stopped because losses or gradients stayed non-finite."""
 
 
 class Sentinel:
@@ -34,7 +34,7 @@ class Sentinel:
             return
         named = ", ".join(f"{name} ({count})" for name, count in non_finite.items())
         log.warning(
-            "warning: step %d: %d of the last %d steps skipped, their gradient was not finite; "
+            "warning: step %d: %d of the last %d steps skipped, loss or gradient was not finite; "
             "weights, optimizer and averages untouched; non-finite values: %s",
             step,
             skipped,
@@ -60,7 +60,7 @@ class Sentinel:
             if value.is_floating_point() and not bool(torch.isfinite(value).all())
         ]
         return NonFiniteError(
-            f"step {step}: {in_row} steps in a row had a non-finite gradient "
+            f"step {step}: {in_row} steps in a row had a non-finite loss or gradient "
             f"(train.max_skipped_in_row={self.limit}). Weights are those of the last good step.\n"
             f"  batch with non-finite pixels: {', '.join(pixels) or 'no'}\n"
             f"  loss terms: {', '.join(terms) or 'all finite, so the backward pass is at fault'}\n"

@@ -363,7 +363,7 @@ def test_nan_in_a_loss_touches_nothing_and_stops(train, in_folder, optimizer):
     stopped = train(*NAN_RUN, *words, *f"optimizer={optimizer}".split())
     batch = in_folder / RUN / "non_finite_step_00000006.pt"
     stopped.fails_with(
-        "step 6: 4 steps in a row had a non-finite gradient",
+        "step 6: 4 steps in a row had a non-finite loss or gradient",
         "loss terms: loss/total, loss/l1",
         "batch with non-finite pixels: no",
         str(batch),
