@@ -2,6 +2,7 @@
 
 import logging
 import shlex
+import shutil
 import sys
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -271,7 +272,9 @@ def close_run(trainer: Trainer, folder: RunFolder, stopped_by: str | None) -> No
     if stopped_by is not None:
         log.info("stopped by %s after step %d; state saved. Go on with:", stopped_by, trainer.step)
         words = [word for word in sys.argv[1:] if not word.startswith("resume=")]
-        again = shlex.join(["python", "-m", "sr_train", "train", *words, "resume=auto"])
+        again = shlex.join(
+            [f"{_programs()}python", "-m", "sr_train", "train", *words, "resume=auto"]
+        )
         console.print(f"  {again}")
         return
     validation = trainer.validation
@@ -286,12 +289,13 @@ def close_run(trainer: Trainer, folder: RunFolder, stopped_by: str | None) -> No
         console.print(f"best         {_shown(folder.best_weights(metric))}")
     console.print(f"state        {_shown(folder.checkpoints)}")
     console.print(f"TensorBoard  {_shown(folder.root / 'tensorboard')}")
-    run = _shown(folder.root)
+    run, here = _shown(folder.root), _programs()
     console.print(
         "\ntry next\n"
-        f"  tensorboard --logdir {run.parent}\n"
-        f"  python -m sr_train infer checkpoint={run} input=PICTURE_OR_FOLDER output=upscaled\n"
-        f"  python -m sr_train export checkpoint={run} output={run.name}.safetensors"
+        f"  {here}tensorboard --logdir {run.parent}\n"
+        f"  {here}python -m sr_train infer checkpoint={run} input=PICTURE_OR_FOLDER "
+        "output=upscaled\n"
+        f"  {here}python -m sr_train export checkpoint={run} output={run.name}.safetensors"
     )
 
 
@@ -300,3 +304,11 @@ def _shown(path: Path | None) -> Path:
     assert path is not None
     here = Path.cwd()
     return path.relative_to(here) if path.is_relative_to(here) else path
+
+
+def _programs() -> str:
+    """Return what to type before `python`: nothing where the shell finds this one by itself."""
+    folder = Path(sys.executable).parent
+    if Path(shutil.which("python") or "").parent == folder:
+        return ""
+    return f"{_shown(folder)}/"
