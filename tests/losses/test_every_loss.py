@@ -1,0 +1,281 @@
+"""Every loss with every kind of picture, in every precision."""
+
+import inspect
+from collections.abc import Iterator
+from contextlib import nullcontext
+
+import pytest
+import torch
+from hypothesis import HealthCheck, given, seed, settings
+from hypothesis import strategies as st
+from torch import Tensor, nn
+
+from sr_train.ops.resize import resize_tensor
+from tests.losses.zoo import LOSSES, Critic, Row
+
+DTYPES = (torch.float32, torch.bfloat16, torch.float16)
+SCALE = 2
+SIZES = [(1, 1), (1, 5), (2, 3), (7, 4), (13, 24)]
+FILLS = {
+    "zero": 0.0,
+    "white": 1.0,
+    "grey": 0.4,
+    "tiny": 1e-7,
+    "huge": 1e4,
+    "negative": -3.0,
+}
+VALUES = st.one_of(
+    st.sampled_from([0.0, 1.0, 1e-7, 1 / 255, 1e4, -1e4, 2.0, -0.1]),
+    st.floats(-1.5, 2.5, width=16),
+)
+
+each_loss = pytest.mark.parametrize("row", LOSSES, ids=lambda row: row.name)
+each_dtype = pytest.mark.parametrize("dtype", DTYPES, ids=lambda dtype: str(dtype).split(".")[1])
+
+
+def noise(shape: tuple[int, ...], number: int = 0, dtype: torch.dtype = torch.float32) -> Tensor:
+    generator = torch.Generator().manual_seed(number)
+    return torch.rand(shape, generator=generator, dtype=dtype)
+
+
+def asked(loss: nn.Module) -> list[str]:
+    return list(inspect.signature(loss.forward).parameters)
+
+
+def half_size(picture: Tensor) -> Tensor:
+    height, width = picture.shape[-2:]
+    return resize_tensor(picture, (max(1, height // SCALE), max(1, width // SCALE)))
+
+
+def logits(picture: Tensor) -> Tensor:
+    """Return (B, 1, H, W) made of the picture, equal for equal pictures."""
+    return 4 * picture.mean(dim=1, keepdim=True) - 2
+
+
+def features(picture: Tensor) -> list[Tensor]:
+    return [picture, nn.functional.avg_pool2d(picture, 2, ceil_mode=True)]
+
+
+def value_of(name: str, pred: Tensor, target: Tensor) -> object:
+    """Return what the step would hand a loss that asks for `name`."""
+    make = {
+        "pred": lambda: pred.clone(),
+        "target": lambda: target.clone(),
+        "gt": lambda: target.clone(),
+        "ema_pred": lambda: pred * 0.5 + target * 0.5,
+        "lq": lambda: half_size(target),
+        "lq_up": lambda: resize_tensor(half_size(target), target.shape[-2:]),
+        "step": lambda: 1,
+        "fake": lambda: pred.clone(),
+        "real": lambda: target.clone(),
+        "fake_logits": lambda: logits(pred),
+        "real_logits": lambda: logits(target),
+        "fake_features": lambda: features(pred),
+        "real_features": lambda: features(target),
+        "net_d": lambda: Critic(pred.shape[1]),
+    }
+    return make[name]()
+
+
+def tensors(value: object) -> list[Tensor]:
+    return [x for x in (value if isinstance(value, list) else [value]) if isinstance(x, Tensor)]
+
+
+def arguments(
+    row: Row, loss: nn.Module, pred: Tensor, target: Tensor, all_live: bool = False
+) -> dict[str, object]:
+    """Return all that the loss asks for; what is live requires a gradient."""
+    given_to = {name: value_of(name, pred, target) for name in asked(loss)}
+    for name, value in given_to.items():
+        for tensor in tensors(value):
+            tensor.requires_grad_(all_live or name in row.live)
+    return given_to
+
+
+def live_tensors(row: Row, given_to: dict[str, object]) -> Iterator[Tensor]:
+    for name in row.live:
+        value = given_to[name]
+        yield from value.parameters() if isinstance(value, nn.Module) else tensors(value)
+
+
+def check(row: Row, pred: Tensor, target: Tensor, dtype: torch.dtype) -> None:
+    """Run forward and backward with pictures of a precision; all must be finite and fp32."""
+    loss = row.make()
+    pred, target = pred.to(dtype), target.to(dtype)
+    limit = torch.finfo(dtype).max
+    assert float(max(pred.abs().max(), target.abs().max())) < limit
+    given_to = arguments(row, loss, pred, target)
+    if isinstance(given_to.get("net_d"), nn.Module):
+        given_to["net_d"] = given_to["net_d"].to(dtype)
+    half = dtype is not torch.float32
+    with torch.autocast("cpu", dtype) if half else nullcontext():
+        value = loss(**given_to)
+    assert value.dtype is torch.float32
+    assert value.shape == ()
+    assert torch.isfinite(value)
+    value.backward()
+    for tensor in live_tensors(row, given_to):
+        if tensor.grad is not None:
+            assert torch.isfinite(tensor.grad).all()
+
+
+@each_loss
+def test_zero_at_identity(row):
+    if not row.zero:
+        pytest.skip("documented as another value")
+    for channels in row.channels:
+        for height, width in [*SIZES, (40, 33)]:
+            picture = noise((2, channels, height, width))
+            loss = row.make()
+            given_to = arguments(row, loss, picture, picture)
+            value = loss(**given_to)
+            assert float(value.detach()) == pytest.approx(0.0, abs=row.zero_within)
+            value.backward()
+            for tensor in live_tensors(row, given_to):
+                assert tensor.grad is None or torch.isfinite(tensor.grad).all()
+
+
+@each_loss
+def test_above_zero_elsewhere_and_felt(row):
+    channels = row.channels[-1]
+    loss = row.make()
+    given_to = arguments(row, loss, noise((2, channels, 40, 33)), noise((2, channels, 40, 33), 1))
+    value = loss(**given_to)
+    value.backward()
+    if row.zero:
+        assert float(value.detach()) > 1e-6
+    for tensor in live_tensors(row, given_to):
+        assert tensor.grad is not None
+        assert float(tensor.grad.abs().max()) > 0
+
+
+@each_loss
+def test_no_gradient_but_into_what_is_live(row):
+    channels = row.channels[-1]
+    loss = row.make()
+    pred, target = noise((2, channels, 24, 24)), noise((2, channels, 24, 24), 1)
+    given_to = arguments(row, loss, pred, target, all_live=True)
+    loss(**given_to).backward()
+    for name, value in given_to.items():
+        if name not in row.live:
+            assert all(tensor.grad is None for tensor in tensors(value)), name
+    assert all(weights.grad is None for weights in loss.parameters())
+
+
+@each_loss
+@each_dtype
+@pytest.mark.parametrize("fill", FILLS)
+def test_flat_pictures(row, dtype, fill):
+    for channels in row.channels:
+        for height, width in SIZES:
+            flat = torch.full((1, channels, height, width), FILLS[fill])
+            others = {
+                "identical": flat.clone(),
+                "black": torch.zeros_like(flat),
+                "white": torch.ones_like(flat),
+                "noise": noise(flat.shape),
+            }
+            for other in others.values():
+                check(row, flat, other, dtype)
+            check(row, noise(flat.shape), flat, dtype)
+
+
+@each_loss
+@each_dtype
+def test_drawn_pictures(row, dtype):
+    channels = st.sampled_from(row.channels)
+    size = st.tuples(st.integers(1, 2), channels, st.integers(1, 14), st.integers(1, 14))
+    kinds = st.sampled_from(["noise", "flat", "one pixel off", "saturated", "identical"])
+
+    @seed(0)
+    @settings(
+        max_examples=row.examples,
+        derandomize=True,
+        deadline=None,
+        database=None,
+        suppress_health_check=list(HealthCheck),
+    )
+    @given(shape=size, kind=kinds, level=VALUES, height=VALUES, number=st.integers(0, 99))
+    def drawn(shape, kind, level, height, number):
+        target = noise(shape, number) * height + level
+        pred = noise(shape, number + 1) * level + height
+        if kind == "flat":
+            pred = torch.full(shape, level)
+        elif kind == "one pixel off":
+            pred = target.clone()
+            pred[..., number % shape[-2], number % shape[-1]] = level
+        elif kind == "saturated":
+            pred, target = (pred > 0.5).float(), (target > 0.5).float()
+        elif kind == "identical":
+            pred = target
+        check(row, pred, target, dtype)
+
+    drawn()
+
+
+@each_loss
+@each_dtype
+def test_autocast_changes_nothing(row, dtype):
+    """Inside an autocast region fp32 pictures are still compared in fp32."""
+    if dtype is torch.float32:
+        pytest.skip("no such region")
+    shape = (2, row.channels[-1], 40, 33)
+    pred, target = noise(shape), noise(shape, 1)
+    loss = row.make()
+    plain = loss(**arguments(row, loss, pred, target))
+    with torch.autocast("cpu", dtype):
+        inside = loss(**arguments(row, loss, pred, target))
+    assert inside.dtype is torch.float32
+    torch.testing.assert_close(inside, plain, rtol=1e-6, atol=1e-7)
+
+
+@each_loss
+def test_gradcheck(row):
+    if not row.gradcheck:
+        pytest.skip("computed in fp32 or too large")
+    for channels in row.channels:
+        shape = (2, channels, 6, 5)
+        pred = noise(shape, 2, torch.float64)
+        target = noise(shape, 3, torch.float64)
+        loss = row.make()
+        fixed = {name: value_of(name, pred, target) for name in asked(loss) if name not in row.live}
+        live = [pred.clone().requires_grad_() for _ in row.live]
+
+        def value(*moving, loss=loss, fixed=fixed):
+            result = loss(**dict(zip(row.live, moving, strict=True)), **fixed)
+            assert result.dtype is torch.float64
+            return result
+
+        assert torch.autograd.gradcheck(value, live, atol=1e-6)
+
+
+@each_loss
+def test_the_pictures_are_left_alone(row):
+    shape = (2, row.channels[-1], 24, 20)
+    loss = row.make()
+    given_to = arguments(row, loss, noise(shape), noise(shape, 1))
+    before = {name: [x.detach().clone() for x in tensors(v)] for name, v in given_to.items()}
+    loss(**given_to).backward()
+    for name, value in given_to.items():
+        for tensor, copy in zip(tensors(value), before[name], strict=True):
+            assert torch.equal(tensor.detach(), copy), name
+
+
+@each_loss
+def test_memory_format_changes_nothing(row):
+    shape = (2, row.channels[-1], 24, 20)
+    pred, target = noise(shape), noise(shape, 1)
+    loss = row.make()
+    plain = loss(**arguments(row, loss, pred, target))
+    last = {
+        name: value.contiguous(memory_format=torch.channels_last)
+        if isinstance(value, Tensor) and value.ndim == 4
+        else value
+        for name, value in arguments(row, loss, pred, target).items()
+    }
+    torch.testing.assert_close(loss(**last), plain, rtol=1e-5, atol=1e-6)
+
+
+def test_names_are_unique():
+    names = [row.name for row in LOSSES]
+    assert len(names) == len(set(names))
