@@ -4,6 +4,7 @@ import importlib
 import os
 import sys
 import traceback
+from collections.abc import Sequence
 from itertools import pairwise
 from pathlib import Path
 
@@ -14,6 +15,7 @@ from yaml import YAMLError  # type: ignore[import-untyped]
 from sr_train import __version__
 from sr_train.cli.reporting import INTERRUPTED, USER_ERROR, is_outside, report
 from sr_train.ops.errors import ConfigError, SRTrainError, did_you_mean
+from sr_train.ops.launch import Launch
 
 COMMANDS = {
     "train": "train a network, or go on with a run (resume=auto)",
@@ -31,7 +33,11 @@ usage: python -m sr_train COMMAND [+experiment=NAME] [key=value ...]
 
 python -m sr_train COMMAND --help      what a command reads
 python -m sr_train COMMAND --cfg job   the config it would run with
+torchrun --nproc-per-node=N -m sr_train train ...   one run on N GPUs, or N processes on CPUs
 """
+
+_WRITES_NOTHING = "hydra.output_subdir=null"
+"""Keeps Hydra of a rank above 0 from writing the config into the run's folder."""
 
 
 def main() -> int:
@@ -48,9 +54,24 @@ def main() -> int:
         sys.stderr.write(f"unknown command {command!r}{hint}\n\n{usage()}")
         return USER_ERROR
     words = sys.argv[2:]
+    launch = Launch.from_environment()
+    if launch.several:
+        fault = _fault_of_several(command, words)
+        if fault is not None:
+            return report(fault)
+        if launch.rank > 0:
+            words.append(_WRITES_NOTHING)
     # Hydra's parser wants all overrides in one piece; people put flags between and behind them.
     sys.argv[1:] = sorted(words, key=_is_override)
     return run(command)
+
+
+def _fault_of_several(command: str, words: Sequence[str]) -> ConfigError | None:
+    if command != "train":
+        return ConfigError(f"{command}: runs in one process; call it without torchrun")
+    if {"-m", "--multirun"} & {*words}:
+        return ConfigError("--multirun: runs in one process; start torchrun once for each value")
+    return None
 
 
 def usage() -> str:
@@ -74,21 +95,27 @@ def run(command: str) -> int:
     except OSError as err:
         if is_outside(err):
             return report(err)
-        traceback.print_exc()
-        return 1
+        return _defect()
     except KeyboardInterrupt:
         sys.stderr.write("interrupted\n")
         return INTERRUPTED
     except Exception:
-        traceback.print_exc()
-        return 1
+        return _defect()
     return 0
+
+
+def _defect() -> int:
+    rank = Launch.from_environment().rank
+    if rank > 0:
+        sys.stderr.write(f"rank {rank}:\n")
+    traceback.print_exc()
+    return 1
 
 
 def _explained(command: str, err: Exception) -> Exception:
     from sr_train.config.compose import explain
 
-    overrides = [word for word in sys.argv[1:] if _is_override(word)]
+    overrides = [word for word in sys.argv[1:] if _is_override(word) and word != _WRITES_NOTHING]
     return explain(command, overrides, err, _config_dir(sys.argv[1:]))
 
 

@@ -1,19 +1,18 @@
 """How errors reach a person, and with which exit code a command ends."""
 
 import errno
-import functools
 import os
 import sys
 import traceback
-from collections.abc import Callable
 from typing import TypeVar
 
-from omegaconf import DictConfig
-
-from sr_train.ops.errors import SRTrainError
+from sr_train.ops.launch import Launch, SharedError
 
 USER_ERROR = 2
 INTERRUPTED = 130
+
+_PATIENCE_BEFORE, _PATIENCE_AFTER = 60.0, 10.0
+"""Seconds that a rank waits for rank 0 to tell an error: it may be slower to find it."""
 
 Result = TypeVar("Result")
 
@@ -21,36 +20,41 @@ WANTS_TRACEBACK = os.environ.get("HYDRA_FULL_ERROR") == "1"
 """Hydra's own switch, read before this program sets it for itself."""
 
 
-def reported(job: Callable[[DictConfig], Result]) -> Callable[[DictConfig], Result]:
-    """Let a Hydra job end with code 2 and a message on what a user can mend.
-
-    The exit passes through Hydra, which would add lines of its own to an exception.
-    """
-
-    @functools.wraps(job)
-    def wrapped(cfg: DictConfig) -> Result:
-        try:
-            return job(cfg)
-        except SRTrainError as err:
-            raise SystemExit(report(err)) from err
-        except OSError as err:
-            if not is_outside(err):
-                raise
-            raise SystemExit(report(err)) from err
-
-    return wrapped
-
-
 def report(err: Exception) -> int:
-    """Print an error for people; return the exit code."""
+    """Print an error for people; return the exit code.
+
+    Of several ranks, rank 0 tells what all of them met; another tells what it alone met.
+    """
     if WANTS_TRACEBACK:
         traceback.print_exception(err)
     if isinstance(err, OSError):
         text = f"{err.filename}: {err.strerror}" if err.filename else str(err.strerror)
     else:
         text = str(err)
-    sys.stderr.write(f"error: {text}\n")
+    launch = Launch.from_environment()
+    if launch.rank == 0:
+        sys.stderr.write(f"error: {text}\n")
+        sys.stderr.flush()
+    if launch.several:
+        _among_ranks(launch, text, shared=isinstance(err, SharedError))
     return USER_ERROR
+
+
+def _among_ranks(launch: Launch, text: str, *, shared: bool) -> None:
+    """Let the other ranks know of rank 0's error; of another rank, tell what rank 0 does not."""
+    from sr_train.engine import notices
+
+    if launch.rank == 0:
+        notices.post(notices.BEFORE, text)
+        notices.post(notices.AFTER, text)
+        return
+    # A rank that ends first makes torchrun end the others, rank 0 in mid-sentence.
+    if shared:
+        told = notices.read(notices.AFTER, _PATIENCE_AFTER)
+    else:
+        told = notices.read(notices.BEFORE, _PATIENCE_BEFORE)
+    if told != text:
+        sys.stderr.write(f"rank {launch.rank}: error: {text}\n")
 
 
 def is_outside(err: OSError) -> bool:

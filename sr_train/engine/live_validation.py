@@ -1,6 +1,7 @@
 """Validation while a network trains: scores, fixed pictures, a sheet of comparisons."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Protocol
 
@@ -8,7 +9,7 @@ import numpy as np
 
 from sr_train.engine.validator import Scored, Scores, Upscale, Validator
 from sr_train.monitoring.comparison import panel, sheet
-from sr_train.monitoring.console import progress_bar
+from sr_train.monitoring.console import Bar, progress_bar
 from sr_train.ops.image_io import write_picture
 
 
@@ -18,8 +19,12 @@ class PictureLogger(Protocol):
     def picture(self, name: str, pixels: np.ndarray, step: int) -> None: ...
 
 
+_Panel = tuple[str, np.ndarray]
+"""Name of a picture, and its row of crops."""
+
+
 class LiveValidation:
-    """Score the network of the moment.
+    """Score the network of the moment; rank 0 alone shows pictures and writes them.
 
     Args:
         validator: sets and metrics.
@@ -46,29 +51,43 @@ class LiveValidation:
         self._baseline: Scores | None = None
 
     def __call__(self, step: int) -> Scores:
-        panels: list[np.ndarray] = []
-        captions: list[str] = []
+        shown: dict[tuple[str, int], _Panel] = {}
 
         def show(scored: Scored) -> None:
             bar.advance()
             if scored.index < self.num_pictures:
                 row = panel(self.validator.bicubic(scored.lq), scored.pred, scored.gt)
-                panels.append(row)
-                captions.append(f"{scored.set_name}/{scored.name}: bicubic | SR | GT")
-                for logger in self.loggers:
-                    logger.picture(f"{scored.set_name}/{scored.name}", row, step)
+                shown[scored.set_name, scored.index] = (f"{scored.set_name}/{scored.name}", row)
 
-        with progress_bar("validate", len(self.validator)) as bar:
+        with self._bar("validate") as bar:
             scores = self.validator.run(self.make_upscaler(), show)
+        shares = self.validator.world.gather_to_main(shown)
+        everything = {place: found for share in shares for place, found in share.items()}
+        if everything:
+            self._show([everything[place] for place in self._order(everything)], step)
+        return scores
+
+    def _bar(self, label: str) -> AbstractContextManager[Bar]:
+        world = self.validator.world
+        return progress_bar(label, len(range(world.rank, len(self.validator), world.size)))
+
+    def _order(self, places: Iterable[tuple[str, int]]) -> list[tuple[str, int]]:
+        sets = list(self.validator.sets)
+        return sorted(places, key=lambda place: (sets.index(place[0]), place[1]))
+
+    def _show(self, panels: Sequence[_Panel], step: int) -> None:
+        for name, row in panels:
+            for logger in self.loggers:
+                logger.picture(name, row, step)
         self.sheet_path = self.folder / f"step_{step:08d}.png"
         self.folder.mkdir(parents=True, exist_ok=True)
-        write_picture(self.sheet_path, sheet(panels, captions))
-        return scores
+        captions = [f"{name}: bicubic | SR | GT" for name, _ in panels]
+        write_picture(self.sheet_path, sheet([row for _, row in panels], captions))
 
     def baseline(self) -> Scores:
         """Return bicubic's scores on the same sets; computed once."""
         if self._baseline is None:
-            with progress_bar("bicubic", len(self.validator)) as bar:
+            with self._bar("bicubic") as bar:
                 self._baseline = self.validator.run(
                     self.validator.bicubic, lambda scored: bar.advance()
                 )

@@ -1,4 +1,7 @@
-"""Scoring a network on data sets: every picture by every metric, means over pictures."""
+"""Scoring a network on data sets: every picture by every metric, means over pictures.
+
+Several ranks share the pictures; all of them get the scores that one would.
+"""
 
 import math
 from collections.abc import Callable, Iterator, Mapping
@@ -7,6 +10,7 @@ from typing import Protocol
 
 import numpy as np
 
+from sr_train.engine.distributed import World
 from sr_train.ops.resize import imresize
 
 Upscale = Callable[[np.ndarray, str], np.ndarray]
@@ -29,6 +33,10 @@ class PictureSource(Protocol):
     def __len__(self) -> int: ...
 
     def whole(self, index: int) -> WholePicture: ...
+
+
+_Row = tuple[str, str, dict[str, float]]
+"""Set, picture, value of each metric."""
 
 
 @dataclass
@@ -65,6 +73,7 @@ class Validator:
         sets: by name.
         metrics: by name; each takes (pred, gt, scale) as stored pixels.
         scale: of the network.
+        world: ranks that share the pictures, each taking every `world.size`-th.
     """
 
     def __init__(
@@ -72,10 +81,12 @@ class Validator:
         sets: Mapping[str, PictureSource],
         metrics: Mapping[str, MetricFunction],
         scale: int,
+        world: World | None = None,
     ) -> None:
         self.sets = dict(sets)
         self.metrics = dict(metrics)
         self.scale = scale
+        self.world = World() if world is None else world
 
     def __len__(self) -> int:
         """Return the number of pictures over all sets."""
@@ -87,21 +98,38 @@ class Validator:
         return imresize(lq, out_size=(height * self.scale, width * self.scale))
 
     def run(self, upscale: Upscale, on_picture: Callable[[Scored], None] | None = None) -> Scores:
-        """Score every picture; `on_picture` sees each result once."""
+        """Score every picture; `on_picture` sees each result of this rank once.
+
+        Returns:
+            The same scores on every rank, in the order of the sets.
+
+        Raises:
+            SRTrainError: on every rank, where a picture of one cannot be used.
+        """
+        rows: dict[int, _Row] = {}
+        with self.world.together():
+            for number, scored in self._results(upscale):
+                values = {
+                    name: float(metric(scored.pred, scored.gt, self.scale))
+                    for name, metric in self.metrics.items()
+                }
+                rows[number] = (scored.set_name, scored.name, values)
+                if on_picture is not None:
+                    on_picture(scored)
+        everything = {n: row for share in self.world.gather(rows) for n, row in share.items()}
         scores = Scores()
-        for scored in self._results(upscale):
-            row = {
-                name: float(metric(scored.pred, scored.gt, self.scale))
-                for name, metric in self.metrics.items()
-            }
-            scores.pictures.setdefault(scored.set_name, {})[scored.name] = row
-            if on_picture is not None:
-                on_picture(scored)
+        for _, (set_name, picture, values) in sorted(everything.items()):
+            scores.pictures.setdefault(set_name, {})[picture] = values
         return scores
 
-    def _results(self, upscale: Upscale) -> Iterator[Scored]:
+    def _results(self, upscale: Upscale) -> Iterator[tuple[int, Scored]]:
+        """Yield this rank's share, each with its number over all sets."""
+        first = 0
         for set_name, source in self.sets.items():
             for index in range(len(source)):
+                if (first + index) % self.world.size != self.world.rank:
+                    continue
                 pair = source.whole(index)
                 pred = upscale(pair.lq, f"{set_name}/{pair.name}")
-                yield Scored(set_name, pair.name, index, pair.lq, pair.gt, pred)
+                yield first + index, Scored(set_name, pair.name, index, pair.lq, pair.gt, pred)
+            first += len(source)

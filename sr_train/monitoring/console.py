@@ -29,12 +29,22 @@ class ConsoleHandler(logging.Handler):
         console.print(Text(self.format(record), style=style or ""))
 
 
-def start_logging(file: Path | None = None) -> None:
-    """Send log records to the console and, with time stamps, to a file."""
+def start_logging(file: Path | None = None, rank: int = 0) -> None:
+    """Send log records to the console and, with time stamps, to a file.
+
+    A rank above 0 shows nothing but warnings, on stderr under its number, and writes no file.
+    """
     root = logging.getLogger()
     for handler in list(root.handlers):
         root.removeHandler(handler)
         handler.close()
+    console.quiet = rank > 0
+    if rank > 0:
+        to_stderr = logging.StreamHandler()
+        to_stderr.setFormatter(logging.Formatter(f"rank {rank}: %(message)s"))
+        root.setLevel(logging.WARNING)
+        root.addHandler(to_stderr)
+        return
     root.setLevel(logging.INFO)
     root.addHandler(ConsoleHandler())
     if file is not None:
@@ -87,6 +97,6 @@ def progress_bar(label: str, total: int, done: int = 0) -> Iterator[Bar]:
         console=console,
         transient=True,
         refresh_per_second=2,
-        disable=not console.is_terminal,
+        disable=console.quiet or not console.is_terminal,
     ) as bar:
         yield Bar(bar, bar.add_task(label, total=total, completed=done, note=""))

@@ -1,10 +1,33 @@
 """Scalars of a log window, kept on the device until they are read."""
 
 import math
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
+
+
+@dataclass(frozen=True)
+class Tally:
+    """What is known of one scalar: enough to average it over any number of processes."""
+
+    total: float
+    """Sum of the finite values."""
+    count: int
+    """Number of finite values."""
+    non_finite: int = 0
+    """Number of inf and NaN values."""
+
+    @classmethod
+    def of(cls, values: Sequence[float]) -> "Tally":
+        """Return the tally of some numbers."""
+        finite = [value for value in values if math.isfinite(value)]
+        return cls(math.fsum(finite), len(finite), len(values) - len(finite))
+
+
+Combine = Callable[[Mapping[str, Tally]], Mapping[str, Tally]]
+"""Adds up the tallies of all processes, by name; every process gets the sums."""
 
 
 @dataclass(frozen=True)
@@ -33,24 +56,30 @@ class Meter:
         """Append one value: a detached scalar tensor, a float or an int."""
         self._values.setdefault(name, []).append(value)
 
-    def read(self) -> Window:
-        """Return the means since the last call and start a new window; empty before any value."""
-        names = list(self._values)
-        lengths = [len(self._values[name]) for name in names]
-        flat = self._on_host([value for name in names for value in self._values[name]])
+    def read(self, combine: Combine | None = None) -> Window:
+        """Return the means since the last call and start a new window; empty before any value.
+
+        Args:
+            combine: adds up what several processes measured, see
+                `sr_train.engine.distributed.World.combine`; None: this process alone.
+        """
+        tallies: Mapping[str, Tally] = self._tallies()
         self._values.clear()
-        means, counts, non_finite = {}, {}, {}
-        start = 0
-        for name, length in zip(names, lengths, strict=True):
-            values = flat[start : start + length]
-            start += length
-            finite = [value for value in values if math.isfinite(value)]
-            if len(finite) < length:
-                non_finite[name] = length - len(finite)
-            if finite:
-                means[name] = math.fsum(finite) / len(finite)
-                counts[name] = len(finite)
-        return Window(means, counts, non_finite)
+        if combine is not None:
+            tallies = combine(tallies)
+        return Window(
+            {name: tally.total / tally.count for name, tally in tallies.items() if tally.count},
+            {name: tally.count for name, tally in tallies.items() if tally.count},
+            {name: tally.non_finite for name, tally in tallies.items() if tally.non_finite},
+        )
+
+    def _tallies(self) -> dict[str, Tally]:
+        flat = self._on_host([value for values in self._values.values() for value in values])
+        tallies, start = {}, 0
+        for name, values in self._values.items():
+            tallies[name] = Tally.of(flat[start : start + len(values)])
+            start += len(values)
+        return tallies
 
     @staticmethod
     def _on_host(values: list[Tensor | float]) -> list[float]:
