@@ -1,11 +1,16 @@
 """How errors reach a person, and with which exit code a command ends."""
 
 import errno
+import functools
 import os
 import sys
 import traceback
+from collections.abc import Callable
 from typing import TypeVar
 
+from omegaconf import DictConfig
+
+from sr_train.ops.errors import SRTrainError
 from sr_train.ops.launch import Launch, SharedError
 
 USER_ERROR = 2
@@ -18,6 +23,38 @@ Result = TypeVar("Result")
 
 WANTS_TRACEBACK = os.environ.get("HYDRA_FULL_ERROR") == "1"
 """Hydra's own switch, read before this program sets it for itself."""
+
+
+def reported(job: Callable[[DictConfig], Result]) -> Callable[[DictConfig], Result]:
+    """Let a Hydra job end with code 2 and a message on what a user can mend.
+
+    The exit passes through Hydra, which would add lines of its own to an exception.
+    """
+
+    @functools.wraps(job)
+    def wrapped(cfg: DictConfig) -> Result:
+        try:
+            return job(cfg)
+        except SRTrainError as err:
+            raise SystemExit(report(err)) from err
+        except OSError as err:
+            if not is_outside(err):
+                raise
+            raise SystemExit(report(err)) from err
+        except RuntimeError as err:
+            raise SystemExit(report(_lost(err))) from err
+
+    return wrapped
+
+
+def _lost(err: RuntimeError) -> SRTrainError:
+    """Return what to tell where another rank is gone; let every other error go on."""
+    from sr_train.engine.distributed import lost_rank
+
+    told = lost_rank(err)
+    if told is None:
+        raise err
+    return told
 
 
 def report(err: Exception) -> int:
