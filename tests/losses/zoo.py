@@ -6,7 +6,13 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
+from losses.colour import AverageColourLoss, ColourLoss, LQConsistencyLoss, LumaLoss
+from losses.frequency import FFTL1Loss, FocalFrequencyLoss
+from losses.gradient import GradientLoss, GradientVarianceLoss
+from losses.ldl import LDLLoss
 from losses.pixel import CharbonnierLoss, HuberLoss, L1Loss, MSELoss, PSNRLoss
+from losses.ssim import MSSSIML1Loss, MSSSIMLoss, SSIMLoss
+from losses.variation import MaskedTotalVariationLoss, TotalVariationLoss
 
 
 @dataclass(frozen=True)
@@ -38,7 +44,45 @@ PIXEL = [
     Row("psnr", PSNRLoss, zero=False, gradcheck=True),
 ]
 
-LOSSES: list[Row] = [*PIXEL]
+STRUCTURE = [
+    Row("ssim", SSIMLoss, gradcheck=True),
+    Row("ssim_small", lambda: SSIMLoss(window=3, sigma=0.8), gradcheck=True),
+    Row("ms_ssim", MSSSIMLoss, gradcheck=True),
+    Row("ms_ssim_small", lambda: MSSSIMLoss(window=2, sigma=0.5), gradcheck=True),
+    Row("ms_ssim_l1", MSSSIML1Loss, gradcheck=True),
+]
+
+FREQUENCY = [
+    Row("fft_l1", FFTL1Loss, gradcheck=True),
+    Row("focal_frequency", FocalFrequencyLoss),
+    Row("focal_frequency_flat", lambda: FocalFrequencyLoss(alpha=0, patches=2), gradcheck=True),
+    Row(
+        "focal_frequency_batch",
+        lambda: FocalFrequencyLoss(ave_spectrum=True, log_matrix=True, batch_matrix=True),
+    ),
+]
+
+DETAIL = [
+    Row("gradient", GradientLoss, gradcheck=True),
+    Row("gradient_variance", lambda: GradientVarianceLoss(patch=4), gradcheck=True),
+    Row("tv", TotalVariationLoss, zero=False, gradcheck=True),
+    Row(
+        "masked_tv",
+        lambda: MaskedTotalVariationLoss(flatness=0.9),
+        zero=False,
+        gradcheck=True,
+    ),
+    Row("ldl", LDLLoss),
+]
+
+COLOUR = [
+    Row("colour", ColourLoss, channels=(3,)),
+    Row("luma", LumaLoss, channels=(3,), gradcheck=True),
+    Row("average_colour", AverageColourLoss, gradcheck=True),
+    Row("lq_consistency", LQConsistencyLoss),
+]
+
+LOSSES: list[Row] = [*PIXEL, *STRUCTURE, *FREQUENCY, *DETAIL, *COLOUR]
 
 
 class Critic(nn.Module):
