@@ -123,7 +123,7 @@ class RelativisticGeneratorLoss(nn.Module):
 
     def forward(self, fake_logits: Logits, real_logits: Logits) -> Tensor:
         scales = [
-            _relativistic(self.kind, fake, real, 1.0, self.fake_label)
+            _relativistic(self.kind, fake, real.detach(), 1.0, self.fake_label)
             for fake, real in _paired_scales(fake_logits, real_logits)
         ]
         return torch.stack(scales).mean()
