@@ -21,7 +21,8 @@ import torch
 from hydra import compose, initialize_config_module
 
 from scripts.bench_data import MADE_SETS, make_set, read_photos
-from sr_train.cli.assemble import choose_device, make_model, make_sets
+from sr_train.cli.assemble import choose_device, make_sets
+from sr_train.cli.learning import make_model
 from sr_train.config.build import build
 from sr_train.config.compose import typed
 from sr_train.config.schema import RunConfig, store_schemas

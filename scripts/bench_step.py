@@ -14,7 +14,8 @@ import torch
 from hydra import compose, initialize_config_module
 from torch import nn
 
-from sr_train.cli.assemble import choose_device, make_model
+from sr_train.cli.assemble import choose_device
+from sr_train.cli.learning import make_model
 from sr_train.config.compose import typed
 from sr_train.config.schema import RunConfig, store_schemas
 from sr_train.engine.host import keep_heap

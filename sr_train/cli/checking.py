@@ -11,7 +11,7 @@ import torch
 from omegaconf import DictConfig
 from torch import Tensor
 
-from sr_train.cli import assemble
+from sr_train.cli import assemble, learning
 from sr_train.config.compose import lenient
 from sr_train.config.preflight import run_problems
 from sr_train.config.schema import CheckConfig
@@ -80,9 +80,11 @@ def _steps(cfg: CheckConfig, dataset: Any) -> list[str]:
     """Run a toy step, then a real one whose memory is measured."""
     try:
         device = assemble.choose_device(cfg.device)
-        model = assemble.make_model(cfg, device)
+        model = learning.make_model(cfg, device)
         size = min(TOY_SIZE, cfg.data.lq_size)
         sample = dataset.sample(0, 0)
+        if model.adversary is not None:
+            size = cfg.data.lq_size  # a discriminator may take one size alone
         toy = {
             "lq": sample["lq"][None, :, :size, :size],
             "gt": sample["gt"][None, :, : size * cfg.scale, : size * cfg.scale],
@@ -91,9 +93,10 @@ def _steps(cfg: CheckConfig, dataset: Any) -> list[str]:
         values = model.meter.read()
         if values.non_finite:
             return [f"toy step: not finite: {', '.join(values.non_finite)}"]
-        silent = model.generator.silent_parameters()
-        if silent:
-            log.warning("warning: no gradient reaches %s", ", ".join(silent))
+        for name, learner in model.learners.items():
+            silent = learner.silent_parameters()
+            if silent:
+                log.warning("warning: net_%s: no gradient reaches %s", name, ", ".join(silent))
         log.info("toy step: loss %.5f, gradient finite", values.means["loss/total"])
         micro_batch = cfg.data.batch_size // cfg.train.accum
         batch = {key: torch.stack([value] * micro_batch) for key, value in sample.items()}

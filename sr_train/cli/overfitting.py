@@ -3,21 +3,24 @@
 import logging
 import math
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from sr_train.cli import assemble
-from sr_train.config.schema import OverfitConfig, TilingConfig
+from sr_train.cli import assemble, learning, networks
+from sr_train.config.schema import DiscriminatorConfig, OverfitConfig, TilingConfig
+from sr_train.config.term_checks import asked_of
 from sr_train.engine.host import keep_heap
 from sr_train.engine.model import SRModel
 from sr_train.engine.randomness import seed_everything
 from sr_train.engine.schedule import Cosine
 from sr_train.engine.validator import Upscale
 from sr_train.monitoring.console import console, progress_bar, start_logging
-from sr_train.ops.errors import SRTrainError
+from sr_train.ops.errors import ConfigError, SRTrainError
+from sr_train.ops.loss_inputs import JUDGED
 from sr_train.ops.resize import imresize
 
 log = logging.getLogger(__name__)
@@ -36,11 +39,11 @@ def run_overfit(cfg: OverfitConfig) -> None:
     dataset = assemble.make_sets({"data.train": cfg.data.train}, cfg.plugins)["data.train"]
     count = min(cfg.num_samples, len(dataset))
     samples = [dataset.sample(0, index) for index in range(count)]
-    model = assemble.make_model(cfg, device)
+    model = learning.make_model(cfg if cfg.gan else without_gan(cfg), device)
     model.generator.schedule = Cosine(steps=cfg.num_steps)
     _train(model, samples, cfg)
     metric = assemble.make_metrics(cfg.metrics, cfg.plugins)[cfg.best_metric]
-    network = assemble.make_upscaler(
+    network = networks.make_upscaler(
         model.generator.net, model.spec, model.precision, TilingConfig(tile=None)
     )
 
@@ -58,6 +61,25 @@ def run_overfit(cfg: OverfitConfig) -> None:
     if not gain >= cfg.threshold:
         raise SRTrainError(f"overfit failed: {verdict}")
     console.print(f"overfit passed: {verdict}")
+
+
+def without_gan(cfg: OverfitConfig) -> OverfitConfig:
+    """Return the config without the discriminator and the terms that ask for it.
+
+    Raises:
+        ConfigError: if no term is left.
+    """
+    kept = {
+        name: term
+        for name, term in cfg.objective.items()
+        if not asked_of(term.loss, cfg.plugins) & set(JUDGED)
+    }
+    dropped = [name for name in cfg.objective if name not in kept]
+    if dropped:
+        log.info("without the GAN terms: %s (gan=true keeps them)", ", ".join(dropped))
+    if not kept:
+        raise ConfigError("objective: has GAN terms alone; add another, or set gan=true")
+    return replace(cfg, objective=kept, adversary={}, discriminator=DiscriminatorConfig())
 
 
 def _train(model: SRModel, samples: Sequence[Mapping[str, Tensor]], cfg: OverfitConfig) -> None:

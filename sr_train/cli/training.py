@@ -12,7 +12,7 @@ from typing import Any
 import torch
 from omegaconf import OmegaConf
 
-from sr_train.cli import assemble
+from sr_train.cli import assemble, learning, networks
 from sr_train.cli.tables import score_table, write_scores
 from sr_train.config.build import build
 from sr_train.config.schema import RunConfig
@@ -22,11 +22,13 @@ from sr_train.engine.checkpoint import (
     read_state,
     set_aside_newer,
 )
+from sr_train.engine.distributed import World
 from sr_train.engine.host import keep_heap
 from sr_train.engine.live_validation import LiveValidation
 from sr_train.engine.model import SRModel
+from sr_train.engine.policy import Policy
 from sr_train.engine.precision import resolve_precision
-from sr_train.engine.randomness import seed_everything, set_random_state
+from sr_train.engine.randomness import seed_everything, set_random_states
 from sr_train.engine.run_folder import RunFolder
 from sr_train.engine.trainer import Best, Cadence, Trainer
 from sr_train.engine.validator import Validator
@@ -97,13 +99,14 @@ def prepare(
     nodes = {"data.train": cfg.data.train}
     nodes |= {f"data.val.{name}": node for name, node in cfg.data.val.items()}
     sets = assemble.make_sets(nodes, cfg.plugins)
-    model = assemble.make_model(cfg, device)
+    model = learning.make_model(cfg, device)
+    policies = learning.make_policies(cfg)
     best: dict[str, float | None] = {}
     if resumed is not None:
-        best = take_up(model, resumed, resolved)
+        best = take_up(model, policies, resumed, resolved)
         for moved in set_aside_newer(folder.checkpoints, resumed.state["step"]):
             log.info("set aside, of a later step than the one gone on from: %s", _shown(moved))
-    trainer = make_trainer(cfg, resolved, folder, model, sets, best)
+    trainer = make_trainer(cfg, resolved, folder, model, sets, best, policies)
     facts = {
         "device": str(device),
         "precision": model.precision.name,
@@ -141,12 +144,10 @@ def refuse_other_network(resumed: Resumed, resolved: Mapping[str, Any]) -> None:
     Raises:
         ConfigError: listing each difference under `scale` and `arch`.
     """
-    stored = resumed.state["config"]
+    stored, now = map(_fixed, _stored_and_now(resumed, resolved))
     faults = [
         f"{key}: stored {before!r}, now {after!r}"
-        for key, before, after in flat_differences(
-            {name: stored[name] for name in FIXED}, {name: resolved[name] for name in FIXED}
-        )
+        for key, before, after in flat_differences(stored, now)
         if key not in FREE_WITHIN_FIXED
     ]
     if faults:
@@ -158,8 +159,26 @@ def refuse_other_network(resumed: Resumed, resolved: Mapping[str, Any]) -> None:
         )
 
 
+def _stored_and_now(
+    resumed: Resumed, resolved: Mapping[str, Any]
+) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Return both configs; a discriminator that only one of them has is free to differ."""
+    stored, now = dict(resumed.state["config"]), dict(resolved)
+    archs = [config["discriminator"]["arch"] for config in (stored, now)]
+    if None not in archs:
+        stored["discriminator.arch"], now["discriminator.arch"] = archs
+    return stored, now
+
+
+def _fixed(config: Mapping[str, Any]) -> dict[str, Any]:
+    return {name: config[name] for name in (*FIXED, "discriminator.arch") if name in config}
+
+
 def take_up(
-    model: SRModel, resumed: Resumed, resolved: Mapping[str, Any]
+    model: SRModel,
+    policies: Mapping[str, Policy],
+    resumed: Resumed,
+    resolved: Mapping[str, Any],
 ) -> dict[str, float | None]:
     """Put a stored state into the model; print what was kept and how the config differs.
 
@@ -168,7 +187,10 @@ def take_up(
     """
     state = resumed.state
     notes = model.load_state_dict(state)
-    set_random_state(state["random"])
+    for name, policy in policies.items():
+        if name in state["policies"]:
+            notes.append(policy.load_state_dict(state["policies"][name], model))
+    set_random_states(state["random"], World(), seed=resolved["seed"], step=state["step"])
     log.info("resumed from %s at step %d: %s", resumed.path, state["step"], "; ".join(notes))
     if state["precision"] != model.precision.name:
         log.info("precision: was %s, now %s", state["precision"], model.precision.name)
@@ -185,6 +207,7 @@ def make_trainer(
     model: SRModel,
     sets: Mapping[str, Any],
     stored_best: Mapping[str, float | None],
+    policies: Mapping[str, Policy],
 ) -> Trainer:
     """Put the parts of a run together."""
     first_step = model.generator.steps + 1
@@ -205,7 +228,7 @@ def make_trainer(
             keep_last=cfg.train.keep_last,
         ),
         folder=folder,
-        card=assemble.card_of(resolved["arch"], model.spec),
+        card=networks.card_of(resolved["arch"], model.spec),
         config=resolved,
         best={
             name: Best(bool(metric.higher_is_better), stored_best.get(name))
@@ -214,6 +237,7 @@ def make_trainer(
         sentinel=Sentinel(cfg.train.max_skipped_in_row, folder.root),
         validation=make_validation(cfg, folder, model, sets, metrics, loggers),
         loggers=loggers,
+        policies=policies,
     )
 
 
@@ -246,7 +270,7 @@ def make_validation(
     full = resolve_precision("fp32", model.device)
     return LiveValidation(
         Validator(validation_sets, metrics, cfg.scale),
-        lambda: assemble.make_upscaler(model.net_for_use, model.spec, full, cfg.tiling),
+        lambda: networks.make_upscaler(model.net_for_use, model.spec, full, cfg.tiling),
         folder.samples,
         loggers,
     )

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from omegaconf import DictConfig, OmegaConf, open_dict
 
-from sr_train.cli import assemble
+from sr_train.cli import assemble, networks
 from sr_train.cli.tables import score_table, write_scores
 from sr_train.config.compose import typed
 from sr_train.config.preflight import use_problems
@@ -36,8 +36,8 @@ def run_validate(cfg: DictConfig) -> None:
         raise ConfigError(
             "data.val: no data set; add +dataset=set5, or +dataset=main data.val.main.gt=FOLDER"
         )
-    net, spec, weights = assemble.load_for_use(config)
-    precision = assemble.use_precision(config)
+    net, spec, weights = networks.load_for_use(config)
+    precision = networks.use_precision(config)
     nodes = {f"data.val.{name}": node for name, node in config.data.val.items()}
     sets = assemble.make_sets(nodes, config.plugins)
     validator = Validator(
@@ -45,7 +45,7 @@ def run_validate(cfg: DictConfig) -> None:
         assemble.make_metrics(config.metrics, config.plugins),
         spec.scale,
     )
-    upscaler = assemble.make_upscaler(net.to(precision.device), spec, precision, config.tiling)
+    upscaler = networks.make_upscaler(net.to(precision.device), spec, precision, config.tiling)
     output = Path(config.output).expanduser()
     output.mkdir(parents=True, exist_ok=True)
     with progress_bar("validate", len(validator)) as bar:
@@ -102,9 +102,9 @@ def run_infer(config: InferConfig) -> None:
     """
     start_logging()
     keep_heap()
-    net, spec, _ = assemble.load_for_use(config)
-    precision = assemble.use_precision(config)
-    upscaler = assemble.make_upscaler(net.to(precision.device), spec, precision, config.tiling)
+    net, spec, _ = networks.load_for_use(config)
+    precision = networks.use_precision(config)
+    upscaler = networks.make_upscaler(net.to(precision.device), spec, precision, config.tiling)
     output = Path(config.output).expanduser()
     with progress_bar("infer", 0) as bar:
 
@@ -146,9 +146,9 @@ def run_export(config: ExportConfig) -> None:
         raise ConfigError(f"output={output}: expected a name that ends in .safetensors")
     if output.exists() and not config.overwrite:
         raise ConfigError(f"output={output}: exists; choose another name, or overwrite=true")
-    net, spec, weights = assemble.load_for_use(config)
+    net, spec, weights = networks.load_for_use(config)
     if config.arch is not None:
-        card = assemble.card_of({**config.arch, "scale": spec.scale}, spec)
+        card = networks.card_of({**config.arch, "scale": spec.scale}, spec)
     else:
         assert weights.card is not None
         card = weights.card

@@ -13,7 +13,10 @@ from hydra.utils import instantiate
 
 from sr_train.ops.errors import ConfigError, SRTrainError, did_you_mean
 
-TARGET_PACKAGES = ("archs", "losses", "data", "sr_train", "torch.optim", "torch.nn")
+EXTRAS = {"pytorch_optimizer": "optimizers"}
+"""Packages that shipped configs name but a plain install lacks, and the extra that brings each."""
+
+TARGET_PACKAGES = ("archs", "losses", "data", "sr_train", "torch.optim", "torch.nn", *EXTRAS)
 """Where a `_target_` may point, beside the packages that the user lists in `plugins`."""
 
 _PRIMITIVES = (int, float, bool, str, type(None))
@@ -91,7 +94,9 @@ def _missing(dotted: str, err: Exception) -> str:
     try:
         module = import_module(module_name)
     except ImportError as cause:
-        return f"cannot be imported: {cause}"
+        extra = EXTRAS.get(dotted.split(".")[0])
+        hint = "" if extra is None else f'; pip install "sr_train[{extra}]"'
+        return f"cannot be imported: {cause}{hint}"
     except Exception as cause:
         return f"importing {module_name} fails: {type(cause).__name__}: {cause}"
     public = [word for word in vars(module) if not word.startswith("_")]

@@ -7,10 +7,12 @@ from typing import Any
 
 from sr_train.config.build import node_problems
 from sr_train.config.schema import NetworkUseConfig, OverfitConfig, RunConfig, UseConfig
+from sr_train.config.term_checks import gan_problems, term_problems
 from sr_train.ops.errors import did_you_mean
 
 _RUNTIME = {
     "optimizer": {"params"},
+    "discriminator.optimizer": {"params"},
     "data.stream": {"dataset", "batch_size", "seed", "pin_memory"},
     "logger": {"run_dir", "first_step"},
 }
@@ -38,8 +40,8 @@ def overfit_problems(cfg: OverfitConfig) -> list[str]:
 def use_problems(cfg: UseConfig) -> list[str]:
     """Return every problem of a config that uses a trained network."""
     problems = [] if cfg.scale is None else list(_at_least({"scale": cfg.scale}, 1))
-    if cfg.weights not in {"ema", "live"}:
-        problems.append(f"weights={cfg.weights}: expected ema or live")
+    if cfg.weights not in {"ema", "live", "swa"}:
+        problems.append(f"weights={cfg.weights}: expected ema, live or swa")
     if cfg.arch is not None:
         # A scale that is not given comes from the checkpoint.
         arch = {k: v for k, v in cfg.arch.items() if k != "scale" or v is not None}
@@ -56,6 +58,12 @@ def component_nodes(cfg: RunConfig) -> Iterator[tuple[str, Any]]:
     yield "scheduler", cfg.scheduler
     for name, term in cfg.objective.items():
         yield f"objective.{name}.loss", term.loss
+    for name, adversary in cfg.adversary.items():
+        yield f"adversary.{name}.loss", adversary.loss
+    wanted = cfg.discriminator
+    for name in ("arch", "optimizer", "scheduler"):
+        if getattr(wanted, name) is not None:
+            yield f"discriminator.{name}", getattr(wanted, name)
     yield "data.train", cfg.data.train
     for name, node in cfg.data.val.items():
         yield f"data.val.{name}", node
@@ -76,6 +84,9 @@ def _numbers(cfg: RunConfig) -> Iterator[str]:
             "train.log_every": cfg.train.log_every,
             "train.keep_last": cfg.train.keep_last,
             "train.max_skipped_in_row": cfg.train.max_skipped_in_row,
+            "swa.every": cfg.swa.every,
+            "precision.patience": cfg.precision.patience,
+            "precision.calm": cfg.precision.calm,
             "data.batch_size": cfg.data.batch_size,
             "data.lq_size": cfg.data.lq_size,
         },
@@ -96,7 +107,11 @@ def _numbers(cfg: RunConfig) -> Iterator[str]:
         yield f"train.max_norm={cfg.train.max_norm}: expected a number above 0, or null"
     if not 0.0 <= cfg.ema.decay < 1.0:
         yield f"ema.decay={cfg.ema.decay}: expected a number in [0, 1)"
+    if cfg.swa.start is not None and not 0 <= cfg.swa.start < cfg.train.steps:
+        yield f"swa.start={cfg.swa.start}: expected steps from 0 to below train.steps"
     precision = cfg.precision
+    if not 0.0 <= precision.most_skipped < 1.0:
+        yield f"precision.most_skipped={precision.most_skipped}: expected a number in [0, 1)"
     if precision.init_scale <= 0:
         yield f"precision.init_scale={precision.init_scale}: expected a number above 0"
     if precision.growth_factor <= 1:
@@ -110,32 +125,23 @@ def _numbers(cfg: RunConfig) -> Iterator[str]:
 
 
 def _choices(cfg: RunConfig) -> Iterator[str]:
-    yield from _terms(cfg)
+    yield from gan_problems(cfg)
+    yield from term_problems(cfg)
     best = cfg.best_metric
     if cfg.data.val and best not in cfg.metrics:
         yield f"best_metric={best}: no such metric{did_you_mean(best, cfg.metrics)}"
     if not cfg.name or "/" in cfg.name or cfg.name in {".", ".."}:
         yield f"name={cfg.name!r}: expected the name of a folder, without '/'"
-    paths = {"net_g.pretrained": cfg.net_g.pretrained}
+    paths = {
+        "net_g.pretrained": cfg.net_g.pretrained,
+        "discriminator.pretrained": cfg.discriminator.pretrained,
+    }
     if cfg.resume not in {"none", "auto"}:
         paths["resume"] = cfg.resume
     for key, path in paths.items():
         if path is not None and not Path(path).expanduser().exists():
             words = "; expected none, auto, or a path" if key == "resume" else ""
             yield f"{key}={path}: no such file or folder{words}"
-
-
-def _terms(cfg: RunConfig) -> Iterator[str]:
-    if not cfg.objective:
-        yield "objective: no term; expected at least one, for example objective=[l1]"
-    for name, term in cfg.objective.items():
-        where = f"objective.{name}"
-        if term.weight == 0:
-            yield f"{where}.weight=0: expected another number; to drop the term: ~{where}"
-        if term.target not in {"gt", "lq"}:
-            yield f"{where}.target={term.target}: expected gt or lq"
-        if term.colour not in {"native", "y", "cbcr"}:
-            yield f"{where}.colour={term.colour}: expected native, y or cbcr"
 
 
 def _tiling(tiling: Mapping[str, Any]) -> Iterator[str]:

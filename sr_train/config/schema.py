@@ -39,6 +39,14 @@ class PrecisionConfig:
     growth_factor: float = 2.0
     backoff_factor: float = 0.5
     growth_interval: int = 2000
+    adaptive: bool = False
+    """Leave a precision that overflows again and again, come back once all is calm."""
+    most_skipped: float = 0.05
+    """Share of skipped steps in a log interval that is taken as normal."""
+    patience: int = 2
+    """Log intervals in trouble before something is changed."""
+    calm: int = 20
+    """Log intervals without a skipped step before the precision left is tried again."""
 
 
 @dataclass
@@ -53,6 +61,8 @@ class NetConfig:
     """torch.compile the generator in place."""
     channels_last: ChannelsLast = ChannelsLast.auto
     """auto: for half precision on CUDA and CPU."""
+    freeze: list[str] = field(default_factory=list)
+    """Shell patterns on parameter names that stay as they are, for example `conv_first.*`."""
 
 
 @dataclass
@@ -64,8 +74,58 @@ class TermConfig:
     """Factor in the total; its sign counts; not zero."""
     target: str = "gt"
     """`gt`, or `lq` (upscaled by bicubic)."""
-    colour: str = "native"
-    """`native`, `y`, or `cbcr`."""
+    colour: str = "rgb"
+    """`rgb` (the network's own planes), `y`, or `cbcr`."""
+    start: int = 0
+    """Steps that pass before the term counts."""
+    ramp: int = 0
+    """Steps over which its weight then rises linearly."""
+
+
+@dataclass
+class AdversaryTermConfig:
+    """One loss term of the discriminator."""
+
+    loss: Any = MISSING
+    weight: float = 1.0
+    """Factor in the total; its sign counts; not zero."""
+    start: int = 0
+    """Steps of the run that pass before the term counts."""
+    ramp: int = 0
+    """Steps over which its weight then rises linearly."""
+
+
+@dataclass
+class DiscriminatorConfig:
+    """The discriminator; without an arch there is none."""
+
+    arch: Any = None
+    pretrained: str | None = None
+    """Weights to start from: .pth, .safetensors, or a run folder or state with a discriminator."""
+    strict: bool = True
+    compile: bool = False
+    freeze: list[str] = field(default_factory=list)
+    optimizer: Any = None
+    """null: the same as the generator's."""
+    lr: float | None = None
+    """Instead of the optimizer's lr."""
+    scheduler: Any = None
+    """null: the same as the generator's."""
+    max_norm: float | None = None
+    """Clip the gradient to this L2 norm; null: no clipping."""
+    every: int = 1
+    """It learns at every so many steps."""
+    start: int = 0
+    """Steps that pass before it begins to learn. To warm it up, let the generator's GAN term start
+    later than it: objective.gan.start=1000."""
+    adaptive: bool = False
+    """Learn less often while it wins too clearly."""
+    slowest: int = 8
+    """Adaptive: the most steps between two updates."""
+    strong: float = 0.95
+    """Adaptive: accuracy above which it learns half as often."""
+    weak: float = 0.85
+    """Adaptive: accuracy below which it learns more often again."""
 
 
 @dataclass
@@ -85,6 +145,36 @@ class EmaConfig:
     enabled: bool = True
     decay: float = 0.999
     """Largest decay, in [0, 1); it rises from 0.1 over the first updates."""
+
+
+@dataclass
+class SwaConfig:
+    """The plain mean of the generator's weights along the end of a run."""
+
+    enabled: bool = False
+    start: int | None = None
+    """Steps that pass before the first weights are taken; null: three quarters of train.steps."""
+    every: int = 1
+    """Steps between two takings."""
+
+
+class Strategy(Enum):
+    """How several processes share a network."""
+
+    ddp = "ddp"
+    fsdp = "fsdp"
+
+
+@dataclass
+class DistributedConfig:
+    """Several processes, started by torchrun; alone, nothing of it is read."""
+
+    strategy: Strategy = Strategy.ddp
+    """ddp: a whole network on each; fsdp: the generator in shards, for what does not fit."""
+    timeout_s: float = 600.0
+    """A process that does not answer for so many seconds ends the run."""
+    find_unused: bool = False
+    """For networks some of whose weights get no gradient in some steps (slower)."""
 
 
 @dataclass
@@ -157,11 +247,16 @@ class RunConfig:
     arch: Any = MISSING
     net_g: NetConfig = field(default_factory=NetConfig)
     objective: dict[str, TermConfig] = field(default_factory=dict)
+    discriminator: DiscriminatorConfig = field(default_factory=DiscriminatorConfig)
+    adversary: dict[str, AdversaryTermConfig] = field(default_factory=dict)
+    """The discriminator's terms."""
     optimizer: Any = MISSING
     param_groups: list[ParamGroupConfig] = field(default_factory=list)
     scheduler: Any = MISSING
     precision: PrecisionConfig = field(default_factory=PrecisionConfig)
     ema: EmaConfig = field(default_factory=EmaConfig)
+    swa: SwaConfig = field(default_factory=SwaConfig)
+    distributed: DistributedConfig = field(default_factory=DistributedConfig)
     train: TrainConfig = field(default_factory=TrainConfig)
     data: DataConfig = field(default_factory=DataConfig)
     metrics: dict[str, Any] = field(default_factory=dict)
@@ -192,6 +287,8 @@ class OverfitConfig(RunConfig):
     """Instead of train.steps; the learning rate falls along a cosine."""
     threshold: float = 2.0
     """By how much `best_metric` must beat bicubic on the training crops themselves."""
+    gan: bool = False
+    """Keep the discriminator and the terms that ask for it; they do not raise `best_metric`."""
 
 
 @dataclass
@@ -201,7 +298,7 @@ class UseConfig:
     checkpoint: str = MISSING
     """Run folder, training checkpoint, .safetensors, or another program's .pth."""
     weights: str = "ema"
-    """`ema` or `live`, where a training checkpoint holds both."""
+    """`ema`, `live` or `swa`, where a training checkpoint holds several."""
     strict: bool = True
     """False: load what fits by name and shape, and list what was left out."""
     arch: Any = None

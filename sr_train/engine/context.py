@@ -1,11 +1,11 @@
 """What a loss may ask for, computed at most once per micro-batch and only if asked."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from functools import cached_property
 from typing import Protocol
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from sr_train.engine.ema import Ema
 from sr_train.engine.learner import Learner
@@ -15,8 +15,8 @@ from sr_train.ops.errors import ConfigError
 from sr_train.ops.resize import resize_tensor
 from sr_train.ops.spec import NetSpec
 
-ASKABLE = ("pred", "target", "gt", "lq", "lq_up", "ema_pred", "step")
-"""Parameter names by which a loss gets a value; `target` is `gt` or `lq_up` as its term says."""
+Logits = Tensor | Sequence[Tensor]
+"""What a discriminator returns: one tensor, or one for each scale."""
 
 _RANGE = {torch.uint8: 255.0, torch.uint16: 65535.0}
 
@@ -28,6 +28,18 @@ def to_unit_range(pixels: Tensor) -> Tensor:
     return pixels.float()
 
 
+class View(Protocol):
+    """The values of a micro-batch as the losses of one learner see them."""
+
+    @property
+    def device(self) -> torch.device: ...
+
+    @property
+    def step(self) -> int: ...
+
+    def picture(self, name: str, colour: str) -> Tensor: ...
+
+
 class Parts(Protocol):
     """What a context takes from the model."""
 
@@ -37,6 +49,10 @@ class Parts(Protocol):
     spec: NetSpec
     ycbcr: YCbCr
     device: torch.device
+    wants_features: bool
+
+    @property
+    def discriminator(self) -> Learner | None: ...
 
     def layout(self, picture: Tensor) -> Tensor: ...
 
@@ -44,13 +60,15 @@ class Parts(Protocol):
 class StepContext:
     """The lazy values of one micro-batch: `(B, C, H, W)`, float32, [0, 1], on the device.
 
-    Only `pred` carries a graph. For a network of colour space `y` all pictures are luma.
+    Only `pred`, and what a discriminator says of it, carries a graph. For a network of colour
+    space `y` all pictures are luma.
     """
 
     def __init__(self, model: Parts, batch: Mapping[str, Tensor]) -> None:
         self._model = model
         self._batch = batch
         self._converted: dict[tuple[str, str], Tensor] = {}
+        self.device = model.device
 
     @cached_property
     def lq(self) -> Tensor:
@@ -64,7 +82,7 @@ class StepContext:
     def pred(self) -> Tensor:
         """The generator's output, forward under autocast, handed on in float32."""
         with self._model.precision.autocast():
-            return self._model.generator.net(self.lq).float()
+            return self._model.generator.wrapped(self.lq).float()
 
     @cached_property
     def ema_pred(self) -> Tensor:
@@ -86,10 +104,45 @@ class StepContext:
         """The step under way; 1 for the first."""
         return self._model.generator.steps + 1
 
+    @property
+    def fake_logits(self) -> Logits:
+        return self._fake[0]
+
+    @property
+    def fake_features(self) -> list[Tensor]:
+        return self._fake[1]
+
+    @property
+    def real_logits(self) -> Logits:
+        return self._real[0]
+
+    @property
+    def real_features(self) -> list[Tensor]:
+        return self._real[1]
+
+    @cached_property
+    def _fake(self) -> tuple[Logits, list[Tensor]]:
+        return self._judged(self.pred)
+
+    @cached_property
+    def _real(self) -> tuple[Logits, list[Tensor]]:
+        with torch.no_grad():
+            return self._judged(self.gt)
+
+    def _judged(self, picture: Tensor) -> tuple[Logits, list[Tensor]]:
+        # The bare module: the wrapper of several ranks waits for gradients that never come here.
+        assert self._model.discriminator is not None
+        net = self._model.discriminator.net
+        with self._model.precision.autocast():
+            if not self._model.wants_features:
+                return in_float(net(self._model.layout(picture))), []
+            logits, features = net(self._model.layout(picture), with_features=True)
+            return in_float(logits), [feature.float() for feature in features]
+
     def picture(self, name: str, colour: str) -> Tensor:
-        """Return `pred`, `gt`, ... in a colour space: `native`, `y` or `cbcr`."""
+        """Return `pred`, `gt`, ... in a colour space: `rgb` (the network's own), `y`, `cbcr`."""
         picture: Tensor = getattr(self, name)
-        if colour == "native" or (colour == "y" and self._model.spec.colour == "y"):
+        if colour == "rgb" or (colour == "y" and self._model.spec.colour == "y"):
             return picture
         key = (name, colour)
         if key not in self._converted:
@@ -103,3 +156,56 @@ class StepContext:
         stored = self._batch[name].to(self._model.device, non_blocking=True)
         picture = to_unit_range(stored)
         return self._model.ycbcr.to_y(picture) if self._model.spec.colour == "y" else picture
+
+
+class AdversaryContext:
+    """The same micro-batch as the discriminator's losses see it.
+
+    Its pictures are detached and float32, whatever the generator ran in; its logits carry a graph
+    to the discriminator's weights.
+    """
+
+    def __init__(self, ctx: StepContext, learner: Learner, model: Parts) -> None:
+        self._ctx = ctx
+        self._learner = learner
+        self._model = model
+        self.device = ctx.device
+
+    @property
+    def step(self) -> int:
+        return self._ctx.step
+
+    @property
+    def net_d(self) -> nn.Module:
+        return self._learner.net
+
+    @cached_property
+    def fake(self) -> Tensor:
+        return self._ctx.pred.detach()
+
+    @cached_property
+    def real(self) -> Tensor:
+        return self._ctx.gt.detach()
+
+    @cached_property
+    def fake_logits(self) -> Logits:
+        return self._judged(self.fake)
+
+    @cached_property
+    def real_logits(self) -> Logits:
+        return self._judged(self.real)
+
+    def picture(self, name: str, colour: str) -> Tensor:
+        """Return `fake` or `real`; a discriminator sees the network's own planes alone."""
+        assert colour == "rgb", colour
+        picture: Tensor = getattr(self, name)
+        return picture
+
+    def _judged(self, picture: Tensor) -> Logits:
+        with self._model.precision.autocast():
+            return in_float(self._learner.wrapped(self._model.layout(picture)))
+
+
+def in_float(logits: Logits) -> Logits:
+    """Return logits in float32."""
+    return logits.float() if isinstance(logits, Tensor) else [each.float() for each in logits]

@@ -6,7 +6,42 @@ import torch
 from torch import Tensor, nn
 
 
-class Ema:
+class Shadow:
+    """A copy of a network whose weights can be drawn towards the live ones, on the device.
+
+    Args:
+        net: the live network; copied.
+    """
+
+    def __init__(self, net: nn.Module) -> None:
+        self.net = copy.deepcopy(net).eval().requires_grad_(False)
+        live, shadow = dict(net.named_parameters()), dict(self.net.named_parameters())
+        self._live = [live[name].detach() for name in shadow]
+        self._shadow = list(shadow.values())
+        live_buffers = dict(net.named_buffers())
+        self._buffers = [(buffer, live_buffers[name]) for name, buffer in self.net.named_buffers()]
+        self.num_updates = torch.zeros((), device=self._shadow[0].device)
+
+    @torch.no_grad()
+    def draw(self, weight: Tensor) -> None:
+        """Move the weights by `weight` in [0, 1] of the way to the live ones; copy the buffers."""
+        for shadow, live in zip(self._shadow, self._live, strict=True):
+            shadow.lerp_(live, weight)
+        for kept, current in self._buffers:
+            kept.copy_(current)
+
+    def state_dict(self) -> dict[str, object]:
+        return {"net": self.net.state_dict(), "num_updates": self.num_updates}
+
+    def load_state_dict(self, state: dict[str, object]) -> None:
+        weights, count = state["net"], state["num_updates"]
+        assert isinstance(weights, dict)
+        assert isinstance(count, Tensor)
+        self.net.load_state_dict(weights)
+        self.num_updates.copy_(count)
+
+
+class Ema(Shadow):
     """Keep a shadow of a network whose weights trail the live ones.
 
     After n applied updates the decay is min(decay, (1 + n) / (10 + n)), so that the shadow of a
@@ -23,34 +58,13 @@ class Ema:
     def __init__(self, net: nn.Module, decay: float = 0.999) -> None:
         if not 0.0 <= decay < 1.0:
             raise ValueError(f"decay must be in [0, 1), got {decay}")
+        super().__init__(net)
         self.decay = decay
-        self.net = copy.deepcopy(net).eval().requires_grad_(False)
-        live, shadow = dict(net.named_parameters()), dict(self.net.named_parameters())
-        self._live = [live[name].detach() for name in shadow]
-        self._shadow = list(shadow.values())
-        live_buffers = dict(net.named_buffers())
-        self._buffers = [(buffer, live_buffers[name]) for name, buffer in self.net.named_buffers()]
-        device = self._shadow[0].device
-        self.num_updates = torch.zeros((), device=device)
-        self._ceiling = torch.tensor(decay, device=device)
+        self._ceiling = torch.tensor(decay, device=self.num_updates.device)
 
     @torch.no_grad()
     def update(self, applied: Tensor) -> None:
         """Move the shadow by one step; `applied` is 1.0, or 0.0 for a step that was skipped."""
         decay = torch.minimum(self._ceiling, (1.0 + self.num_updates) / (10.0 + self.num_updates))
-        weight = (1.0 - decay) * applied
-        for shadow, live in zip(self._shadow, self._live, strict=True):
-            shadow.lerp_(live, weight)
-        for kept, current in self._buffers:
-            kept.copy_(current)
+        self.draw((1.0 - decay) * applied)
         self.num_updates.add_(applied)
-
-    def state_dict(self) -> dict[str, object]:
-        return {"net": self.net.state_dict(), "num_updates": self.num_updates}
-
-    def load_state_dict(self, state: dict[str, object]) -> None:
-        weights, count = state["net"], state["num_updates"]
-        assert isinstance(weights, dict)
-        assert isinstance(count, Tensor)
-        self.net.load_state_dict(weights)
-        self.num_updates.copy_(count)

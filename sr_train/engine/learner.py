@@ -1,12 +1,15 @@
 """A network with all that makes it learn; used for the generator and for the discriminator."""
 
 from collections.abc import Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
+from torch.nn.parallel import DistributedDataParallel
 from torch.optim import Optimizer
 
+from sr_train.engine.learning_rates import LearningRates
 from sr_train.engine.precision import LossScaler
 from sr_train.engine.schedule import Schedule
 
@@ -33,10 +36,9 @@ class Learner:
     Args:
         net: trained in place.
         optimizer: over the parameters of `net`, learning rates at their initial values.
-        schedule: factor on the initial learning rates as a function of the step.
+        schedule: factor on the initial learning rates as a function of the applied steps.
         scaler: loss scale and guard.
         max_norm: gradients with a larger L2 norm are scaled down to it; None: no clipping.
-        accum: micro-batches in one step; each is weighted by 1/accum.
     """
 
     def __init__(
@@ -47,42 +49,65 @@ class Learner:
         schedule: Schedule,
         scaler: LossScaler,
         max_norm: float | None = None,
-        accum: int = 1,
     ) -> None:
         self.net = net
+        self.wrapped: nn.Module = net
+        """What the learner's own forward goes through: `net`, or its distributed wrapper."""
         self.optimizer = optimizer
-        self.schedule = schedule
         self.scaler = scaler
         self.max_norm = max_norm
-        self.accum = accum
         self.steps = 0
+        """Steps taken, those included that were skipped."""
         self.parameters = [p for group in optimizer.param_groups for p in group["params"]]
-        device = self.parameters[0].device
-        self.num_skipped = torch.zeros((), device=device)
-        self.skipped_in_row = torch.zeros((), device=device)
-        self._micro_batches = 0
-        self._loss_sum = torch.zeros((), device=device)
-        for group in optimizer.param_groups:
-            group.setdefault("initial_lr", group["lr"])
-        self._schedule_lr()
+        self._fused = bool(getattr(optimizer, "_step_supports_amp_scaling", False))
+        self._rates = LearningRates(schedule, optimizer, on_device=self._fused)
+        self.skipped_in_row = torch.zeros((), device=self.parameters[0].device)
+        self._gathering = False
+        self.updating = False
+        """Whether weights are being changed; left True by a step that broke off."""
+
+    @property
+    def schedule(self) -> Schedule:
+        return self._rates.schedule
+
+    @schedule.setter
+    def schedule(self, schedule: Schedule) -> None:
+        self._rates = LearningRates(schedule, self.optimizer, on_device=self._fused)
+
+    @property
+    def num_skipped(self) -> int:
+        """Steps that were skipped. Reads the device."""
+        return self.steps - int(self._rates.applied)
 
     @property
     def lrs(self) -> list[float]:
-        """Learning rate of each parameter group in the last step taken."""
-        factor = self.schedule(max(self.steps - 1, 0))
-        return [float(group["initial_lr"]) * factor for group in self.optimizer.param_groups]
+        """Learning rate of each parameter group in the last step applied. Reads the device."""
+        return self._rates.last()
 
-    def accumulate(self, total: Tensor) -> None:
+    def synchronised(self, last: bool) -> AbstractContextManager[object]:
+        """Return the region of a micro-batch: ranks average gradients on the last one alone."""
+        if isinstance(self.wrapped, DistributedDataParallel) and not last:
+            return self.wrapped.no_sync()
+        return nullcontext()
+
+    def accumulate(self, total: Tensor, share: float = 1.0) -> None:
         """Run backward for one micro-batch.
 
         The old gradients are freed only now, so that their memory can be used again at once.
+
+        Args:
+            total: fp32 scalar, a mean over the samples of the micro-batch.
+            share: of the step's samples that the micro-batch holds, in (0, 1].
         """
-        if self._micro_batches == 0:
+        if not self._gathering:
             self.optimizer.zero_grad(set_to_none=True)
-            self._loss_sum.zero_()
-        self._loss_sum.add_(total.detach())
-        self._micro_batches += 1
-        self.scaler.scaled(total / self.accum if self.accum > 1 else total).backward()
+            self._gathering = True
+        total.backward(self.scaler.seed(total, share))
+
+    def forget(self) -> None:
+        """Drop what was accumulated: the next micro-batch is the first of a step."""
+        self._gathering = False
+        self.optimizer.zero_grad(set_to_none=True)
 
     def step(self) -> StepOutcome:
         """Unscale, measure, clip and apply the gradient.
@@ -92,17 +117,18 @@ class Learner:
         gradients = [p.grad for p in self.parameters if p.grad is not None]
         self.scaler.unscale_(gradients)
         grad_norm = nn.utils.get_total_norm(gradients, foreach=None)
-        # A NaN in the loss need not reach the gradient: the slope of |x| at NaN is 0.
-        found_inf = 1.0 - torch.isfinite(grad_norm + self._loss_sum).float()
+        found_inf = torch.isnan(grad_norm * 0.0).float()
         clipped = self._clip_(gradients, grad_norm, found_inf)
+        self.updating = True
         self._apply(found_inf)
+        self.updating = False
+        applied = 1.0 - found_inf
         self.scaler.update(found_inf)
-        self.num_skipped.add_(found_inf)
         self.skipped_in_row.add_(1.0).mul_(found_inf)
         self.steps += 1
-        self._micro_batches = 0
-        self._schedule_lr()
-        return StepOutcome(1.0 - found_inf, grad_norm, clipped)
+        self._gathering = False
+        self._rates.advance(applied, self.steps)
+        return StepOutcome(applied, grad_norm, clipped)
 
     @torch.no_grad()
     def _clip_(self, gradients: Sequence[Tensor], norm: Tensor, found_inf: Tensor) -> Tensor:
@@ -114,18 +140,13 @@ class Learner:
         return (norm > self.max_norm).float()
 
     def _apply(self, found_inf: Tensor) -> None:
-        if getattr(self.optimizer, "_step_supports_amp_scaling", False):
+        if self._fused:
             # The protocol of torch's fused optimizers, which torch.amp.GradScaler uses too.
             self.optimizer.grad_scale = None  # type: ignore[attr-defined]
             self.optimizer.found_inf = found_inf  # type: ignore[attr-defined]
             self.optimizer.step()
         elif not bool(found_inf):
             self.optimizer.step()
-
-    def _schedule_lr(self) -> None:
-        factor = self.schedule(self.steps)
-        for group in self.optimizer.param_groups:
-            group["lr"] = group["initial_lr"] * factor
 
     def silent_parameters(self) -> list[str]:
         """Name the trainable parameters that the last gradient did not reach (none or all zero).
@@ -150,10 +171,10 @@ class Learner:
     def state_dict(self) -> dict[str, object]:
         return {
             "steps": self.steps,
+            "applied_steps": self._rates.applied,
             "optimizer_class": type(self.optimizer).__name__,
             "optimizer": self.optimizer.state_dict()["state"],
             "scaler": self.scaler.state_dict(),
-            "num_skipped": self.num_skipped,
             "skipped_in_row": self.skipped_in_row,
         }
 
@@ -173,8 +194,7 @@ class Learner:
         else:
             notes.append(f"state of the {state['optimizer_class']} optimizer dropped")
         self.steps = int(state["steps"])  # type: ignore[call-overload]
-        self.num_skipped.copy_(state["num_skipped"])  # type: ignore[arg-type]
         self.skipped_in_row.copy_(state["skipped_in_row"])  # type: ignore[arg-type]
-        self._schedule_lr()
+        self._rates.resume(state["applied_steps"], self.steps)  # type: ignore[arg-type]
         notes.append(self.scaler.load_state_dict(state["scaler"]))  # type: ignore[arg-type]
         return notes

@@ -1,15 +1,19 @@
 """The model and its one training step."""
 
 from collections.abc import Mapping
+from contextlib import AbstractContextManager, nullcontext
 
 import torch
 from torch import Tensor, nn
 
+from sr_train.engine.adversary import Adversary, frozen
 from sr_train.engine.context import StepContext
-from sr_train.engine.ema import Ema
-from sr_train.engine.learner import Learner
-from sr_train.engine.objective import Objective
+from sr_train.engine.ema import Ema, Shadow
+from sr_train.engine.health import HealthProbe
+from sr_train.engine.learner import Learner, StepOutcome
+from sr_train.engine.objective import Objective, Verdict
 from sr_train.engine.precision import Precision
+from sr_train.engine.swa import Swa
 from sr_train.monitoring.meter import Meter
 from sr_train.ops.colour import YCbCr
 from sr_train.ops.errors import CheckpointError
@@ -17,15 +21,18 @@ from sr_train.ops.spec import NetSpec
 
 
 class SRModel:
-    """A generator with its objective and averaged copy, and the step that trains it.
+    """A generator with its objective and averaged copy, perhaps a discriminator, and their step.
 
     Args:
         generator: the network that learns.
         spec: what the network says about itself.
-        objective: the loss terms.
+        objective: the generator's loss terms.
         precision: autocast of every forward.
         ema: the averaged generator, or None.
-        channels_last: hand 4-D inputs to the network in that memory format.
+        swa: the mean of the generator along the end of a run, or None.
+        adversary: the discriminator, or None.
+        channels_last: hand 4-D inputs to the networks in that memory format.
+        micro_batches: that make one step, of equal size.
     """
 
     def __init__(
@@ -35,7 +42,10 @@ class SRModel:
         objective: Objective,
         precision: Precision,
         ema: Ema | None = None,
+        swa: Swa | None = None,
+        adversary: Adversary | None = None,
         channels_last: bool = False,
+        micro_batches: int = 1,
     ) -> None:
         self.generator = generator
         self.spec = spec
@@ -43,8 +53,13 @@ class SRModel:
         self.device = precision.device
         self.objective = objective.to(self.device)
         self.ema = ema
+        self.swa = swa
+        self.adversary = adversary
+        self.micro_batches = micro_batches
+        self.wants_features = bool(objective.asks & {"fake_features", "real_features"})
         self.ycbcr = YCbCr().to(self.device)
         self.meter = Meter()
+        self.probe = HealthProbe(self.meter, self.ycbcr)
         self._channels_last = channels_last
 
     def optimize_parameters(self, batch: Mapping[str, Tensor], *, last_micro_batch: bool) -> None:
@@ -58,28 +73,91 @@ class SRModel:
             last_micro_batch: False keeps the gradient for the next micro-batch.
         """
         ctx = StepContext(self, batch)
-        verdict = self.objective(ctx)
-        self.generator.accumulate(verdict.total)
-        self.meter.add("loss/total", verdict.total.detach())
-        for name, value in verdict.terms.items():
-            self.meter.add(f"loss/{name}", value)
+        share = 1.0 / self.micro_batches
+        with self.generator.synchronised(last_micro_batch), self._frozen_discriminator():
+            verdict = self.objective(ctx)
+            self.probe.look(ctx, verdict, self.generator.scaler.scale)
+            self.generator.accumulate(verdict.total, share)
+        self._note("loss", verdict)
+        adversary = self.adversary
+        if adversary is not None and not adversary.pace.due(ctx.step):
+            adversary = None
+        if adversary is not None:
+            judgement, separation = adversary.accumulate(ctx, self, share, last_micro_batch)
+            self._note("loss_d", judgement)
+            for name, value in separation.items():
+                self.meter.add(name, value)
         if last_micro_batch:
-            outcome = self.generator.step()
+            outcome = self._note_step("g", self.generator.step())
+            if adversary is not None:
+                self._note_step("d", adversary.learner.step())
             if self.ema is not None:
                 self.ema.update(outcome.applied)
-            self.meter.add("grad_norm/g", outcome.grad_norm)
-            self.meter.add("clip_fraction/g", outcome.clipped)
+            if self.swa is not None:
+                self.swa.update(outcome.applied, self.generator.steps)
+
+    def _frozen_discriminator(self) -> AbstractContextManager[None]:
+        return nullcontext() if self.discriminator is None else frozen(self.discriminator.net)
+
+    def _note(self, group: str, verdict: Verdict) -> None:
+        self.meter.add(f"{group}/total", verdict.total.detach())
+        for name, value in verdict.terms.items():
+            self.meter.add(f"{group}/{name}", value.detach())
+
+    def _note_step(self, learner: str, outcome: StepOutcome) -> StepOutcome:
+        self.meter.add(f"grad_norm/{learner}", outcome.grad_norm)
+        self.meter.add(f"clip_fraction/{learner}", outcome.clipped)
+        return outcome
+
+    @property
+    def discriminator(self) -> Learner | None:
+        """The discriminator as a network that learns."""
+        return None if self.adversary is None else self.adversary.learner
+
+    @property
+    def learners(self) -> dict[str, Learner]:
+        """Every network that learns, by its name in the log: `g`, and `d` where there is one."""
+        found = {"g": self.generator}
+        if self.discriminator is not None:
+            found["d"] = self.discriminator
+        return found
+
+    @property
+    def kind_for_use(self) -> str:
+        """Which weights to validate and to ship: `ema` where there are, `swa`, or `live`."""
+        if self.ema is not None:
+            return "ema"
+        return "swa" if self.swa is not None and self.swa.started else "live"
 
     @property
     def net_for_use(self) -> nn.Module:
-        """The network to validate and to ship: the averaged one where there is one."""
-        return self.generator.net if self.ema is None else self.ema.net
+        """The network of those weights."""
+        nets = {"ema": self.ema, "swa": self.swa, "live": self.generator}
+        chosen = nets[self.kind_for_use]
+        assert chosen is not None
+        return chosen.net
+
+    def use_precision(self, precision: Precision) -> None:
+        """Go on in another precision; loss scales start anew where it needs them."""
+        self.precision = precision
+        for learner in self.learners.values():
+            learner.scaler.switch(precision.scales_loss)
 
     def layout(self, picture: Tensor) -> Tensor:
-        """Bring a 4-D input into the memory format of the network's weights."""
+        """Bring a 4-D input into the memory format of the networks' weights."""
         if self._channels_last and picture.ndim == 4:
             return picture.contiguous(memory_format=torch.channels_last)
         return picture
+
+    @property
+    def updating(self) -> bool:
+        """Whether an optimizer was at work when the last step broke off."""
+        return any(learner.updating for learner in self.learners.values())
+
+    def forget(self) -> None:
+        """Drop the gradients of a step that was begun."""
+        for learner in self.learners.values():
+            learner.forget()
 
     def state_dict(self) -> dict[str, object]:
         """Return tensors and plain Python: all that a resume needs of the model."""
@@ -87,6 +165,8 @@ class SRModel:
             "net_g": self.generator.net.state_dict(),
             "generator": self.generator.state_dict(),
             "ema": None if self.ema is None else self.ema.state_dict(),
+            "swa": None if self.swa is None else self.swa.state_dict(),
+            "adversary": None if self.adversary is None else self.adversary.state_dict(),
         }
 
     def load_state_dict(self, state: Mapping[str, object]) -> list[str]:
@@ -96,22 +176,35 @@ class SRModel:
             What was kept and what was dropped, one phrase each.
 
         Raises:
-            CheckpointError: if the weights do not fit the network.
+            CheckpointError: if the weights do not fit the networks.
         """
-        weights, learner, ema = state["net_g"], state["generator"], state["ema"]
+        weights, learner = state["net_g"], state["generator"]
         assert isinstance(weights, dict)
         assert isinstance(learner, dict)
         try:
             self.generator.net.load_state_dict(weights)
+            notes = self.generator.load_state_dict(learner)
+            notes += self._load_adversary(state["adversary"])
         except RuntimeError as err:
             raise CheckpointError(f"the stored weights do not fit the network: {err}") from err
-        notes = self.generator.load_state_dict(learner)
-        if self.ema is not None and isinstance(ema, dict):
-            self.ema.load_state_dict(ema)
-            notes.append("averaged weights kept")
-        elif self.ema is not None:
-            self.ema.net.load_state_dict(weights)
-            notes.append("no averaged weights stored, starting from the live ones")
-        elif ema is not None:
-            notes.append("stored averaged weights dropped")
-        return notes
+        notes += _load_average("averaged weights", self.ema, state["ema"], weights)
+        return notes + _load_average("SWA weights", self.swa, state["swa"], weights)
+
+    def _load_adversary(self, stored: object) -> list[str]:
+        if self.adversary is None:
+            return [] if stored is None else ["stored discriminator dropped"]
+        if isinstance(stored, dict):
+            return self.adversary.load_state_dict(stored)
+        return ["no discriminator stored, it starts as configured"]
+
+
+def _load_average(
+    label: str, average: Shadow | None, stored: object, weights: Mapping[str, object]
+) -> list[str]:
+    if average is None:
+        return [] if stored is None else [f"stored {label} dropped"]
+    if isinstance(stored, dict):
+        average.load_state_dict(stored)
+        return [f"{label} kept"]
+    average.net.load_state_dict(weights)
+    return [f"no {label} stored, starting from the live ones"]

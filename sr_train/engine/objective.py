@@ -1,39 +1,44 @@
 """The weighted loss terms of a learner, summed in fp32."""
 
-import inspect
 import math
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
 
-from sr_train.engine.context import ASKABLE, StepContext
+from sr_train.engine.context import View
 from sr_train.ops.errors import ConfigError, did_you_mean
+from sr_train.ops.loss_inputs import GENERATOR, PICTURES, asked_by
 
 TARGETS = {"gt": "gt", "lq": "lq_up"}
-COLOURS = ("native", "y", "cbcr")
-_PICTURES = {"pred", "target", "gt", "lq_up", "ema_pred", "lq"}
+COLOURS = ("rgb", "y", "cbcr")
 
 
 @dataclass(frozen=True)
 class Verdict:
-    """A total that carries a graph, and what to log of it."""
+    """A total that carries a graph, and the terms it is the sum of."""
 
     total: Tensor
     terms: dict[str, Tensor]
-    """Unweighted value of each term, detached."""
+    """Unweighted value of each term that counts at this step, with its graph."""
+    weights: dict[str, float]
+    """Weight of each of them at this step."""
 
 
 class Term(nn.Module):
-    """One loss with its weight, its target and its colour space.
+    """One loss with its weight, its target, its colour space and when it sets in.
 
     Args:
         name: key in the log.
-        loss: a module whose forward names what it needs (see `ASKABLE`).
+        loss: a module whose forward names what it needs (see sr_train.ops.loss_inputs).
         weight: factor in the total; its sign counts; zero is an error.
         target: what `target` means to the loss: `gt`, or `lq` upscaled by bicubic.
-        colour: `native` (the network's own), `y`, or `cbcr`.
+        colour: `rgb` (the network's own planes), `y`, or `cbcr`.
+        start: steps that pass before the term counts; until then it is not computed.
+        ramp: steps over which the weight then rises linearly from zero.
+        group: name of the config group, for messages.
+        askable: names the loss may ask for.
     """
 
     def __init__(
@@ -42,72 +47,80 @@ class Term(nn.Module):
         loss: nn.Module,
         weight: float = 1.0,
         target: str = "gt",
-        colour: str = "native",
+        colour: str = "rgb",
+        start: int = 0,
+        ramp: int = 0,
+        group: str = "objective",
+        askable: Collection[str] = GENERATOR,
     ) -> None:
         super().__init__()
-        where = f"objective.{name}"
+        where = f"{group}.{name}"
         if weight == 0 or not math.isfinite(weight):
             raise ConfigError(f"{where}.weight={weight}: expected a finite number other than zero")
         if target not in TARGETS:
             raise ConfigError(f"{where}.target={target}: unknown{did_you_mean(target, TARGETS)}")
         if colour not in COLOURS:
             raise ConfigError(f"{where}.colour={colour}: unknown{did_you_mean(colour, COLOURS)}")
+        if start < 0 or ramp < 0:
+            raise ConfigError(f"{where}: start={start}, ramp={ramp}: expected steps from 0 up")
         self.name = name
         self.loss = loss
         self.weight = weight
         self.target = target
         self.colour = colour
-        self.asks = asked_by(loss, where)
+        self.start = start
+        self.ramp = ramp
+        self.asks = asked_by(loss.forward, where, askable)
 
-    def forward(self, ctx: StepContext) -> Tensor:
-        return self.loss(**{name: self._value(ctx, name) for name in self.asks})
+    def forward(self, view: View) -> Tensor:
+        value: Tensor = self.loss(**{name: self._value(view, name) for name in self.asks})
+        return value.float()
 
-    def _value(self, ctx: StepContext, name: str) -> Tensor | int:
-        if name not in _PICTURES:
-            return getattr(ctx, name)
+    def weight_at(self, step: int) -> float:
+        """Return the weight at a step (1 for the first); 0.0 before the term's start."""
+        if step <= self.start:
+            return 0.0
+        return self.weight * min(1.0, (step - self.start) / (self.ramp + 1))
+
+    def _value(self, view: View, name: str) -> object:
+        if name not in PICTURES:
+            return getattr(view, name)
         source = TARGETS[self.target] if name == "target" else name
-        return ctx.picture(source, self.colour)
-
-
-def asked_by(loss: nn.Module, where: str) -> list[str]:
-    """Return the names a loss asks for by the parameters of its `forward`.
-
-    Raises:
-        ConfigError: if it asks for something the context does not have.
-    """
-    names = []
-    for name, parameter in inspect.signature(loss.forward).parameters.items():
-        if name in ASKABLE:
-            names.append(name)
-        elif parameter.default is inspect.Parameter.empty:
-            raise ConfigError(
-                f"{where}.loss: {type(loss).__name__}.forward asks for {name!r}, which a step "
-                f"does not have{did_you_mean(name, ASKABLE)}"
-            )
-    return names
+        return view.picture(source, self.colour)
 
 
 class Objective(nn.Module):
     """Sum weighted terms in fp32 with autocast off.
 
     Args:
-        terms: at least one.
+        terms: at least one, and at least one that counts from the first step.
+        group: name of the config group, for messages.
     """
 
-    def __init__(self, terms: Mapping[str, Term]) -> None:
+    def __init__(self, terms: Mapping[str, Term], group: str = "objective") -> None:
         super().__init__()
         if not terms:
-            raise ConfigError("objective: no term; expected at least one, for example [l1]")
-        self.terms = nn.ModuleDict(terms)
+            raise ConfigError(f"{group}: no term; expected at least one")
+        if all(term.start > 0 for term in terms.values()):
+            raise ConfigError(f"{group}: no term counts from the first step; set one's start=0")
+        self.terms: dict[str, Term] = dict(terms)
+        self._modules.update(terms)
 
-    def forward(self, ctx: StepContext) -> Verdict:
-        ctx_values: dict[str, Tensor] = {}
+    @property
+    def asks(self) -> set[str]:
+        """Every name that some term asks for."""
+        return {name for term in self.terms.values() for name in term.asks}
+
+    def forward(self, view: View) -> Verdict:
+        """Return the sum of the terms that count at the view's step."""
+        values: dict[str, Tensor] = {}
+        weights: dict[str, float] = {}
         weighted = []
-        device_type = ctx.pred.device.type
-        with torch.autocast(device_type, enabled=False):
+        with torch.autocast(view.device.type, enabled=False):
             for name, term in self.terms.items():
-                value = term(ctx).float()
-                ctx_values[name] = value.detach()
-                weighted.append(value * term.weight)
+                weight = term.weight_at(view.step)
+                if weight != 0.0:
+                    values[name], weights[name] = term(view), weight
+                    weighted.append(values[name] * weight)
             total = weighted[0] if len(weighted) == 1 else torch.stack(weighted).sum()
-        return Verdict(total, ctx_values)
+        return Verdict(total, values, weights)

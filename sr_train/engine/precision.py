@@ -96,17 +96,35 @@ class LossScaler:
         growth_interval: int = 2000,
     ) -> None:
         self.dynamic = dynamic
+        self.init_scale = init_scale
         self.growth_factor = growth_factor
         self.backoff_factor = backoff_factor
         self.growth_interval = growth_interval
         self.scale = torch.tensor(init_scale if dynamic else 1.0, device=device)
+        self._zero = torch.zeros((), device=device)
         self.good_steps = torch.zeros((), device=device)
         self.num_growths = torch.zeros((), device=device)
         self.num_backoffs = torch.zeros((), device=device)
 
-    def scaled(self, loss: Tensor) -> Tensor:
-        """Return the fp32 loss times the scale."""
-        return loss * self.scale if self.dynamic else loss
+    def switch(self, dynamic: bool) -> None:
+        """Begin or end to scale the loss; counts of growths and back-offs stay."""
+        self.dynamic = dynamic
+        self.scale.fill_(self.init_scale if dynamic else 1.0)
+        self.good_steps.zero_()
+
+    def seed(self, loss: Tensor, share: float) -> Tensor:
+        """Return the gradient that a backward pass of the loss starts from: scale * share.
+
+        It is NaN where the loss is not finite. A NaN in the loss need not reach the gradient by
+        itself (the slope of |x| at NaN is 0); seeded like this it does, on this rank and, since
+        gradients are averaged, on every other.
+
+        Args:
+            loss: fp32 scalar.
+            share: of the step's samples that this loss is the mean of, in (0, 1].
+        """
+        scale = self.scale if share == 1.0 else self.scale * share
+        return torch.addcmul(scale, loss.detach(), self._zero)
 
     @torch.no_grad()
     def unscale_(self, gradients: list[Tensor]) -> None:

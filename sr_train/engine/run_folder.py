@@ -23,6 +23,10 @@ class RunFolder:
     def last_weights(self) -> Path:
         return self.checkpoints / "last.safetensors"
 
+    @property
+    def swa_weights(self) -> Path:
+        return self.checkpoints / "swa.safetensors"
+
     def best_weights(self, metric: str) -> Path:
         return self.checkpoints / f"best_{metric}.safetensors"
 

@@ -7,20 +7,20 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Protocol
 
-import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from sr_train.engine.checkpoint import save_state
-from sr_train.engine.host import peak_host_bytes
+from sr_train.engine.distributed import World
+from sr_train.engine.journal import Journal, Logger
 from sr_train.engine.model import SRModel
-from sr_train.engine.randomness import random_state
+from sr_train.engine.policy import Policy
+from sr_train.engine.randomness import random_states
 from sr_train.engine.run_folder import RunFolder
+from sr_train.engine.splitting import Splitter
 from sr_train.engine.stop import GracefulStop
 from sr_train.engine.validator import Scores
 from sr_train.engine.weights import Card, save_weights
 from sr_train.monitoring.console import Bar, progress_bar
-from sr_train.monitoring.drift import ParameterDrift
-from sr_train.monitoring.records import MetricsFile
 from sr_train.monitoring.sentinel import NonFiniteError, Sentinel
 from sr_train.ops.errors import DataError
 
@@ -35,16 +35,6 @@ class Stream(Protocol):
     def seek(self, position: int) -> None: ...
 
     def __next__(self) -> Mapping[str, Tensor]: ...
-
-    def close(self) -> None: ...
-
-
-class Logger(Protocol):
-    """Where scalars go beside the console and metrics.csv."""
-
-    def scalars(self, values: Mapping[str, float], step: int) -> None: ...
-
-    def text(self, name: str, text: str) -> None: ...
 
     def close(self) -> None: ...
 
@@ -98,6 +88,8 @@ class Trainer:
         sentinel: the watch over non-finite numbers.
         validation: None: no validation.
         loggers: sinks of scalars.
+        policies: what adapts at the log interval, by name.
+        world: the ranks that train as one.
     """
 
     def __init__(
@@ -113,6 +105,8 @@ class Trainer:
         sentinel: Sentinel,
         validation: Validation | None = None,
         loggers: Sequence[Logger] = (),
+        policies: Mapping[str, Policy] | None = None,
+        world: World | None = None,
     ) -> None:
         self.model = model
         self.stream = stream
@@ -121,17 +115,21 @@ class Trainer:
         self.card = card
         self.config = config
         self.best = best
-        self.sentinel = sentinel
         self.validation = validation
         self.loggers = loggers
+        self.policies = dict(policies or {})
+        self.world = World() if world is None else world
         self.scores: Scores | None = None
-        self._metrics_file = MetricsFile(folder.metrics_file, self.step + 1)
-        self._drift = ParameterDrift(model.generator.parameters)
-        self._silent: list[str] = []
-        self._window = _Clock()
+        self.splitter = Splitter(model, cadence.accum, self.world)
+        self.journal = Journal(
+            model,
+            steps=cadence.steps,
+            folder=folder,
+            sentinel=sentinel,
+            loggers=loggers,
+            world=self.world,
+        )
         self._saved_step = -1
-        self._skipped_before = float(model.generator.num_skipped)
-        self._logged_step = self.step
 
     @property
     def step(self) -> int:
@@ -149,20 +147,21 @@ class Trainer:
         """
         self.stream.seek(self.step * self.cadence.accum)
         self._start_window()
-        started_at, first = self.step, True
+        started_at, stopped_by = self.step, None
         with (
-            GracefulStop() as stop,
+            GracefulStop(self.world) as stop,
             progress_bar("train", self.cadence.steps, self.step) as bar,
         ):
             try:
-                while self.step < self.cadence.steps and stop.requested is None:
-                    batch = self._take_step()
-                    if first:
-                        self._name_silent_parameters()
+                while self.step < self.cadence.steps and stopped_by is None:
+                    self._arm_probe()
+                    batch = self.splitter.step(self.stream)
+                    if self.step == started_at + 1:
+                        self.journal.name_silent_parameters()
                     self._after_step(batch, bar)
-                    if first:  # what starts up with the first step is not the pace of a run
-                        self._start_window()
-                        first = False
+                    if self.step == started_at + 1:
+                        self._start_window()  # what starts up with it is not the pace of a run
+                    stopped_by = stop.agreed()
             except (DataError, NonFiniteError):
                 if self.step > started_at:
                     self.save()
@@ -170,89 +169,39 @@ class Trainer:
                 raise
             if self.step != self._saved_step:
                 self.save()
-        return stop.requested
+        return stopped_by
 
-    def _take_step(self) -> Mapping[str, Tensor]:
-        for micro_batch in range(1, self.cadence.accum + 1):
-            batch = next(self.stream)
-            self.model.optimize_parameters(
-                batch, last_micro_batch=micro_batch == self.cadence.accum
-            )
-        return batch
+    def _logs_at(self, step: int) -> bool:
+        return step == self.cadence.steps or _due(step, self.cadence.log_every)
+
+    def _arm_probe(self) -> None:
+        if self._logs_at(self.step + 1):
+            self.model.probe.arm()
+        else:
+            self.model.probe.disarm()
 
     def _after_step(self, batch: Mapping[str, Tensor], bar: Bar) -> None:
         done, cadence = self.step, self.cadence
         last = done == cadence.steps
-        note = self._log(batch) if last or _due(done, cadence.log_every) else None
-        bar.advance(note)
+        bar.advance(self._log(batch) if self._logs_at(done) else None)
         if self.validation is not None and (last or _due(done, cadence.val_every)):
             self.validate()
         if last or _due(done, cadence.checkpoint_every):
             self.save()
 
     def _log(self, batch: Mapping[str, Tensor]) -> str:
-        """Read the meter, write every scalar, return the note behind the bar."""
-        learner, step = self.model.generator, self.step
-        window = self.model.meter.read()
-        skipped, in_row = float(learner.num_skipped), int(learner.skipped_in_row)
-        values = {
-            **window.means,
-            **{f"lr/g{i or ''}": lr for i, lr in enumerate(learner.lrs)},
-            "loss_scale/g": float(learner.scaler.scale),
-            "loss_scale_growths/g": float(learner.scaler.num_growths),
-            "loss_scale_backoffs/g": float(learner.scaler.num_backoffs),
-            "skipped_steps/g": skipped,
-            "param_drift/g": float(self._drift.read()),
-            **self._window.rates(step, self.stream.wait_seconds),
-            **_memory(self.model.device),
-        }
-        self.write(values)
-        self.sentinel.report(
-            int(skipped - self._skipped_before), step - self._logged_step, window.non_finite, step
-        )
-        self._skipped_before, self._logged_step = skipped, step
-        if in_row >= self.sentinel.limit:
-            terms = [name for name in window.non_finite if name.startswith("loss/")]
-            raise self.sentinel.stop(step, in_row, batch, terms, learner.non_finite_parameters())
-        self._name_silent_parameters()
-        self._start_window()
-        return self._say(step, values)
-
-    def _start_window(self) -> None:
-        self._window.restart(self.step)
+        window, note = self.journal.read(self.stream.wait_seconds)
         self.stream.wait_seconds = 0.0
-
-    def _say(self, step: int, values: Mapping[str, float]) -> str:
-        loss = values.get("loss/total", float("nan"))
-        note = f"loss {loss:.5f}  lr {values['lr/g']:.2e}"
-        log.info(
-            "step %d/%d  %s  grad %.3g  %.2f step/s  data wait %.0f %%",
-            step,
-            self.cadence.steps,
-            note,
-            values.get("grad_norm/g", float("nan")),
-            values["time/steps_per_sec"],
-            100 * values["time/data_wait_share"],
-        )
+        for policy in self.policies.values():
+            change = policy.observe(self.model, window)
+            if change is not None:
+                log.warning("step %d: %s", self.step, change)
+        self.journal.watch(batch, window)
         return note
 
-    def write(self, values: Mapping[str, float]) -> None:
-        """Send scalars of the current step to metrics.csv and every logger."""
-        self._metrics_file.append(values, self.step)
-        for logger in self.loggers:
-            logger.scalars(values, self.step)
-
-    def _name_silent_parameters(self) -> None:
-        silent = self.model.generator.silent_parameters()
-        if silent != self._silent and silent:
-            shown = ", ".join(silent[:5]) + (", ..." if len(silent) > 5 else "")
-            log.warning(
-                "warning: step %d: no gradient reaches %d parameters: %s",
-                self.step,
-                len(silent),
-                shown,
-            )
-        self._silent = silent
+    def _start_window(self) -> None:
+        self.journal.start_window()
+        self.stream.wait_seconds = 0.0
 
     def validate(self) -> None:
         """Score the model; write the best weights where they are the best so far."""
@@ -265,7 +214,7 @@ class Trainer:
             for name in self.scores.pictures
             for metric, value in self.scores.mean(name).items()
         }
-        self.write(values)
+        self.journal.write(values)
         log.info(
             "step %d/%d  %s",
             self.step,
@@ -275,8 +224,8 @@ class Trainer:
         means = self.scores.mean()
         for metric, best in self.best.items():
             if best.improved_by(means[metric]):
-                self._save_weights(self.folder.best_weights(metric))
-        self._window.leave_out(time.perf_counter() - started)
+                self._save_weights(self.folder.best_weights(metric), self.model.net_for_use)
+        self.journal.clock.leave_out(time.perf_counter() - started)
 
     def save(self) -> None:
         """Write the weights to use, then the training state: a state vouches for its weights."""
@@ -290,53 +239,29 @@ class Trainer:
             },
             "config": self.config,
             "best": {metric: best.value for metric, best in self.best.items()},
+            "policies": {name: policy.state_dict() for name, policy in self.policies.items()},
             "precision": self.model.precision.name,
-            "random": random_state(),
+            "random": random_states(self.world),
         }
-        self._save_weights(self.folder.last_weights)
-        save_state(self.folder.checkpoints, self.step, state, self.cadence.keep_last)
+        self._save_weights(self.folder.last_weights, self.model.net_for_use)
+        if self.model.swa is not None and self.model.swa.started:
+            self._save_weights(self.folder.swa_weights, self.model.swa.net, "swa")
+        if self.world.is_main:
+            save_state(self.folder.checkpoints, self.step, state, self.cadence.keep_last)
         self._saved_step = self.step
-        self._window.leave_out(time.perf_counter() - started)
+        self.journal.clock.leave_out(time.perf_counter() - started)
 
-    def _save_weights(self, path: Path) -> None:
+    def _save_weights(self, path: Path, net: nn.Module, kind: str | None = None) -> None:
+        if not self.world.is_main:
+            return
         card = replace(
             self.card,
             step=self.step,
-            weights="live" if self.model.ema is None else "ema",
-            metrics={} if self.scores is None else self.scores.mean(),
+            weights=kind or self.model.kind_for_use,
+            metrics={} if kind or self.scores is None else self.scores.mean(),
         )
-        save_weights(path, self.model.net_for_use, card)
+        save_weights(path, net, card)
 
 
 def _due(step: int, every: int) -> bool:
     return every > 0 and step % every == 0
-
-
-class _Clock:
-    """Time of a log window, without what validation and saving took."""
-
-    def __init__(self) -> None:
-        self.restart(0)
-
-    def restart(self, step: int) -> None:
-        self._step = step
-        self._started = time.perf_counter()
-
-    def leave_out(self, seconds: float) -> None:
-        self._started += seconds
-
-    def rates(self, step: int, wait_seconds: float) -> dict[str, float]:
-        elapsed = max(time.perf_counter() - self._started, 1e-9)
-        return {
-            "time/steps_per_sec": (step - self._step) / elapsed,
-            "time/data_wait_share": min(1.0, wait_seconds / elapsed),
-        }
-
-
-def _memory(device: torch.device) -> dict[str, float]:
-    """Return peak memory in GiB: of the process, and of the GPU where there is one."""
-    host = peak_host_bytes()
-    values = {} if host is None else {"memory/peak_host_gib": host / 2**30}
-    if device.type == "cuda":
-        values["memory/peak_device_gib"] = torch.cuda.max_memory_allocated(device) / 2**30
-    return values

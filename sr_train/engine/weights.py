@@ -14,9 +14,13 @@ from torch import Tensor, nn
 
 from sr_train import __version__
 from sr_train.engine.checkpoint import load_plain, newest_state, read_state, write_atomically
-from sr_train.ops.errors import CheckpointError
+from sr_train.ops.errors import CheckpointError, did_you_mean
 
 log = logging.getLogger(__name__)
+
+KINDS = ("ema", "live", "swa", "net_d")
+"""What a training state may hold: averaged, live and SWA weights of the generator, and the
+discriminator's."""
 
 LAYOUTS = ("params_ema", "params-ema", "params", "state_dict", "model_state_dict", "model")
 """Keys under which other programs keep a state dict, best first."""
@@ -35,7 +39,7 @@ class Card:
     scale: int = 1
     step: int = 0
     weights: str = "live"
-    """`ema` or `live`."""
+    """`ema`, `swa` or `live`."""
     metrics: dict[str, float] = field(default_factory=dict)
 
     def as_metadata(self) -> dict[str, str]:
@@ -85,13 +89,14 @@ def read_weights(path: Path, which: str = "ema") -> Weights:
 
     Args:
         path: the file or folder.
-        which: `ema` or `live`, where a training state holds both.
+        which: one of `KINDS`, where a training state holds several; `ema` takes the live ones
+            where there is no average.
 
     Raises:
         CheckpointError: saying what is wrong with which file.
     """
-    if which not in {"ema", "live"}:
-        raise CheckpointError(f"weights={which}: expected ema or live")
+    if which not in KINDS:
+        raise CheckpointError(f"weights={which}: unknown{did_you_mean(which, KINDS)}")
     if path.is_dir():
         return _from_run(path, which)
     if not path.exists():
@@ -159,10 +164,15 @@ def _from_run(folder: Path, which: str) -> Weights:
 
 
 def _from_state(path: Path, state: dict[str, Any], which: str) -> Weights:
-    ema = state["ema"]
-    use_ema = which == "ema" and ema is not None
-    card = Card(**{**state["card"], "step": state["step"], "weights": "ema" if use_ema else "live"})
-    return Weights(ema["net"] if use_ema else state["net_g"], card, path)
+    if which == "ema" and state["ema"] is None:
+        which = "live"
+    holder = {"net_d": "adversary", "live": None}.get(which, which)
+    if holder is not None and state[holder] is None:
+        raise CheckpointError(f"{path}: holds no {which} weights")
+    tensors = state["net_g"] if holder is None else state[holder]["net"]
+    if which == "net_d":
+        return Weights(tensors, None, path)
+    return Weights(tensors, Card(**state["card"], step=state["step"], weights=which), path)
 
 
 def _from_safetensors(path: Path) -> Weights:

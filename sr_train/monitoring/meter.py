@@ -56,6 +56,17 @@ class Meter:
         """Append one value: a detached scalar tensor, a float or an int."""
         self._values.setdefault(name, []).append(value)
 
+    def mark(self) -> dict[str, int]:
+        """Return how many values each name has, for `rewind`."""
+        return {name: len(values) for name, values in self._values.items()}
+
+    def rewind(self, mark: Mapping[str, int]) -> None:
+        """Drop every value that was added since the mark."""
+        for name in list(self._values):
+            del self._values[name][mark.get(name, 0) :]
+            if not self._values[name]:
+                del self._values[name]
+
     def read(self, combine: Combine | None = None) -> Window:
         """Return the means since the last call and start a new window; empty before any value.
 

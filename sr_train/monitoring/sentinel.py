@@ -28,17 +28,20 @@ class Sentinel:
         self.limit = limit
         self.folder = folder
 
-    def report(self, skipped: int, steps: int, non_finite: Mapping[str, int], step: int) -> None:
-        """Say how many of the last steps were skipped and which scalars were not finite."""
+    def report(
+        self, skipped: int, steps: int, non_finite: Mapping[str, int], step: int, network: str
+    ) -> None:
+        """Say how many of a network's last steps were skipped and which scalars not finite."""
         if skipped == 0:
             return
         named = ", ".join(f"{name} ({count})" for name, count in non_finite.items())
         log.warning(
-            "warning: step %d: %d of the last %d steps skipped, loss or gradient was not finite; "
-            "weights, optimizer and averages untouched; non-finite values: %s",
+            "warning: step %d: %d of the last %d steps of %s skipped, loss or gradient was not "
+            "finite; weights, optimizer and averages untouched; non-finite values: %s",
             step,
             skipped,
             steps,
+            network,
             named or "none in the losses, so in the backward pass",
         )
 

@@ -136,8 +136,9 @@ def test_autocast_leaves_the_norm_alone():
         assert torch.equal(weight, exact)
 
 
-def test_a_graph_survives_later_calls():
-    conv = layer().train()
+@pytest.mark.parametrize("training", [True, False])
+def test_a_graph_survives_later_calls(training):
+    conv = layer().train(training)
     first = conv(picture())
     second_order = torch.autograd.grad(first.square().sum(), conv.weight_orig, create_graph=True)
     with torch.no_grad():

@@ -68,9 +68,9 @@ def make_model() -> Callable[..., SRModel]:
             schedule=schedule or Constant(),
             scaler=LossScaler(CPU, dynamic=resolved.scales_loss, growth_interval=growth_interval),
             max_norm=max_norm,
-            accum=accum,
         )
         objective = Objective(terms or {"l1": Term("l1", L1Loss())})
-        return SRModel(learner, net.spec, objective, resolved, Ema(net) if ema else None)
+        average = Ema(net) if ema else None
+        return SRModel(learner, net.spec, objective, resolved, average, micro_batches=accum)
 
     return make

@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from sr_train.cli.assemble import make_model
+from sr_train.cli.learning import make_model
 from sr_train.config.compose import typed
 from sr_train.config.schema import RunConfig, store_schemas
 

@@ -1,0 +1,289 @@
+"""From a typed config to everything that learns."""
+
+import copy
+import logging
+from collections.abc import Callable, Sequence
+from fnmatch import fnmatchcase
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+from torch.optim import Optimizer
+
+from sr_train.cli.assemble import make_precision
+from sr_train.cli.networks import make_net, use_channels_last
+from sr_train.config.build import build
+from sr_train.config.schema import ParamGroupConfig, PrecisionConfig, RunConfig
+from sr_train.engine.adversary import Adversary, Pace
+from sr_train.engine.ema import Ema
+from sr_train.engine.learner import Learner
+from sr_train.engine.model import SRModel
+from sr_train.engine.objective import Objective, Term
+from sr_train.engine.policy import PacePolicy, Policy, PrecisionPolicy
+from sr_train.engine.precision import LossScaler, Precision
+from sr_train.engine.swa import Swa
+from sr_train.engine.weights import load_into, read_weights
+from sr_train.ops import loss_inputs
+from sr_train.ops.errors import ConfigError, did_you_mean
+from sr_train.ops.spec import NetSpec
+
+log = logging.getLogger(__name__)
+
+
+def make_model(cfg: RunConfig, device: torch.device) -> SRModel:
+    """Build the networks, their learners, objectives and averages, on the device."""
+    precision = make_precision(cfg.precision, device)
+    net, spec = make_net(cfg.arch, cfg.plugins, cfg.scale)
+    start_from(net, cfg.net_g.pretrained, "ema", strict=cfg.net_g.strict)
+    freeze(net, cfg.net_g.freeze, "net_g.freeze")
+    channels_last = use_channels_last(cfg.net_g.channels_last, precision)
+    net = placed(net, device, channels_last)
+    ema = Ema(net, cfg.ema.decay) if cfg.ema.enabled else None
+    swa = make_swa(cfg, net)
+    if cfg.net_g.compile:
+        net.compile()
+    learner = Learner(
+        net,
+        make_optimizer(cfg, net),
+        schedule=build(cfg.scheduler, "scheduler", cfg.plugins),
+        scaler=make_scaler(cfg.precision, precision),
+        max_norm=cfg.train.max_norm,
+    )
+    adversary = make_adversary(cfg, spec, precision, channels_last)
+    return SRModel(
+        learner,
+        spec,
+        make_objective(cfg, spec),
+        precision,
+        ema,
+        swa,
+        adversary,
+        channels_last,
+        micro_batches=cfg.train.accum,
+    )
+
+
+def make_adversary(
+    cfg: RunConfig, spec: NetSpec, precision: Precision, channels_last: bool
+) -> Adversary | None:
+    """Build the discriminator with its learner, objective and pace; None without an arch."""
+    wanted = cfg.discriminator
+    if wanted.arch is None:
+        return None
+    net = build(wanted.arch, "discriminator.arch", cfg.plugins)
+    if not isinstance(net, nn.Module):
+        raise ConfigError("discriminator.arch: expected a torch.nn.Module")
+    side = cfg.data.lq_size * cfg.scale
+    check_discriminator(net, (1, spec.out_channels, side, side))
+    start_from(net, wanted.pretrained, "net_d", strict=wanted.strict)
+    freeze(net, wanted.freeze, "discriminator.freeze")
+    net = placed(net, precision.device, channels_last)
+    if wanted.compile:
+        net.compile()
+    pace = Pace(
+        every=wanted.every,
+        start=wanted.start,
+        adaptive=wanted.adaptive,
+        slowest=wanted.slowest,
+        strong=wanted.strong,
+        weak=wanted.weak,
+    )
+    return Adversary(discriminator_learner(cfg, net, precision), adversary_objective(cfg), pace)
+
+
+def discriminator_learner(cfg: RunConfig, net: nn.Module, precision: Precision) -> Learner:
+    """Build what makes the discriminator learn; unset settings are the generator's."""
+    wanted = cfg.discriminator
+    node, where = cfg.optimizer, "optimizer"
+    if wanted.optimizer is not None:
+        node, where = wanted.optimizer, "discriminator.optimizer"
+    if wanted.lr is not None:
+        node = {**node, "lr": wanted.lr}
+    scheduler, path = cfg.scheduler, "scheduler"
+    if wanted.scheduler is not None:
+        scheduler, path = wanted.scheduler, "discriminator.scheduler"
+    trainable = [p for p in net.parameters() if p.requires_grad]
+    return Learner(
+        net,
+        called(build(node, where, cfg.plugins), [{"params": trainable}], where),
+        schedule=build(scheduler, path, cfg.plugins),
+        scaler=make_scaler(cfg.precision, precision),
+        max_norm=wanted.max_norm,
+    )
+
+
+def adversary_objective(cfg: RunConfig) -> Objective:
+    """Build the discriminator's loss terms."""
+    terms = {
+        name: Term(
+            name,
+            build(term.loss, f"adversary.{name}.loss", cfg.plugins),
+            term.weight,
+            start=term.start,
+            ramp=term.ramp,
+            group="adversary",
+            askable=loss_inputs.ADVERSARY,
+        )
+        for name, term in cfg.adversary.items()
+    }
+    return Objective(terms, "adversary")
+
+
+def check_discriminator(net: nn.Module, shape: tuple[int, int, int, int]) -> None:
+    """Raise where a discriminator does not take pictures of a shape; nothing is computed.
+
+    Raises:
+        ConfigError: with what the network said.
+    """
+    twin = copy.deepcopy(net).to("meta").eval()
+    try:
+        twin(torch.empty(shape, device="meta"))
+    except (RuntimeError, ValueError) as err:
+        raise ConfigError(
+            f"discriminator.arch: {type(net).__name__} does not take pictures of {shape[1:]}, "
+            f"which data.lq_size times scale, and arch, make: {err}"
+        ) from err
+
+
+def make_swa(cfg: RunConfig, net: nn.Module) -> Swa | None:
+    """Build the plain mean of the weights, where it is wanted."""
+    if not cfg.swa.enabled:
+        return None
+    start = 3 * cfg.train.steps // 4 if cfg.swa.start is None else cfg.swa.start
+    return Swa(net, start, cfg.swa.every)
+
+
+def make_policies(cfg: RunConfig) -> dict[str, Policy]:
+    """Build what adapts while the run goes on."""
+    policies: dict[str, Policy] = {}
+    if cfg.precision.adaptive:
+        policies["precision"] = PrecisionPolicy(
+            most_skipped=cfg.precision.most_skipped,
+            patience=cfg.precision.patience,
+            calm=cfg.precision.calm,
+        )
+    if cfg.discriminator.arch is not None and cfg.discriminator.adaptive:
+        policies["pace"] = PacePolicy()
+    return policies
+
+
+def start_from(net: nn.Module, path: str | None, which: str, *, strict: bool) -> None:
+    """Load the weights that a network starts from, if any."""
+    if path is None:
+        return
+    source = Path(path).expanduser()
+    load_into(net, read_weights(source, which), strict=strict)
+    log.info("%s started from the weights in %s", type(net).__name__, source)
+
+
+def freeze(net: nn.Module, patterns: Sequence[str], where: str) -> None:
+    """Keep parameters as they are whose name matches a shell pattern.
+
+    Raises:
+        ConfigError: naming a pattern that matches nothing, or if nothing is left to learn.
+    """
+    named = dict(net.named_parameters())
+    for position, pattern in enumerate(patterns):
+        matched = [name for name in named if fnmatchcase(name, pattern)]
+        if not matched:
+            hint = did_you_mean(pattern, named)
+            raise ConfigError(f"{where}[{position}]={pattern}: matches no parameter{hint}")
+        for name in matched:
+            named[name].requires_grad_(False)
+    if patterns:
+        left = sum(p.requires_grad for p in named.values())
+        if left == 0:
+            raise ConfigError(f"{where}: freezes every parameter; nothing is left to learn")
+        log.info("%s: %d of %d parameters frozen", where, len(named) - left, len(named))
+
+
+def placed(net: nn.Module, device: torch.device, channels_last: bool) -> nn.Module:
+    """Bring a network to its device, in its memory format."""
+    net = net.to(device)
+    if channels_last:
+        net = net.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    return net
+
+
+def make_scaler(cfg: PrecisionConfig, precision: Precision) -> LossScaler:
+    """Return the loss scale that a precision needs."""
+    return LossScaler(
+        precision.device,
+        dynamic=precision.scales_loss,
+        init_scale=cfg.init_scale,
+        growth_factor=cfg.growth_factor,
+        backoff_factor=cfg.backoff_factor,
+        growth_interval=cfg.growth_interval,
+    )
+
+
+def make_objective(cfg: RunConfig, spec: NetSpec) -> Objective:
+    """Build the generator's loss terms."""
+    askable = loss_inputs.GENERATOR
+    if cfg.discriminator.arch is not None:
+        askable += loss_inputs.JUDGED
+    terms = {}
+    for name, term in cfg.objective.items():
+        if term.colour == "cbcr" and spec.colour == "y":
+            raise ConfigError(f"objective.{name}.colour=cbcr: the network makes luma alone")
+        terms[name] = Term(
+            name,
+            build(term.loss, f"objective.{name}.loss", cfg.plugins),
+            term.weight,
+            term.target,
+            term.colour,
+            term.start,
+            term.ramp,
+            askable=askable,
+        )
+    return Objective(terms)
+
+
+def make_optimizer(cfg: RunConfig, net: nn.Module) -> Optimizer:
+    """Build the optimizer over the trainable parameters, in groups by name pattern."""
+    factory: Callable[..., Optimizer] = build(cfg.optimizer, "optimizer", cfg.plugins)
+    groups = split_parameters(net, cfg.param_groups, cfg.optimizer.get("lr"))
+    return called(factory, groups, "optimizer")
+
+
+def called(factory: Callable[..., Optimizer], groups: list[dict[str, Any]], path: str) -> Optimizer:
+    """Make an optimizer of parameter groups; say so where it costs a wait in every step."""
+    try:
+        optimizer = factory(groups)
+    except (TypeError, ValueError) as err:
+        raise ConfigError(f"{path}: {err}") from err
+    if not getattr(optimizer, "_step_supports_amp_scaling", False):
+        log.info(
+            "%s is not fused: each step waits once for the device to learn whether its gradient "
+            "is finite (optimizer.fused=true, where it can)",
+            type(optimizer).__name__,
+        )
+    return optimizer
+
+
+def split_parameters(
+    net: nn.Module, patterns: list[ParamGroupConfig], lr: float | None
+) -> list[dict[str, Any]]:
+    """Put each trainable parameter into the group of the first pattern that matches its name.
+
+    Raises:
+        ConfigError: naming a pattern that matches nothing.
+    """
+    if patterns and lr is None:
+        raise ConfigError("param_groups: optimizer.lr is needed beside them, found none")
+    remaining = {name: p for name, p in net.named_parameters() if p.requires_grad}
+    every = list(remaining)
+    groups: list[dict[str, Any]] = []
+    for position, pattern in enumerate(patterns):
+        names = [name for name in remaining if fnmatchcase(name, pattern.match)]
+        if not names:
+            raise ConfigError(
+                f"param_groups[{position}].match={pattern.match}: matches no parameter that an "
+                f"earlier pattern left{did_you_mean(pattern.match, every)}"
+            )
+        group = [remaining.pop(name) for name in names]
+        groups.append({"params": group, "lr": (lr or 0.0) * pattern.lr_factor})
+    if remaining:
+        groups.insert(0, {"params": list(remaining.values())})
+    return groups

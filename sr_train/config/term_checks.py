@@ -1,0 +1,111 @@
+"""Problems of loss terms and of the discriminator that can be told before anything is built."""
+
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+from sr_train.config.build import resolve_target
+from sr_train.config.schema import (
+    AdversaryTermConfig,
+    DiscriminatorConfig,
+    RunConfig,
+    TermConfig,
+)
+from sr_train.ops import loss_inputs
+from sr_train.ops.errors import ConfigError, did_you_mean
+
+TARGETS = ("gt", "lq")
+COLOURS = ("rgb", "y", "cbcr")
+
+
+def term_problems(cfg: RunConfig) -> Iterator[str]:
+    """Yield every problem of the terms of both networks."""
+    if not cfg.objective:
+        yield "objective: no term; expected at least one, for example objective=[l1]"
+    askable = loss_inputs.GENERATOR
+    if cfg.discriminator.arch is not None:
+        askable += loss_inputs.JUDGED
+    for name, term in cfg.objective.items():
+        where = f"objective.{name}"
+        yield from _common(cfg, where, term, askable)
+        if term.target not in TARGETS:
+            yield f"{where}.target={term.target}: expected gt or lq"
+        if term.colour not in COLOURS:
+            hint = did_you_mean(term.colour, COLOURS)
+            yield f"{where}.colour={term.colour}: expected rgb, y or cbcr{hint}"
+        if not cfg.ema.enabled and "ema_pred" in asked_of(term.loss, cfg.plugins):
+            yield f"{where}: asks for ema_pred, but ema.enabled=false; expected true"
+    for name, adversary in cfg.adversary.items():
+        yield from _common(cfg, f"adversary.{name}", adversary, loss_inputs.ADVERSARY)
+
+
+def gan_problems(cfg: RunConfig) -> Iterator[str]:
+    """Yield what does not fit between discriminator and terms."""
+    wanted = cfg.discriminator
+    if wanted.arch is None:
+        if cfg.adversary:
+            yield "adversary: has terms, but there is no discriminator; add discriminator=unet_sn"
+        return
+    if not cfg.adversary:
+        yield "adversary: no term for the discriminator; add adversary=[gan]"
+    if not any(
+        asked_of(term.loss, cfg.plugins) & set(loss_inputs.JUDGED)
+        for term in cfg.objective.values()
+    ):
+        yield "objective: no term asks for the discriminator; add one, for example gan"
+    yield from _discriminator_numbers(wanted)
+
+
+def _discriminator_numbers(wanted: DiscriminatorConfig) -> Iterator[str]:
+    for key, value in {"every": wanted.every, "slowest": wanted.slowest}.items():
+        if value < 1:
+            yield f"discriminator.{key}={value}: expected a whole number from 1 up"
+    if wanted.start < 0:
+        yield f"discriminator.start={wanted.start}: expected a whole number from 0 up"
+    if wanted.slowest < wanted.every:
+        yield (
+            f"discriminator.slowest={wanted.slowest}: expected at least "
+            f"discriminator.every={wanted.every}"
+        )
+    if not 0.5 <= wanted.weak < wanted.strong <= 1.0:
+        yield (
+            f"discriminator.weak={wanted.weak}, strong={wanted.strong}: expected "
+            "0.5 <= weak < strong <= 1"
+        )
+    if wanted.max_norm is not None and wanted.max_norm <= 0:
+        yield f"discriminator.max_norm={wanted.max_norm}: expected a number above 0, or null"
+    if wanted.lr is not None and wanted.lr < 0:
+        yield f"discriminator.lr={wanted.lr}: expected a number from 0 up"
+
+
+def asked_of(node: Any, plugins: Sequence[str]) -> set[str]:
+    """Return the names that the loss of a node asks for; nothing where it cannot be found."""
+    try:
+        forward = _forward(node, plugins)
+        return set() if forward is None else set(loss_inputs.names_of(forward))
+    except ConfigError:
+        return set()
+
+
+def _common(
+    cfg: RunConfig, where: str, term: TermConfig | AdversaryTermConfig, askable: Sequence[str]
+) -> Iterator[str]:
+    if term.weight == 0:
+        yield f"{where}.weight=0: expected another number; to drop the term: ~{where}"
+    for key, value in {"start": term.start, "ramp": term.ramp}.items():
+        if value < 0:
+            yield f"{where}.{key}={value}: expected a number of steps from 0 up"
+    try:
+        forward = _forward(term.loss, cfg.plugins)
+    except ConfigError:
+        return  # the check of components tells it
+    if forward is not None:
+        try:
+            loss_inputs.asked_by(forward, where, askable)
+        except ConfigError as err:
+            yield str(err)
+
+
+def _forward(node: Any, plugins: Sequence[str]) -> Any:
+    if not isinstance(node, dict) or "_target_" not in node:
+        return None
+    return getattr(resolve_target(str(node["_target_"]), "loss", plugins), "forward", None)

@@ -1,0 +1,156 @@
+"""The discriminator's side of the step: what it learns, and how often."""
+
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from sr_train.engine.context import AdversaryContext, Logits, Parts, StepContext
+from sr_train.engine.learner import Learner
+from sr_train.engine.objective import Objective, Verdict
+
+
+@contextmanager
+def frozen(net: nn.Module) -> Iterator[None]:
+    """Keep gradients from the weights of a network, and let them pass through it."""
+    trainable = [p for p in net.parameters() if p.requires_grad]
+    for parameter in trainable:
+        parameter.requires_grad_(False)
+    try:
+        yield
+    finally:
+        for parameter in trainable:
+            parameter.requires_grad_(True)
+
+
+@dataclass(kw_only=True)
+class Pace:
+    """At which steps the discriminator learns.
+
+    Where it is adaptive, a discriminator that wins too clearly learns less often: at each log
+    interval the number of steps between two of its own doubles while its accuracy is above
+    `strong`, up to `slowest`, and halves once it is below `weak`, down to `every`. It is never
+    starved: it learns at least every `slowest` steps.
+
+    Args:
+        every: steps between two updates.
+        start: steps that pass before the first.
+        adaptive: follow the accuracy.
+        slowest: most steps between two updates.
+        strong: accuracy in [0.5, 1] above which it learns less often.
+        weak: accuracy below which it learns more often again.
+    """
+
+    every: int = 1
+    start: int = 0
+    adaptive: bool = False
+    slowest: int = 8
+    strong: float = 0.95
+    weak: float = 0.85
+    interval: int = 0
+    """Steps between two updates as of now."""
+
+    def __post_init__(self) -> None:
+        self.interval = self.interval or self.every
+
+    def due(self, step: int) -> bool:
+        """Return whether the discriminator learns at a step (1 for the first)."""
+        return step > self.start and (step - self.start - 1) % self.interval == 0
+
+    def adapt(self, accuracy: float) -> str | None:
+        """Take the mean accuracy of a log interval; return what changed, for the log."""
+        if not self.adaptive:
+            return None
+        before = self.interval
+        if accuracy > self.strong:
+            self.interval = min(self.slowest, 2 * self.interval)
+        elif accuracy < self.weak:
+            self.interval = max(self.every, self.interval // 2)
+        if self.interval == before:
+            return None
+        return (
+            f"discriminator accuracy {accuracy:.3f}: it learns every {self.interval} steps now "
+            f"(before: {before})"
+        )
+
+
+class Adversary:
+    """A discriminator with its objective and pace.
+
+    Args:
+        learner: the discriminator as a network that learns.
+        objective: its loss terms.
+        pace: when it learns.
+    """
+
+    def __init__(self, learner: Learner, objective: Objective, pace: Pace) -> None:
+        self.learner = learner
+        self.objective = objective.to(learner.parameters[0].device)
+        self.pace = pace
+
+    def accumulate(
+        self, ctx: StepContext, model: Parts, share: float, last: bool
+    ) -> tuple[Verdict, dict[str, Tensor]]:
+        """Run forward and backward on a micro-batch.
+
+        Args:
+            ctx: the micro-batch; `pred` was made by the generator and is detached here.
+            model: where autocast and memory format come from.
+            share: of the step's samples that it holds.
+            last: whether it is the step's last.
+
+        Returns:
+            The terms, and how well the two kinds of pictures are told apart.
+        """
+        view = AdversaryContext(ctx, self.learner, model)
+        with self.learner.synchronised(last):
+            verdict = self.objective(view)
+            self.learner.accumulate(verdict.total, share)
+        return verdict, separation(view.real_logits, view.fake_logits)
+
+    def state_dict(self) -> dict[str, object]:
+        return {
+            "net": self.learner.net.state_dict(),
+            "learner": self.learner.state_dict(),
+            "interval": self.pace.interval,
+        }
+
+    def load_state_dict(self, state: Mapping[str, object]) -> list[str]:
+        """Take up stored state, written in any precision; say what was kept and dropped.
+
+        Raises:
+            RuntimeError: if the weights do not fit the network.
+        """
+        weights, learner, interval = state["net"], state["learner"], state["interval"]
+        assert isinstance(weights, dict)
+        assert isinstance(learner, dict)
+        assert isinstance(interval, int)
+        self.learner.net.load_state_dict(weights)
+        if self.pace.adaptive:
+            self.pace.interval = min(max(interval, self.pace.every), self.pace.slowest)
+        return [f"discriminator: {note}" for note in self.learner.load_state_dict(learner)]
+
+
+@torch.no_grad()
+def separation(real_logits: Logits, fake_logits: Logits) -> dict[str, Tensor]:
+    """Return the means of both logits and the accuracy, as tensors on the device.
+
+    The accuracy is the share of real logits above the mean of the fake ones and of fake logits
+    below the mean of the real ones, averaged: 0.5 where the two cannot be told apart, 1 where
+    they are apart, for every kind of GAN loss, relativistic and Wasserstein ones included.
+    """
+    real, fake = _flat(real_logits), _flat(fake_logits)
+    real_mean, fake_mean = real.mean(), fake.mean()
+    right = (real > fake_mean).float().mean() + (fake < real_mean).float().mean()
+    return {
+        "gan/real_logits": real_mean,
+        "gan/fake_logits": fake_mean,
+        "gan/d_accuracy": right / 2,
+    }
+
+
+def _flat(logits: Logits) -> Tensor:
+    parts = [logits] if isinstance(logits, Tensor) else logits
+    return torch.cat([part.detach().flatten() for part in parts])

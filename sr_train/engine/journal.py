@@ -1,0 +1,200 @@
+"""What a run tells at its log interval: scalars to files and sinks, a line to people."""
+
+import logging
+import math
+import time
+from collections.abc import Mapping, Sequence
+from typing import Protocol
+
+import torch
+from torch import Tensor
+
+from sr_train.engine.distributed import World
+from sr_train.engine.host import peak_host_bytes
+from sr_train.engine.model import SRModel
+from sr_train.engine.run_folder import RunFolder
+from sr_train.monitoring.drift import ParameterDrift
+from sr_train.monitoring.meter import Window
+from sr_train.monitoring.records import MetricsFile
+from sr_train.monitoring.sentinel import Sentinel
+
+log = logging.getLogger(__name__)
+
+
+class Logger(Protocol):
+    """Where scalars go beside the console and metrics.csv."""
+
+    def scalars(self, values: Mapping[str, float], step: int) -> None: ...
+
+    def text(self, name: str, text: str) -> None: ...
+
+    def close(self) -> None: ...
+
+
+class Journal:
+    """Read the meter and everything else that is logged; rank 0 alone writes.
+
+    Args:
+        model: what is told of.
+        steps: length of the run, for people.
+        folder: the run's folder.
+        sentinel: the watch over non-finite numbers.
+        loggers: sinks of scalars.
+        world: the ranks that a mean is over.
+    """
+
+    def __init__(
+        self,
+        model: SRModel,
+        *,
+        steps: int,
+        folder: RunFolder,
+        sentinel: Sentinel,
+        loggers: Sequence[Logger],
+        world: World,
+    ) -> None:
+        self.model = model
+        self.loggers = loggers
+        self.clock = Clock()
+        self._steps = steps
+        self._sentinel = sentinel
+        self._world = world
+        step = model.generator.steps
+        self._file = MetricsFile(folder.metrics_file, step + 1) if world.is_main else None
+        learners = model.learners
+        self._drift = {name: ParameterDrift(each.parameters) for name, each in learners.items()}
+        self._skipped = {name: each.num_skipped for name, each in learners.items()}
+        self._silent: dict[str, list[str]] = {}
+        self._logged_step = step
+
+    def start_window(self) -> None:
+        """Begin to measure time anew."""
+        self.clock.restart(self.model.generator.steps)
+
+    def read(self, wait_seconds: float) -> tuple[Window, str]:
+        """Write every scalar of the window; return it, and the note behind the bar.
+
+        Args:
+            wait_seconds: time that the loop waited for data.
+        """
+        step = self.model.generator.steps
+        window = self.model.meter.read(self._world.combine)
+        values = dict(window.means)
+        for name, learner in self.model.learners.items():
+            scaler = learner.scaler
+            values |= {f"lr/{name}{i or ''}": lr for i, lr in enumerate(learner.lrs)}
+            values[f"loss_scale/{name}"] = float(scaler.scale)
+            values[f"loss_scale_growths/{name}"] = float(scaler.num_growths)
+            values[f"loss_scale_backoffs/{name}"] = float(scaler.num_backoffs)
+            values[f"skipped_steps/{name}"] = learner.num_skipped
+            values[f"param_drift/{name}"] = float(self._drift[name].read())
+        if {"grad_norm/g", "grad_norm/d"} <= values.keys():
+            values["gan/grad_ratio"] = values["grad_norm/g"] / max(values["grad_norm/d"], 1e-12)
+        if self.model.adversary is not None:
+            values["gan/d_interval"] = self.model.adversary.pace.interval
+        values |= self.clock.rates(step, wait_seconds)
+        values |= _memory(self.model.device)
+        self.write(values)
+        self.name_silent_parameters()
+        self.start_window()
+        return window, self._say(values)
+
+    def write(self, values: Mapping[str, float]) -> None:
+        """Send scalars of the current step to metrics.csv and every logger."""
+        step = self.model.generator.steps
+        if self._file is not None:
+            self._file.append(values, step)
+        for logger in self.loggers:
+            logger.scalars(values, step)
+
+    def name_silent_parameters(self) -> None:
+        """Warn of trainable parameters that no gradient reaches, when they change."""
+        for name, learner in self.model.learners.items():
+            silent = learner.silent_parameters()
+            if silent and silent != self._silent.get(name):
+                shown = ", ".join(silent[:5]) + (", ..." if len(silent) > 5 else "")
+                log.warning(
+                    "warning: step %d: no gradient reaches %d parameters of net_%s: %s",
+                    self.model.generator.steps,
+                    len(silent),
+                    name,
+                    shown,
+                )
+            self._silent[name] = silent
+
+    def watch(self, batch: Mapping[str, Tensor], window: Window) -> None:
+        """Report skipped steps; end a run that is lost.
+
+        Args:
+            batch: the last one, saved where it ends the run.
+            window: the last one read.
+
+        Raises:
+            NonFiniteError: if too many steps in a row were skipped.
+        """
+        step = self.model.generator.steps
+        for name, learner in self.model.learners.items():
+            before, self._skipped[name] = self._skipped[name], learner.num_skipped
+            new = self._skipped[name] - before
+            label = f"net_{name}"
+            self._sentinel.report(new, step - self._logged_step, window.non_finite, step, label)
+            in_row = int(learner.skipped_in_row)
+            if in_row >= self._sentinel.limit:
+                group = "loss/" if name == "g" else "loss_d/"
+                terms = [key for key in window.non_finite if key.startswith(group)]
+                parameters = learner.non_finite_parameters()
+                raise self._sentinel.stop(step, in_row, batch, terms, parameters)
+        self._logged_step = step
+
+    def _say(self, values: Mapping[str, float]) -> str:
+        note = f"loss {values.get('loss/total', math.nan):.5f}  lr {values['lr/g']:.2e}"
+        if "loss_d/total" in values:
+            note += f"  D {values['loss_d/total']:.4f} ({100 * values['gan/d_accuracy']:.0f} %)"
+        log.info(
+            "step %d/%d  %s  grad %.3g  %.2f step/s  data wait %.0f %%",
+            self.model.generator.steps,
+            self._steps,
+            note,
+            values.get("grad_norm/g", math.nan),
+            values["time/steps_per_sec"],
+            100 * values["time/data_wait_share"],
+        )
+        return note
+
+
+class Clock:
+    """Time of a log window and of the whole run, without what validation and saving took."""
+
+    def __init__(self) -> None:
+        self.seconds = 0.0
+        """Of all windows that were read."""
+        self.steps = 0
+        """Taken in them."""
+        self.restart(0)
+
+    def restart(self, step: int) -> None:
+        self._step = step
+        self._started = time.perf_counter()
+
+    def leave_out(self, seconds: float) -> None:
+        self._started += seconds
+
+    def rates(self, step: int, wait_seconds: float) -> dict[str, float]:
+        """Close a window; return its pace."""
+        elapsed = max(time.perf_counter() - self._started, 1e-9)
+        steps = step - self._step
+        self.seconds += elapsed
+        self.steps += steps
+        return {
+            "time/steps_per_sec": steps / elapsed,
+            "time/data_wait_share": min(1.0, wait_seconds / elapsed),
+        }
+
+
+def _memory(device: torch.device) -> dict[str, float]:
+    """Return peak memory in GiB: of the process, and of the GPU where there is one."""
+    host = peak_host_bytes()
+    values = {} if host is None else {"memory/peak_host_gib": host / 2**30}
+    if device.type == "cuda":
+        values["memory/peak_device_gib"] = torch.cuda.max_memory_allocated(device) / 2**30
+    return values

@@ -1,0 +1,83 @@
+"""Learning rates that follow the steps applied, without asking the device how many those are."""
+
+import torch
+from torch import Tensor
+from torch.optim import Optimizer
+
+from sr_train.engine.schedule import Schedule
+
+_FIRST_LENGTH = 4096
+
+
+class LearningRates:
+    """Set the learning rates of an optimizer from a schedule of applied steps.
+
+    A step that was skipped does not move the schedule. How many were applied is known on the
+    device alone, so the factors of a schedule lie there as a table, and the learning rates are
+    tensors that are looked up in it. An optimizer that cannot take such tensors gets floats, at
+    the price of one read of the device per step.
+
+    Args:
+        schedule: factor on the initial learning rates as a function of the applied steps.
+        optimizer: its groups hold the initial learning rates.
+        on_device: whether the optimizer takes a tensor for a learning rate.
+    """
+
+    def __init__(self, schedule: Schedule, optimizer: Optimizer, *, on_device: bool) -> None:
+        self.schedule = schedule
+        self._groups = optimizer.param_groups
+        self._optimizer = optimizer
+        self._on_device = on_device
+        device = self._groups[0]["params"][0].device
+        for group in self._groups:
+            group.setdefault("initial_lr", group["lr"])
+        self.applied = torch.zeros(1, dtype=torch.int64, device=device)
+        """Steps applied, (1,) int64 on the device."""
+        self._factors = torch.empty(0, device=device)
+        self._bind(0)
+
+    def advance(self, applied: Tensor, steps: int) -> None:
+        """Count a step and set the learning rates of the next.
+
+        Args:
+            applied: 1.0, or 0.0 for a step that was skipped.
+            steps: steps taken so far, this one included.
+        """
+        self.applied.add_(applied.to(torch.int64))
+        self._set(steps)
+
+    def resume(self, applied: Tensor, steps: int) -> None:
+        """Go on after stored counts; the optimizer may have replaced its groups."""
+        self.applied.copy_(applied)
+        self._bind(steps)
+
+    def last(self) -> list[float]:
+        """Return the learning rate of each group in the last step applied. Reads the device."""
+        factor = self.schedule(max(int(self.applied) - 1, 0))
+        return [float(group["initial_lr"]) * factor for group in self._groups]
+
+    def _bind(self, steps: int) -> None:
+        self._groups = self._optimizer.param_groups
+        if self._on_device:
+            for group in self._groups:
+                group["lr"] = torch.zeros((), device=self.applied.device)
+        self._set(steps)
+
+    @torch.no_grad()
+    def _set(self, steps: int) -> None:
+        if not self._on_device:
+            factor = self.schedule(int(self.applied))
+            for group in self._groups:
+                group["lr"] = group["initial_lr"] * factor
+            return
+        if steps >= len(self._factors):
+            self._extend(max(_FIRST_LENGTH, 2 * steps))
+        factor_now = self._factors.index_select(0, self.applied).squeeze(0)
+        for group in self._groups:
+            torch.mul(factor_now, group["initial_lr"], out=group["lr"])
+
+    def _extend(self, length: int) -> None:
+        known = len(self._factors)
+        added = torch.tensor([self.schedule(step) for step in range(known, length)])
+        added = added.to(self._factors.device, non_blocking=True)
+        self._factors = torch.cat([self._factors, added])
