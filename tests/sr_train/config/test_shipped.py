@@ -1,10 +1,13 @@
 """Every shipped config file: composes, fits its constructors, trains."""
 
+from importlib.util import find_spec
+
 import pytest
 import torch
 from hydra import compose, initialize_config_module
 from omegaconf import OmegaConf
 
+from sr_train.cli.learning import check_discriminator
 from sr_train.config.build import build
 from sr_train.config.compose import plain, typed
 from sr_train.config.preflight import run_problems
@@ -96,16 +99,41 @@ def test_an_experiment_trains(name, command, in_folder):
     assert metrics_rows(in_folder / "runs" / name, "skipped_steps/g") == [(2, 0.0)]
 
 
+JUDGED = {"feature_matching", *(name for name in group("objective") if name.startswith("gan"))}
+"""The terms that need a discriminator."""
+
+PARTNERS = {
+    "feature_matching": ["objective=[gan,feature_matching]"],
+    "gan_relativistic": ["objective=[gan_relativistic]", "adversary=[gan_relativistic]"],
+    "gan_wgan": ["objective=[gan_wgan]", "adversary=[gan,gradient_penalty]"],
+    "gradient_penalty": ["objective=[gan_wgan]", "adversary=[gan,gradient_penalty]"],
+    "r1": ["adversary=[gan,r1]"],
+}
+"""What a choice of a GAN goes with, where that is not `gan` alone."""
+
+LEFT_TO_THE_USER = {
+    "multistep": ["scheduler.milestones=[3]"],
+    "cosine_restarts": ["scheduler.periods=[4,5]"],
+}
+
+EXTRAS = {"adan": "pytorch_optimizer", "schedulefree_adamw": "pytorch_optimizer"}
+"""Choices that need a package which a plain install lacks."""
+
+
+def gan_words(*words: str) -> list[str]:
+    """Return the words of a GAN; those given win."""
+    usual = {"discriminator": "unet_sn", "objective": "[gan]", "adversary": "[gan]"}
+    given = dict(word.split("=") for word in words)
+    return [f"{name}={value}" for name, value in {**usual, **given}.items()]
+
+
 CHOICES = [
     *((f"arch={name}",) for name in group("arch")),
-    *((f"objective=[{name}]",) for name in group("objective")),
-    *((f"optimizer={name}",) for name in group("optimizer")),
+    *((f"objective=[{name}]",) for name in group("objective") if name not in JUDGED),
+    *((f"optimizer={name}",) for name in group("optimizer") if name not in EXTRAS),
     *((f"precision={name}",) for name in group("precision")),
     *((f"logger={name}",) for name in group("logger")),
-    *(
-        (f"scheduler={name}", *(["scheduler.milestones=[3]"] if name == "multistep" else []))
-        for name in group("scheduler")
-    ),
+    *((f"scheduler={name}", *LEFT_TO_THE_USER.get(name, [])) for name in group("scheduler")),
     *((f"dataset=[skimage,{name}]", *PATHS_OF.get(name, [])) for name in group("dataset")),
     ("objective=[l1,mse_y]",),
     ("metrics=[y_crop_scale,rgb,lpips]",),
@@ -115,6 +143,47 @@ CHOICES = [
 @pytest.mark.parametrize("choice", CHOICES, ids=lambda words: words[0])
 def test_a_choice_fits(choice):
     assert run_problems(composed(*BASE, *choice)) == []
+
+
+@pytest.mark.parametrize("name", sorted(JUDGED))
+def test_a_term_that_needs_a_discriminator_fits_one_and_is_told_of_without(name):
+    words = gan_words(*PARTNERS.get(name, [f"objective=[{name}]"]))
+    assert run_problems(composed(*BASE, *words)) == []
+    (problem,) = run_problems(composed(*BASE, f"objective=[l1,{name}]"))
+    assert problem.startswith(f"objective.{name.split('_')[0] if 'gan' in name else name}.loss")
+    assert problem.endswith("it needs a discriminator: discriminator=unet_sn adversary=[gan]")
+
+
+@pytest.mark.parametrize("name", group("adversary"))
+def test_a_term_of_the_discriminator_fits_and_is_told_of_without_one(name):
+    words = gan_words(*PARTNERS.get(name, []))
+    assert name in words[-1]
+    assert run_problems(composed(*BASE, *words)) == []
+    problems = run_problems(composed(*BASE, *words, "discriminator=none"))
+    assert "adversary: has terms, but there is no discriminator; add discriminator=unet_sn" in (
+        problems
+    )
+
+
+@pytest.mark.parametrize("name", group("discriminator"))
+def test_a_discriminator_takes_the_pictures_of_a_step(name):
+    words = gan_words(f"discriminator={name}") if name != "none" else ["discriminator=none"]
+    cfg = composed(*BASE, *words, "data.lq_size=64")
+    assert run_problems(cfg) == []
+    if name != "none":
+        with torch.device("meta"):
+            net = build(cfg.discriminator.arch, "discriminator.arch")
+        check_discriminator(net, (1, 3, 128, 128))
+
+
+@pytest.mark.parametrize("name", EXTRAS)
+def test_an_optimizer_of_an_extra_fits_or_tells_what_to_install(name):
+    problems = run_problems(composed(*BASE, f"optimizer={name}"))
+    if find_spec(EXTRAS[name]) is not None:
+        assert problems == []
+    else:
+        assert len(problems) == 1
+        assert problems[0].endswith('pip install "sr_train[optimizers]"')
 
 
 @pytest.mark.parametrize("name", group("metrics"))
@@ -146,6 +215,7 @@ def test_missing_values_are_told_together():
 
 
 def test_every_group_is_tested():
-    tested = {words[0].split("=")[0] for words in CHOICES} | {"metrics", "experiment"}
+    tested = {words[0].split("=")[0] for words in CHOICES}
+    tested |= {"metrics", "experiment", "discriminator", "adversary"}
     folders = {path.parent.name for path in (ROOT / "configs").glob("*/*.yaml")}
     assert folders == tested
