@@ -1,5 +1,6 @@
 """Every shipped config file: composes, fits its constructors, trains."""
 
+import re
 from importlib.util import find_spec
 
 import pytest
@@ -40,6 +41,15 @@ TOY = {
     ],
 }
 """What makes a network small enough for a test."""
+
+TOY_CRITIC = {
+    "archs.unet_discriminator.UNetDiscriminatorSN": ["discriminator.arch.num_feat=4"],
+    "archs.vgg_discriminator.VGGStyleDiscriminator": [
+        "discriminator.arch.num_feat=4",
+        "discriminator.arch.input_size=64",
+    ],
+}
+"""The same for a discriminator, of crops of 64 pixels."""
 
 
 def composed(*words: str) -> RunConfig:
@@ -91,12 +101,41 @@ def test_an_experiment_trains(name, command, in_folder):
         fill_lq(folder / f"LR_bicubic/X{cfg.scale}", folder / "HR", cfg.scale)
     words = ["data.root=sets", "data.batch_size=2", "data.lq_size=16", "train.steps=2"]
     words += ["device=cpu", "logger=none", "scheduler.warmup=0", *TOY[cfg.arch["_target_"]]]
+    if cfg.discriminator.arch is not None:
+        words += TOY_CRITIC[cfg.discriminator.arch["_target_"]]
+    if "perceptual" in cfg.objective:
+        words += ["objective.perceptual.loss.random_init=true"]
     if name == "quickstart":  # its photographs are large
         words += ["data.train.gt=gt", "data.train.include=null", "~data.val.photos"]
     done = command("train", *experiment_words(name), *words).succeeds()
     assert "step 2/2  loss " in done.out
     assert "no gradient reaches" not in done.out
-    assert metrics_rows(in_folder / "runs" / name, "skipped_steps/g") == [(2, 0.0)]
+    for learner in "g" if cfg.discriminator.arch is None else "gd":
+        skipped = metrics_rows(in_folder / "runs" / name, f"skipped_steps/{learner}")
+        assert skipped == [(2, 0.0)]
+
+
+def first_stage(name: str) -> tuple[str, list[str]]:
+    """Return the words of the first stage that an experiment's comment names, and its folder."""
+    text = (ROOT / f"configs/experiment/{name}.yaml").read_text()
+    comment = " ".join(line[1:] for line in text.splitlines() if line.startswith("#"))
+    (source,) = re.findall(r"net_g\.pretrained=(\S+)", comment)
+    (command,) = re.findall(r"for PSNR: python -m sr_train train((?: +\+?[\w.]+=\S+)+)", comment)
+    return source, command.split()
+
+
+@pytest.mark.parametrize("name", [name for name in EXPERIMENTS if "gan" in name])
+def test_a_gan_starts_from_the_weights_of_the_first_stage_that_it_names(name):
+    cfg = composed(*experiment_words(name))
+    assert {"l1", "perceptual", "ldl", "gan"} == set(cfg.objective)
+    assert cfg.ema.enabled
+    source, words = first_stage(name)
+    before = composed(*words)
+    assert source == f"{before.out_dir}/{before.name}"
+    assert before.discriminator.arch is None
+    with torch.device("meta"):
+        nets = [build(stage.arch, "arch") for stage in (before, cfg)]
+    nets[1].load_state_dict(nets[0].state_dict(), assign=True)
 
 
 JUDGED = {"feature_matching", *(name for name in group("objective") if name.startswith("gan"))}
