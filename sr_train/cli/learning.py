@@ -12,16 +12,24 @@ from torch import nn
 from torch.optim import Optimizer
 
 from sr_train.cli.assemble import make_precision
+from sr_train.cli.joining import joint_statistics
 from sr_train.cli.networks import make_net, use_channels_last
 from sr_train.config.build import build
-from sr_train.config.schema import ParamGroupConfig, PrecisionConfig, RunConfig
+from sr_train.config.schema import (
+    ParamGroupConfig,
+    PrecisionConfig,
+    RunConfig,
+    Strategy,
+)
 from sr_train.engine.adversary import Adversary, Pace
+from sr_train.engine.distributed import World
 from sr_train.engine.ema import Ema
 from sr_train.engine.learner import Learner
 from sr_train.engine.model import SRModel
 from sr_train.engine.objective import Objective, Term
 from sr_train.engine.policy import PacePolicy, Policy, PrecisionPolicy
 from sr_train.engine.precision import LossScaler, Precision
+from sr_train.engine.sharding import shard_
 from sr_train.engine.swa import Swa
 from sr_train.engine.weights import load_into, read_weights
 from sr_train.ops import loss_inputs
@@ -31,16 +39,27 @@ from sr_train.ops.spec import NetSpec
 log = logging.getLogger(__name__)
 
 
-def make_model(cfg: RunConfig, device: torch.device) -> SRModel:
-    """Build the networks, their learners, objectives and averages, on the device."""
+def make_model(cfg: RunConfig, device: torch.device, world: World | None = None) -> SRModel:
+    """Build the networks, their learners, objectives and averages, on the device.
+
+    Args:
+        cfg: checked config.
+        device: of this process.
+        world: the ranks that a network may be split over; None: this process alone.
+    """
     precision = make_precision(cfg.precision, device)
     net, spec = make_net(cfg.arch, cfg.plugins, cfg.scale)
     start_from(net, cfg.net_g.pretrained, "ema", strict=cfg.net_g.strict)
     freeze(net, cfg.net_g.freeze, "net_g.freeze")
     channels_last = use_channels_last(cfg.net_g.channels_last, precision)
-    net = placed(net, device, channels_last)
+    net = joint_statistics(placed(net, device, channels_last), device, world)
     ema = Ema(net, cfg.ema.decay) if cfg.ema.enabled else None
     swa = make_swa(cfg, net)
+    spare = None
+    if world is not None and world.size > 1 and cfg.distributed.strategy is Strategy.fsdp:
+        spare = copy.deepcopy(net).requires_grad_(False)
+        for split in (net, *(average.net for average in (ema, swa) if average is not None)):
+            shard_(split)
     if cfg.net_g.compile:
         net.compile()
     learner = Learner(
@@ -50,7 +69,7 @@ def make_model(cfg: RunConfig, device: torch.device) -> SRModel:
         scaler=make_scaler(cfg.precision, precision),
         max_norm=cfg.train.max_norm,
     )
-    adversary = make_adversary(cfg, spec, precision, channels_last)
+    adversary = make_adversary(cfg, spec, precision, channels_last, world)
     return SRModel(
         learner,
         spec,
@@ -61,11 +80,16 @@ def make_model(cfg: RunConfig, device: torch.device) -> SRModel:
         adversary,
         channels_last,
         micro_batches=cfg.train.accum,
+        spare=spare,
     )
 
 
 def make_adversary(
-    cfg: RunConfig, spec: NetSpec, precision: Precision, channels_last: bool
+    cfg: RunConfig,
+    spec: NetSpec,
+    precision: Precision,
+    channels_last: bool,
+    world: World | None = None,
 ) -> Adversary | None:
     """Build the discriminator with its learner, objective and pace; None without an arch."""
     wanted = cfg.discriminator
@@ -78,7 +102,7 @@ def make_adversary(
     check_discriminator(net, (1, spec.out_channels, side, side))
     start_from(net, wanted.pretrained, "net_d", strict=wanted.strict)
     freeze(net, wanted.freeze, "discriminator.freeze")
-    net = placed(net, precision.device, channels_last)
+    net = joint_statistics(placed(net, precision.device, channels_last), precision.device, world)
     if wanted.compile:
         net.compile()
     pace = Pace(
@@ -252,7 +276,7 @@ def called(factory: Callable[..., Optimizer], groups: list[dict[str, Any]], path
     try:
         optimizer = factory(groups)
     except (TypeError, ValueError) as err:
-        raise ConfigError(f"{path}: {err}") from err
+        raise ConfigError(f"{path}: {_name_of(factory)}: {err}") from err
     if not getattr(optimizer, "_step_supports_amp_scaling", False):
         log.info(
             "%s is not fused: each step waits once for the device to learn whether its gradient "
@@ -260,6 +284,10 @@ def called(factory: Callable[..., Optimizer], groups: list[dict[str, Any]], path
             type(optimizer).__name__,
         )
     return optimizer
+
+
+def _name_of(factory: Callable[..., Optimizer]) -> str:
+    return str(getattr(getattr(factory, "func", factory), "__name__", factory))
 
 
 def split_parameters(

@@ -5,7 +5,7 @@ import shlex
 import shutil
 import sys
 from collections.abc import Mapping
-from dataclasses import dataclass
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
@@ -13,45 +13,33 @@ import torch
 from omegaconf import OmegaConf
 
 from sr_train.cli import assemble, learning, networks
+from sr_train.cli.joining import share
+from sr_train.cli.resuming import (
+    Resumed,
+    find_resumed,
+    refuse_other_network,
+    same_on_all,
+    take_up,
+)
 from sr_train.cli.tables import score_table, write_scores
 from sr_train.config.build import build
 from sr_train.config.schema import RunConfig
-from sr_train.engine.checkpoint import (
-    flat_differences,
-    newest_state,
-    read_state,
-    set_aside_newer,
-)
-from sr_train.engine.distributed import World
+from sr_train.engine.checkpoint import set_aside_newer
+from sr_train.engine.distributed import World, device_of_rank, start_world, stop_world
 from sr_train.engine.host import keep_heap
 from sr_train.engine.live_validation import LiveValidation
 from sr_train.engine.model import SRModel
 from sr_train.engine.policy import Policy
 from sr_train.engine.precision import resolve_precision
-from sr_train.engine.randomness import seed_everything, set_random_states
+from sr_train.engine.randomness import seed_everything, seed_rank
 from sr_train.engine.run_folder import RunFolder
 from sr_train.engine.trainer import Best, Cadence, Trainer
 from sr_train.engine.validator import Validator
 from sr_train.monitoring.console import console, start_logging
 from sr_train.monitoring.records import write_manifest
 from sr_train.monitoring.sentinel import Sentinel
-from sr_train.ops.errors import ConfigError
 
 log = logging.getLogger(__name__)
-
-FIXED = ("scale", "arch")
-"""Config keys under which a resumed run may not differ from the stored one."""
-
-FREE_WITHIN_FIXED = ("arch.gradient_checkpointing",)
-"""What changes memory and speed alone, so that a resumed run may change it."""
-
-
-@dataclass(frozen=True)
-class Resumed:
-    """A stored state that a run goes on from."""
-
-    path: Path
-    state: dict[str, Any]
 
 
 def run_training(cfg: RunConfig, resolved: dict[str, Any], run_dir: Path) -> float | None:
@@ -69,13 +57,18 @@ def run_training(cfg: RunConfig, resolved: dict[str, Any], run_dir: Path) -> flo
         SRTrainError: for everything a user can mend.
         SystemExit: with code 0, after a signal.
     """
+    device = device_of_rank(assemble.choose_device(cfg.device))
+    world = start_world(device, cfg.distributed.timeout_s)
     folder = RunFolder(run_dir)
-    with folder.lock():
-        resumed = find_resumed(cfg, folder)
-        start_logging(folder.log_file)
-        if resumed is not None:
-            refuse_other_network(resumed, resolved)
-        trainer = prepare(cfg, resolved, folder, resumed)
+    with ExitStack() as held:
+        found = None
+        with world.together():
+            if world.is_main:
+                held.enter_context(folder.lock())
+                found = find_resumed(cfg, folder)
+            start_logging(folder.log_file, world.rank)
+        trainer = prepare(cfg, resolved, folder, same_on_all(found, world), device, world)
+        del found  # a state as large as the model
         try:
             stopped_by = train_to_end(trainer)
         finally:
@@ -83,121 +76,55 @@ def run_training(cfg: RunConfig, resolved: dict[str, Any], run_dir: Path) -> flo
             for logger in trainer.loggers:
                 logger.close()
         close_run(trainer, folder, stopped_by)
+    stop_world(world)
     if stopped_by is not None:
         raise SystemExit(0)  # a return would start the next run of a sweep
     return trainer.best[cfg.best_metric].value if cfg.data.val else None
 
 
 def prepare(
-    cfg: RunConfig, resolved: dict[str, Any], folder: RunFolder, resumed: Resumed | None
+    cfg: RunConfig,
+    resolved: dict[str, Any],
+    folder: RunFolder,
+    resumed: Resumed | None,
+    device: torch.device,
+    world: World,
 ) -> Trainer:
     """Build the trainer, at the step it goes on from, and note the launch in the manifest."""
     keep_heap()
     seed_everything(cfg.seed)
     torch.use_deterministic_algorithms(cfg.train.deterministic)
-    device = assemble.choose_device(cfg.device)
     nodes = {"data.train": cfg.data.train}
     nodes |= {f"data.val.{name}": node for name, node in cfg.data.val.items()}
-    sets = assemble.make_sets(nodes, cfg.plugins)
-    model = learning.make_model(cfg, device)
-    policies = learning.make_policies(cfg)
     best: dict[str, float | None] = {}
+    with world.together():
+        if resumed is not None:
+            refuse_other_network(resumed, resolved)
+        sets = assemble.make_sets(nodes, cfg.plugins)
+        model = learning.make_model(cfg, device, world)
+    seed_rank(cfg.seed, 0, world)
+    policies = learning.make_policies(cfg)
     if resumed is not None:
-        best = take_up(model, policies, resumed, resolved)
-        for moved in set_aside_newer(folder.checkpoints, resumed.state["step"]):
-            log.info("set aside, of a later step than the one gone on from: %s", _shown(moved))
-    trainer = make_trainer(cfg, resolved, folder, model, sets, best, policies)
-    facts = {
-        "device": str(device),
-        "precision": model.precision.name,
-        "first_step": trainer.step + 1,
-        "data": {path: dataset.fingerprint() for path, dataset in sets.items()},
-    }
-    write_manifest(folder.manifest, facts)
+        with world.together():
+            best = take_up(model, policies, resumed, resolved, world)
+        if world.is_main:
+            for moved in set_aside_newer(folder.checkpoints, resumed.state["step"]):
+                log.info("set aside, of a later step than the one gone on from: %s", _shown(moved))
+    share(model, cfg.distributed, world)
+    with world.together():
+        trainer = make_trainer(cfg, resolved, folder, model, sets, best, policies, world)
+    if world.is_main:
+        facts = {
+            "device": str(device),
+            "processes": world.size,
+            "precision": model.precision.name,
+            "first_step": trainer.step + 1,
+            "data": {path: dataset.fingerprint() for path, dataset in sets.items()},
+        }
+        write_manifest(folder.manifest, facts)
     for logger in trainer.loggers:
         logger.text("config", OmegaConf.to_yaml(OmegaConf.create(resolved)))
     return trainer
-
-
-def find_resumed(cfg: RunConfig, folder: RunFolder) -> Resumed | None:
-    """Find the state to go on from, or make sure that the run's folder is free."""
-    if cfg.resume == "none":
-        folder.refuse_if_used()
-        return None
-    if cfg.resume == "auto":
-        found = newest_state(folder.checkpoints)
-        return None if found is None else Resumed(*found)
-    path = Path(cfg.resume).expanduser()
-    if not path.resolve().is_relative_to(folder.root.resolve()):
-        folder.refuse_if_used()  # two runs in one folder would mix their states
-    if path.is_dir():
-        found = newest_state(path / "checkpoints" if (path / "checkpoints").is_dir() else path)
-        if found is None:
-            raise ConfigError(f"resume={path}: no training state in it")
-        return Resumed(*found)
-    return Resumed(path, read_state(path))
-
-
-def refuse_other_network(resumed: Resumed, resolved: Mapping[str, Any]) -> None:
-    """Raise if the stored run trained another network.
-
-    Raises:
-        ConfigError: listing each difference under `scale` and `arch`.
-    """
-    stored, now = map(_fixed, _stored_and_now(resumed, resolved))
-    faults = [
-        f"{key}: stored {before!r}, now {after!r}"
-        for key, before, after in flat_differences(stored, now)
-        if key not in FREE_WITHIN_FIXED
-    ]
-    if faults:
-        raise ConfigError(
-            f"resume: {resumed.path} is of another network, which cannot be gone on with:\n  - "
-            + "\n  - ".join(faults)
-            + "\n  to start a new run from its weights: name=... "
-            f"net_g.pretrained={resumed.path} net_g.strict=false"
-        )
-
-
-def _stored_and_now(
-    resumed: Resumed, resolved: Mapping[str, Any]
-) -> tuple[dict[str, Any], dict[str, Any]]:
-    """Return both configs; a discriminator that only one of them has is free to differ."""
-    stored, now = dict(resumed.state["config"]), dict(resolved)
-    archs = [config["discriminator"]["arch"] for config in (stored, now)]
-    if None not in archs:
-        stored["discriminator.arch"], now["discriminator.arch"] = archs
-    return stored, now
-
-
-def _fixed(config: Mapping[str, Any]) -> dict[str, Any]:
-    return {name: config[name] for name in (*FIXED, "discriminator.arch") if name in config}
-
-
-def take_up(
-    model: SRModel,
-    policies: Mapping[str, Policy],
-    resumed: Resumed,
-    resolved: Mapping[str, Any],
-) -> dict[str, float | None]:
-    """Put a stored state into the model; print what was kept and how the config differs.
-
-    Returns:
-        The stored best value of each metric.
-    """
-    state = resumed.state
-    notes = model.load_state_dict(state)
-    for name, policy in policies.items():
-        if name in state["policies"]:
-            notes.append(policy.load_state_dict(state["policies"][name], model))
-    set_random_states(state["random"], World(), seed=resolved["seed"], step=state["step"])
-    log.info("resumed from %s at step %d: %s", resumed.path, state["step"], "; ".join(notes))
-    if state["precision"] != model.precision.name:
-        log.info("precision: was %s, now %s", state["precision"], model.precision.name)
-    for key, before, after in flat_differences(state["config"], dict(resolved)):
-        if key != "resume":
-            log.info("config: %s was %r, now %r", key, before, after)
-    return dict(state["best"])
 
 
 def make_trainer(
@@ -208,17 +135,19 @@ def make_trainer(
     sets: Mapping[str, Any],
     stored_best: Mapping[str, float | None],
     policies: Mapping[str, Policy],
+    world: World,
 ) -> Trainer:
-    """Put the parts of a run together."""
+    """Put the parts of a run together; rank 0 alone has loggers."""
     first_step = model.generator.steps + 1
     loggers = [
         build(node, f"logger.{name}", cfg.plugins, run_dir=folder.root, first_step=first_step)
         for name, node in cfg.logger.items()
+        if world.is_main
     ]
     metrics = assemble.make_metrics(cfg.metrics, cfg.plugins) if cfg.data.val else {}
     return Trainer(
         model,
-        make_stream(cfg, model, sets["data.train"]),
+        make_stream(cfg, model, sets["data.train"], world),
         cadence=Cadence(
             steps=cfg.train.steps,
             accum=cfg.train.accum,
@@ -235,14 +164,15 @@ def make_trainer(
             for name, metric in metrics.items()
         },
         sentinel=Sentinel(cfg.train.max_skipped_in_row, folder.root),
-        validation=make_validation(cfg, folder, model, sets, metrics, loggers),
+        validation=make_validation(cfg, folder, model, sets, metrics, loggers, world),
         loggers=loggers,
         policies=policies,
+        world=world,
     )
 
 
-def make_stream(cfg: RunConfig, model: SRModel, dataset: Any) -> Any:
-    """Build the endless stream of micro-batches."""
+def make_stream(cfg: RunConfig, model: SRModel, dataset: Any, world: World) -> Any:
+    """Build the endless stream of this rank's micro-batches."""
     return build(
         cfg.data.stream,
         "data.stream",
@@ -251,6 +181,8 @@ def make_stream(cfg: RunConfig, model: SRModel, dataset: Any) -> Any:
         batch_size=cfg.data.batch_size // cfg.train.accum,
         seed=cfg.seed,
         pin_memory=model.device.type == "cuda",
+        rank=world.rank,
+        world_size=world.size,
     )
 
 
@@ -261,6 +193,7 @@ def make_validation(
     sets: Mapping[str, Any],
     metrics: Mapping[str, Any],
     loggers: list[Any],
+    world: World,
 ) -> LiveValidation | None:
     """Build what scores the network while it trains, in fp32 as `validate` does."""
     if not cfg.data.val:
@@ -269,8 +202,8 @@ def make_validation(
     validation_sets = {k.removeprefix(prefix): v for k, v in sets.items() if k.startswith(prefix)}
     full = resolve_precision("fp32", model.device)
     return LiveValidation(
-        Validator(validation_sets, metrics, cfg.scale),
-        lambda: networks.make_upscaler(model.net_for_use, model.spec, full, cfg.tiling),
+        Validator(validation_sets, metrics, cfg.scale, world),
+        lambda: networks.make_upscaler(model.net_for_use(), model.spec, full, cfg.tiling),
         folder.samples,
         loggers,
     )
@@ -306,6 +239,8 @@ def close_run(trainer: Trainer, folder: RunFolder, stopped_by: str | None) -> No
         baseline = validation.baseline()
         title = f"{trainer.card.architecture.rsplit('.', 1)[-1]} x{trainer.card.scale}"
         console.print(score_table(trainer.scores, baseline, f"{title}, step {trainer.step}"))
+        if not trainer.world.is_main:
+            return
         write_scores(folder.root, trainer.scores, baseline, {"step": trainer.step})
         console.print(f"pictures     {_shown(validation.sheet_path)}  (bicubic | SR | GT)")
     console.print(f"weights      {_shown(folder.last_weights)}")

@@ -6,14 +6,20 @@ from pathlib import Path
 from typing import Any
 
 from sr_train.config.build import node_problems
-from sr_train.config.schema import NetworkUseConfig, OverfitConfig, RunConfig, UseConfig
+from sr_train.config.schema import (
+    NetworkUseConfig,
+    OverfitConfig,
+    PrecisionConfig,
+    RunConfig,
+    UseConfig,
+)
 from sr_train.config.term_checks import gan_problems, term_problems
 from sr_train.ops.errors import did_you_mean
 
 _RUNTIME = {
     "optimizer": {"params"},
     "discriminator.optimizer": {"params"},
-    "data.stream": {"dataset", "batch_size", "seed", "pin_memory"},
+    "data.stream": {"dataset", "batch_size", "seed", "pin_memory", "rank", "world_size"},
     "logger": {"run_dir", "first_step"},
 }
 """Arguments that the program gives at run time, by config path."""
@@ -107,9 +113,18 @@ def _numbers(cfg: RunConfig) -> Iterator[str]:
         yield f"train.max_norm={cfg.train.max_norm}: expected a number above 0, or null"
     if not 0.0 <= cfg.ema.decay < 1.0:
         yield f"ema.decay={cfg.ema.decay}: expected a number in [0, 1)"
+    if cfg.distributed.timeout_s <= 0:
+        yield f"distributed.timeout_s={cfg.distributed.timeout_s}: expected seconds above 0"
     if cfg.swa.start is not None and not 0 <= cfg.swa.start < cfg.train.steps:
         yield f"swa.start={cfg.swa.start}: expected steps from 0 to below train.steps"
-    precision = cfg.precision
+    yield from _precision(cfg.precision)
+    lr = cfg.optimizer.get("lr") if isinstance(cfg.optimizer, dict) else None
+    if isinstance(lr, int | float) and lr < 0:
+        yield f"optimizer.lr={lr}: expected a number from 0 up"
+    yield from _tiling(asdict(cfg.tiling))
+
+
+def _precision(precision: PrecisionConfig) -> Iterator[str]:
     if not 0.0 <= precision.most_skipped < 1.0:
         yield f"precision.most_skipped={precision.most_skipped}: expected a number in [0, 1)"
     if precision.init_scale <= 0:
@@ -118,10 +133,6 @@ def _numbers(cfg: RunConfig) -> Iterator[str]:
         yield f"precision.growth_factor={precision.growth_factor}: expected a number above 1"
     if not 0 < precision.backoff_factor < 1:
         yield f"precision.backoff_factor={precision.backoff_factor}: expected a number in (0, 1)"
-    lr = cfg.optimizer.get("lr") if isinstance(cfg.optimizer, dict) else None
-    if isinstance(lr, int | float) and lr < 0:
-        yield f"optimizer.lr={lr}: expected a number from 0 up"
-    yield from _tiling(asdict(cfg.tiling))
 
 
 def _choices(cfg: RunConfig) -> Iterator[str]:

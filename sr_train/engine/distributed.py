@@ -130,10 +130,9 @@ class World:
     def _gather_rows(self, row: Sequence[float]) -> list[list[float]]:
         # On the host: the numbers are there already, in full precision, and every build has Gloo.
         mine = torch.tensor(row, dtype=torch.float64)
-        rows = torch.empty(self.size * len(row), dtype=torch.float64)
-        dist.all_gather_into_tensor(rows, mine)
-        numbers: list[list[float]] = rows.view(self.size, len(row)).tolist()
-        return numbers
+        rows = [torch.empty_like(mine) for _ in range(self.size)]
+        dist.all_gather(rows, mine)
+        return [gathered.tolist() for gathered in rows]
 
 
 def reduce_scalars(values: Mapping[str, Tensor | float | Tally], world: World) -> dict[str, float]:

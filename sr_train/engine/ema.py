@@ -1,13 +1,19 @@
 """The averaged generator: an exponential moving average of the live weights."""
 
 import copy
+from functools import cached_property
 
 import torch
 from torch import Tensor, nn
 
+from sr_train.engine.sharding import local, split_weights
+
 
 class Shadow:
     """A copy of a network whose weights can be drawn towards the live ones, on the device.
+
+    Both may be split over ranks after this was made, see `sr_train.engine.sharding`; each rank
+    then moves its own part.
 
     Args:
         net: the live network; copied.
@@ -15,17 +21,24 @@ class Shadow:
 
     def __init__(self, net: nn.Module) -> None:
         self.net = copy.deepcopy(net).eval().requires_grad_(False)
-        live, shadow = dict(net.named_parameters()), dict(self.net.named_parameters())
-        self._live = [live[name].detach() for name in shadow]
-        self._shadow = list(shadow.values())
-        live_buffers = dict(net.named_buffers())
-        self._buffers = [(buffer, live_buffers[name]) for name, buffer in self.net.named_buffers()]
-        self.num_updates = torch.zeros((), device=self._shadow[0].device)
+        self._source = net
+        device = next(self.net.parameters()).device
+        self.num_updates = torch.zeros((), device=device)
+
+    @cached_property
+    def _weights(self) -> list[tuple[Tensor, Tensor]]:
+        live = dict(self._source.named_parameters())
+        return [(local(w), local(live[name].detach())) for name, w in self.net.named_parameters()]
+
+    @cached_property
+    def _buffers(self) -> list[tuple[Tensor, Tensor]]:
+        live = dict(self._source.named_buffers())
+        return [(buffer, live[name]) for name, buffer in self.net.named_buffers()]
 
     @torch.no_grad()
     def draw(self, weight: Tensor) -> None:
         """Move the weights by `weight` in [0, 1] of the way to the live ones; copy the buffers."""
-        for shadow, live in zip(self._shadow, self._live, strict=True):
+        for shadow, live in self._weights:
             shadow.lerp_(live, weight)
         for kept, current in self._buffers:
             kept.copy_(current)
@@ -37,7 +50,7 @@ class Shadow:
         weights, count = state["net"], state["num_updates"]
         assert isinstance(weights, dict)
         assert isinstance(count, Tensor)
-        self.net.load_state_dict(weights)
+        self.net.load_state_dict(split_weights(weights, self.net))
         self.num_updates.copy_(count)
 
 

@@ -6,12 +6,14 @@ from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
+from torch.distributed.fsdp import FSDPModule
 from torch.nn.parallel import DistributedDataParallel
 from torch.optim import Optimizer
 
 from sr_train.engine.learning_rates import LearningRates
 from sr_train.engine.precision import LossScaler
 from sr_train.engine.schedule import Schedule
+from sr_train.engine.sharding import joint_norm, joint_peaks, local, split_moments
 
 
 @dataclass(frozen=True)
@@ -86,6 +88,8 @@ class Learner:
 
     def synchronised(self, last: bool) -> AbstractContextManager[object]:
         """Return the region of a micro-batch: ranks average gradients on the last one alone."""
+        if isinstance(self.wrapped, FSDPModule):
+            self.wrapped.set_requires_gradient_sync(last)
         if isinstance(self.wrapped, DistributedDataParallel) and not last:
             return self.wrapped.no_sync()
         return nullcontext()
@@ -114,9 +118,9 @@ class Learner:
 
         A step whose loss or gradient is not finite is skipped and counted.
         """
-        gradients = [p.grad for p in self.parameters if p.grad is not None]
+        gradients = [local(p.grad) for p in self.parameters if p.grad is not None]
         self.scaler.unscale_(gradients)
-        grad_norm = nn.utils.get_total_norm(gradients, foreach=None)
+        grad_norm = joint_norm(gradients, self.net)
         found_inf = torch.isnan(grad_norm * 0.0).float()
         clipped = self._clip_(gradients, grad_norm, found_inf)
         self.updating = True
@@ -154,19 +158,17 @@ class Learner:
         Reads the device: call it on a logged step.
         """
         named = [(name, p.grad) for name, p in self.net.named_parameters() if p.requires_grad]
-        reached = [(name, grad) for name, grad in named if grad is not None]
+        reached = [(name, local(grad)) for name, grad in named if grad is not None]
         silent = [name for name, grad in named if grad is None]
         if reached:
-            peaks = torch.stack(torch._foreach_norm([grad for _, grad in reached], float("inf")))
-            silent += [
-                name for (name, _), peak in zip(reached, peaks.tolist(), strict=True) if peak == 0
-            ]
+            peaks = joint_peaks([grad for _, grad in reached], self.net).tolist()
+            silent += [name for (name, _), peak in zip(reached, peaks, strict=True) if peak == 0]
         return silent
 
     def non_finite_parameters(self) -> list[str]:
         """Name the parameters whose last gradient holds an inf or a NaN. Reads the device."""
         named = [(n, p.grad) for n, p in self.net.named_parameters() if p.grad is not None]
-        return [name for name, grad in named if not bool(torch.isfinite(grad).all())]
+        return [name for name, grad in named if not bool(torch.isfinite(local(grad)).all())]
 
     def state_dict(self) -> dict[str, object]:
         return {
@@ -187,8 +189,9 @@ class Learner:
         notes = []
         if state["optimizer_class"] == type(self.optimizer).__name__:
             current = self.optimizer.state_dict()
+            moments = split_moments(state["optimizer"], self.parameters)  # type: ignore[arg-type]
             self.optimizer.load_state_dict(
-                {"state": state["optimizer"], "param_groups": current["param_groups"]}
+                {"state": moments, "param_groups": current["param_groups"]}
             )
             notes.append("optimizer state kept")
         else:

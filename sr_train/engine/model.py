@@ -13,6 +13,7 @@ from sr_train.engine.health import HealthProbe
 from sr_train.engine.learner import Learner, StepOutcome
 from sr_train.engine.objective import Objective, Verdict
 from sr_train.engine.precision import Precision
+from sr_train.engine.sharding import fill_whole, split_weights
 from sr_train.engine.swa import Swa
 from sr_train.monitoring.meter import Meter
 from sr_train.ops.colour import YCbCr
@@ -33,6 +34,7 @@ class SRModel:
         adversary: the discriminator, or None.
         channels_last: hand 4-D inputs to the networks in that memory format.
         micro_batches: that make one step, of equal size.
+        spare: a whole copy of a generator that is split over ranks, for use; None: it is whole.
     """
 
     def __init__(
@@ -46,6 +48,7 @@ class SRModel:
         adversary: Adversary | None = None,
         channels_last: bool = False,
         micro_batches: int = 1,
+        spare: nn.Module | None = None,
     ) -> None:
         self.generator = generator
         self.spec = spec
@@ -61,6 +64,7 @@ class SRModel:
         self.meter = Meter()
         self.probe = HealthProbe(self.meter, self.ycbcr)
         self._channels_last = channels_last
+        self._spare = spare
 
     def optimize_parameters(self, batch: Mapping[str, Tensor], *, last_micro_batch: bool) -> None:
         """Learn from one micro-batch; on the last of a step, move weights and averages.
@@ -129,13 +133,16 @@ class SRModel:
             return "ema"
         return "swa" if self.swa is not None and self.swa.started else "live"
 
-    @property
-    def net_for_use(self) -> nn.Module:
-        """The network of those weights."""
+    def net_for_use(self, kind: str | None = None) -> nn.Module:
+        """Return the whole network of some weights; a collective where the generator is split.
+
+        Args:
+            kind: `ema`, `swa` or `live`; None: `kind_for_use`.
+        """
         nets = {"ema": self.ema, "swa": self.swa, "live": self.generator}
-        chosen = nets[self.kind_for_use]
+        chosen = nets[kind or self.kind_for_use]
         assert chosen is not None
-        return chosen.net
+        return chosen.net if self._spare is None else fill_whole(self._spare, chosen.net)
 
     def use_precision(self, precision: Precision) -> None:
         """Go on in another precision; loss scales start anew where it needs them."""
@@ -182,7 +189,8 @@ class SRModel:
         assert isinstance(weights, dict)
         assert isinstance(learner, dict)
         try:
-            self.generator.net.load_state_dict(weights)
+            net = self.generator.net
+            net.load_state_dict(split_weights(weights, net))
             notes = self.generator.load_state_dict(learner)
             notes += self._load_adversary(state["adversary"])
         except RuntimeError as err:
@@ -199,12 +207,12 @@ class SRModel:
 
 
 def _load_average(
-    label: str, average: Shadow | None, stored: object, weights: Mapping[str, object]
+    label: str, average: Shadow | None, stored: object, weights: Mapping[str, Tensor]
 ) -> list[str]:
     if average is None:
         return [] if stored is None else [f"stored {label} dropped"]
     if isinstance(stored, dict):
         average.load_state_dict(stored)
         return [f"{label} kept"]
-    average.net.load_state_dict(weights)
+    average.net.load_state_dict(split_weights(dict(weights), average.net))
     return [f"no {label} stored, starting from the live ones"]

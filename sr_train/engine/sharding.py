@@ -10,6 +10,8 @@ Reference: Zhao et al., PyTorch FSDP: Experiences on Scaling Fully Sharded Data 
 from collections.abc import Iterator, Sequence
 from typing import Any
 
+import torch
+import torch.distributed as dist
 from torch import Tensor, nn
 from torch.distributed.fsdp import FSDPModule, fully_shard
 from torch.distributed.tensor import DTensor, distribute_tensor
@@ -38,6 +40,41 @@ def is_sharded(net: nn.Module) -> bool:
 def local(tensor: Tensor) -> Tensor:
     """Return this rank's part of a tensor, sharing its memory; a whole tensor as it is."""
     return tensor.to_local() if isinstance(tensor, DTensor) else tensor
+
+
+def joint_norm(parts: Sequence[Tensor], net: nn.Module) -> Tensor:
+    """Return the L2 norm of tensors of which this rank holds `parts`, a scalar on the device.
+
+    A collective where the network is split.
+    """
+    norm = nn.utils.get_total_norm(parts, foreach=None)
+    if is_sharded(net):
+        norm = norm.square()
+        dist.all_reduce(norm)
+        norm = norm.sqrt()
+    return norm
+
+
+def joint_peaks(parts: Sequence[Tensor], net: nn.Module) -> Tensor:
+    """Return the largest magnitude in each tensor of which this rank holds a part, (N,).
+
+    A collective where the network is split.
+    """
+    zero = torch.zeros(1, device=parts[0].device)  # stands for a part without elements
+    peaks = [torch.linalg.vector_norm(p if p.numel() else zero, float("inf")) for p in parts]
+    result = torch.stack([peak.float() for peak in peaks])
+    if is_sharded(net):
+        dist.all_reduce(result, op=dist.ReduceOp.MAX)
+    return result
+
+
+def fill_whole(spare: nn.Module, net: nn.Module) -> nn.Module:
+    """Put the weights of a split network together in a plain one, and return that.
+
+    A collective: all ranks call it.
+    """
+    spare.load_state_dict(whole(net.state_dict()))
+    return spare
 
 
 def whole(state: Any) -> Any:

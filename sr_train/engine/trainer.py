@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Protocol
 
-from torch import Tensor, nn
+from torch import Tensor
 
 from sr_train.engine.checkpoint import save_state
 from sr_train.engine.distributed import World
@@ -16,6 +16,7 @@ from sr_train.engine.model import SRModel
 from sr_train.engine.policy import Policy
 from sr_train.engine.randomness import random_states
 from sr_train.engine.run_folder import RunFolder
+from sr_train.engine.sharding import whole
 from sr_train.engine.splitting import Splitter
 from sr_train.engine.stop import GracefulStop
 from sr_train.engine.validator import Scores
@@ -162,8 +163,10 @@ class Trainer:
                     if self.step == started_at + 1:
                         self._start_window()  # what starts up with it is not the pace of a run
                     stopped_by = stop.agreed()
-            except (DataError, NonFiniteError):
-                if self.step > started_at:
+            except (DataError, NonFiniteError) as err:
+                # A save is of all ranks: it must not wait for those that met no such error.
+                shared = self.world.size == 1 or isinstance(err, NonFiniteError)
+                if shared and self.step > started_at:
                     self.save()
                     log.info("state of step %d saved", self.step)
                 raise
@@ -224,14 +227,14 @@ class Trainer:
         means = self.scores.mean()
         for metric, best in self.best.items():
             if best.improved_by(means[metric]):
-                self._save_weights(self.folder.best_weights(metric), self.model.net_for_use)
+                self._save_weights(self.folder.best_weights(metric))
         self.journal.clock.leave_out(time.perf_counter() - started)
 
     def save(self) -> None:
         """Write the weights to use, then the training state: a state vouches for its weights."""
         started = time.perf_counter()
         state = {
-            **self.model.state_dict(),
+            **whole(self.model.state_dict()),
             "card": {
                 "architecture": self.card.architecture,
                 "arguments": self.card.arguments,
@@ -243,15 +246,16 @@ class Trainer:
             "precision": self.model.precision.name,
             "random": random_states(self.world),
         }
-        self._save_weights(self.folder.last_weights, self.model.net_for_use)
+        self._save_weights(self.folder.last_weights)
         if self.model.swa is not None and self.model.swa.started:
-            self._save_weights(self.folder.swa_weights, self.model.swa.net, "swa")
+            self._save_weights(self.folder.swa_weights, "swa")
         if self.world.is_main:
             save_state(self.folder.checkpoints, self.step, state, self.cadence.keep_last)
         self._saved_step = self.step
         self.journal.clock.leave_out(time.perf_counter() - started)
 
-    def _save_weights(self, path: Path, net: nn.Module, kind: str | None = None) -> None:
+    def _save_weights(self, path: Path, kind: str | None = None) -> None:
+        net = self.model.net_for_use(kind)
         if not self.world.is_main:
             return
         card = replace(

@@ -3,8 +3,9 @@ import torch
 from torch import nn
 
 from losses.pixel import L1Loss
-from sr_train.engine.objective import Objective, Term, asked_by
+from sr_train.engine.objective import Objective, Term
 from sr_train.ops.errors import ConfigError
+from sr_train.ops.loss_inputs import GENERATOR, asked_by
 
 
 class Wants(nn.Module):
@@ -19,11 +20,11 @@ class Optional(nn.Module):
 
 def test_an_unknown_wish_is_an_error_with_a_suggestion():
     with pytest.raises(ConfigError, match=r"objective.x.loss: Wants.*did you mean 'target'"):
-        asked_by(Wants(), "objective.x")
+        asked_by(Wants().forward, "objective.x", GENERATOR)
 
 
 def test_parameters_with_a_default_are_left_alone():
-    assert asked_by(Optional(), "objective.x") == ["pred", "target"]
+    assert asked_by(Optional().forward, "objective.x", GENERATOR) == ["pred", "target"]
 
 
 @pytest.mark.parametrize(

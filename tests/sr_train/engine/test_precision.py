@@ -46,8 +46,8 @@ def test_autocast_follows_the_dtype():
 
 def test_a_constant_scale_never_moves():
     scaler = LossScaler(CPU, dynamic=False)
-    loss, gradient = torch.tensor(3.0), torch.ones(2)
-    assert scaler.scaled(loss) is loss
+    gradient = torch.ones(2)
+    assert float(scaler.seed(torch.tensor(3.0), 0.25)) == 0.25
     scaler.unscale_([gradient])
     scaler.update(torch.tensor(1.0))
     assert torch.equal(gradient, torch.ones(2))

@@ -26,7 +26,7 @@ def swinir() -> SwinIR:
     torch.manual_seed(0)
     return SwinIR(
         scale=2, img_size=8, window_size=4, embed_dim=12, depths=[2, 2], num_heads=[2, 2],
-        upsampler="pixelshuffledirect",
+        upsampler="pixelshuffledirect", drop_path_rate=0.0,
     )  # fmt: skip
 
 

@@ -36,13 +36,13 @@ def test_drift_is_the_norm_of_the_change_since_the_last_reading():
 
 
 def test_sentinel_is_silent_while_all_is_well(caplog, tmp_path):
-    Sentinel(3, tmp_path).report(0, 100, {}, 100)
+    Sentinel(3, tmp_path).report(0, 100, {}, 100, "net_g")
     assert not caplog.records
 
 
 def test_sentinel_counts_and_names(caplog, tmp_path):
-    Sentinel(3, tmp_path).report(2, 100, {"loss/l1": 2}, 300)
-    assert "2 of the last 100 steps" in caplog.text
+    Sentinel(3, tmp_path).report(2, 100, {"loss/l1": 2}, 300, "net_d")
+    assert "2 of the last 100 steps of net_d" in caplog.text
     assert "loss/l1 (2)" in caplog.text
 
 

@@ -1,0 +1,123 @@
+"""Finding the state that a run goes on from, and taking it up."""
+
+import logging
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from sr_train.config.schema import RunConfig
+from sr_train.engine.checkpoint import flat_differences, newest_state, read_state
+from sr_train.engine.distributed import World
+from sr_train.engine.model import SRModel
+from sr_train.engine.policy import Policy
+from sr_train.engine.randomness import set_random_states
+from sr_train.engine.run_folder import RunFolder
+from sr_train.ops.errors import ConfigError
+
+log = logging.getLogger(__name__)
+
+FIXED = ("scale", "arch")
+"""Config keys under which a resumed run may not differ from the stored one."""
+
+FREE_WITHIN_FIXED = ("arch.gradient_checkpointing",)
+"""What changes memory and speed alone, so that a resumed run may change it."""
+
+
+@dataclass(frozen=True)
+class Resumed:
+    """A stored state that a run goes on from."""
+
+    path: Path
+    state: dict[str, Any]
+
+
+def find_resumed(cfg: RunConfig, folder: RunFolder) -> Resumed | None:
+    """Find the state to go on from, or make sure that the run's folder is free."""
+    if cfg.resume == "none":
+        folder.refuse_if_used()
+        return None
+    if cfg.resume == "auto":
+        found = newest_state(folder.checkpoints)
+        return None if found is None else Resumed(*found)
+    path = Path(cfg.resume).expanduser()
+    if not path.resolve().is_relative_to(folder.root.resolve()):
+        folder.refuse_if_used()  # two runs in one folder would mix their states
+    if path.is_dir():
+        found = newest_state(path / "checkpoints" if (path / "checkpoints").is_dir() else path)
+        if found is None:
+            raise ConfigError(f"resume={path}: no training state in it")
+        return Resumed(*found)
+    return Resumed(path, read_state(path))
+
+
+def same_on_all(found: Resumed | None, world: World) -> Resumed | None:
+    """Return on every rank the state that rank 0 found; the others read it from the same path."""
+    path = world.broadcast(None if found is None else found.path)
+    with world.together():
+        if path is not None and found is None:
+            return Resumed(path, read_state(path))
+    return found
+
+
+def refuse_other_network(resumed: Resumed, resolved: Mapping[str, Any]) -> None:
+    """Raise if the stored run trained another network.
+
+    Raises:
+        ConfigError: listing each difference under `scale` and `arch`.
+    """
+    stored, now = map(_fixed, _stored_and_now(resumed, resolved))
+    faults = [
+        f"{key}: stored {before!r}, now {after!r}"
+        for key, before, after in flat_differences(stored, now)
+        if key not in FREE_WITHIN_FIXED
+    ]
+    if faults:
+        raise ConfigError(
+            f"resume: {resumed.path} is of another network, which cannot be gone on with:\n  - "
+            + "\n  - ".join(faults)
+            + "\n  to start a new run from its weights: name=... "
+            f"net_g.pretrained={resumed.path} net_g.strict=false"
+        )
+
+
+def _stored_and_now(
+    resumed: Resumed, resolved: Mapping[str, Any]
+) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Return both configs; a discriminator that only one of them has is free to differ."""
+    stored, now = dict(resumed.state["config"]), dict(resolved)
+    archs = [config["discriminator"]["arch"] for config in (stored, now)]
+    if None not in archs:
+        stored["discriminator.arch"], now["discriminator.arch"] = archs
+    return stored, now
+
+
+def _fixed(config: Mapping[str, Any]) -> dict[str, Any]:
+    return {name: config[name] for name in (*FIXED, "discriminator.arch") if name in config}
+
+
+def take_up(
+    model: SRModel,
+    policies: Mapping[str, Policy],
+    resumed: Resumed,
+    resolved: Mapping[str, Any],
+    world: World,
+) -> dict[str, float | None]:
+    """Put a stored state into the model; print what was kept and how the config differs.
+
+    Returns:
+        The stored best value of each metric.
+    """
+    state = resumed.state
+    notes = model.load_state_dict(state)
+    for name, policy in policies.items():
+        if name in state["policies"]:
+            notes.append(policy.load_state_dict(state["policies"][name], model))
+    set_random_states(state["random"], world, seed=resolved["seed"], step=state["step"])
+    log.info("resumed from %s at step %d: %s", resumed.path, state["step"], "; ".join(notes))
+    if state["precision"] != model.precision.name:
+        log.info("precision: was %s, now %s", state["precision"], model.precision.name)
+    for key, before, after in flat_differences(state["config"], dict(resolved)):
+        if key != "resume":
+            log.info("config: %s was %r, now %r", key, before, after)
+    return dict(state["best"])
