@@ -178,14 +178,16 @@ def make_swa(cfg: RunConfig, net: nn.Module) -> Swa | None:
     return Swa(net, start, cfg.swa.every)
 
 
-def make_policies(cfg: RunConfig) -> dict[str, Policy]:
+def make_policies(cfg: RunConfig, precision: Precision, ranks: int) -> dict[str, Policy]:
     """Build what adapts while the run goes on."""
     policies: dict[str, Policy] = {}
     if cfg.precision.adaptive:
         policies["precision"] = PrecisionPolicy(
+            precision,
             most_skipped=cfg.precision.most_skipped,
             patience=cfg.precision.patience,
             calm=cfg.precision.calm,
+            ranks=ranks,
         )
     if cfg.discriminator.arch is not None and cfg.discriminator.adaptive:
         policies["pace"] = PacePolicy()

@@ -103,7 +103,7 @@ def prepare(
         sets = assemble.make_sets(nodes, cfg.plugins)
         model = learning.make_model(cfg, device, world)
     seed_rank(cfg.seed, 0, world)
-    policies = learning.make_policies(cfg)
+    policies = learning.make_policies(cfg, model.precision, world.size)
     if resumed is not None:
         with world.together():
             best = take_up(model, policies, resumed, resolved, world)

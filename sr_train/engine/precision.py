@@ -1,5 +1,6 @@
 """fp32, bf16 and fp16: which autocast a network runs under and how its loss is scaled."""
 
+from collections.abc import Mapping
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 
@@ -100,6 +101,8 @@ class LossScaler:
         self.growth_factor = growth_factor
         self.backoff_factor = backoff_factor
         self.growth_interval = growth_interval
+        self.patience = 1
+        """Times `growth_interval`: above 1, the scale grows less often than configured."""
         self.scale = torch.tensor(init_scale if dynamic else 1.0, device=device)
         self._zero = torch.zeros((), device=device)
         self.good_steps = torch.zeros((), device=device)
@@ -107,7 +110,7 @@ class LossScaler:
         self.num_backoffs = torch.zeros((), device=device)
 
     def switch(self, dynamic: bool) -> None:
-        """Begin or end to scale the loss; counts of growths and back-offs stay."""
+        """Begin or end to scale the loss, anew at the first scale; counts stay."""
         self.dynamic = dynamic
         self.scale.fill_(self.init_scale if dynamic else 1.0)
         self.good_steps.zero_()
@@ -138,17 +141,18 @@ class LossScaler:
         if not self.dynamic:
             return
         self.good_steps.add_(1.0).mul_(1.0 - found_inf)
-        grow = (self.good_steps >= self.growth_interval).float()
+        grow = (self.good_steps >= self.growth_interval * self.patience).float()
         self.good_steps.mul_(1.0 - grow)
         self.scale.mul_(1.0 + grow * (self.growth_factor - 1.0))
         self.scale.mul_(1.0 + found_inf * (self.backoff_factor - 1.0))
         self.num_growths.add_(grow)
         self.num_backoffs.add_(found_inf)
 
-    def state_dict(self) -> dict[str, Tensor]:
-        """Return what a resume needs; empty where the scale is constant."""
-        if not self.dynamic:
-            return {}
+    def state_dict(self) -> dict[str, Tensor | bool]:
+        """Return what a resume needs, in every precision: counts outlive a change of it."""
+        return {"dynamic": self.dynamic, **self._counters()}
+
+    def _counters(self) -> dict[str, Tensor]:
         return {
             "scale": self.scale,
             "good_steps": self.good_steps,
@@ -156,12 +160,14 @@ class LossScaler:
             "num_backoffs": self.num_backoffs,
         }
 
-    def load_state_dict(self, state: dict[str, Tensor]) -> str:
-        """Take up a stored scale where there is one and it is wanted; say what was done."""
-        if self.dynamic and state:
-            for name, value in self.state_dict().items():
-                value.copy_(state[name])
+    def load_state_dict(self, state: Mapping[str, Tensor | bool]) -> str:
+        """Take up stored counts, and a stored scale where it is wanted; say what was done."""
+        kept = self.dynamic and state["dynamic"]
+        for name, value in self._counters().items():
+            if kept or name.startswith("num_"):
+                value.copy_(state[name])  # type: ignore[arg-type]
+        if kept:
             return f"loss scale {float(self.scale):g} kept"
         if self.dynamic:
             return f"no loss scale stored, starting at {float(self.scale):g}"
-        return "stored loss scale dropped" if state else "no loss scale needed"
+        return "stored loss scale dropped" if state["dynamic"] else "no loss scale needed"

@@ -51,7 +51,7 @@ def test_a_constant_scale_never_moves():
     scaler.unscale_([gradient])
     scaler.update(torch.tensor(1.0))
     assert torch.equal(gradient, torch.ones(2))
-    assert (float(scaler.scale), scaler.state_dict()) == (1.0, {})
+    assert (float(scaler.scale), scaler.state_dict()["dynamic"]) == (1.0, False)
 
 
 def test_unscale_keeps_inf_and_nan():

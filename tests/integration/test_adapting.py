@@ -1,0 +1,98 @@
+"""Whole runs that adapt: precision, size of micro-batches, and what is told at the end."""
+
+import json
+import math
+from pathlib import Path
+
+import pytest
+
+from sr_train.config.compose import typed
+from tests.toys import differing, metrics_rows, no_validation, state_of, toy_words
+
+OVERFLOWING = """
+import torch
+from torch import nn
+
+class Net(nn.Module):
+    "Its output passes 65504 on the way, in the first `for_calls` forwards of training."
+    def __init__(self, scale: int, for_calls: int = 0) -> None:
+        super().__init__()
+        self.body = nn.Conv2d(3, 3 * scale**2, 3, padding=1)
+        self.shuffle = nn.PixelShuffle(scale)
+        self.for_calls = for_calls
+        self.register_buffer("calls", torch.zeros((), dtype=torch.int64))
+
+    def forward(self, lq):
+        found = self.body(lq)
+        if self.training:
+            self.calls += 1
+            if self.calls <= self.for_calls:
+                found = (found + 10.0) * 1e5 / 1e5 - 10.0
+        return self.shuffle(found)
+"""
+
+
+def train_words(folder: Path, *more: str) -> list[str]:
+    return ["train", *no_validation(*toy_words(folder)), *more]
+
+
+def overflowing_words(folder: Path, for_calls: int, *more: str) -> list[str]:
+    """Return words of an fp16 run that overflows in its first forwards, with a short memory."""
+    (folder / "over").mkdir(exist_ok=True)
+    (folder / "over/nets.py").write_text(OVERFLOWING)
+    words = [w for w in train_words(folder) if not w.startswith("arch")]
+    return [
+        *words,
+        "plugins=[over]",
+        f"+arch={{_target_: over.nets.Net, scale: 2, for_calls: {for_calls}}}",
+        "precision=fp16",
+        "precision.adaptive=true",
+        "precision.calm=3",
+        "train.log_every=5",
+        "train.max_skipped_in_row=30",
+        *more,
+    ]
+
+
+def test_auto_alone_adapts_unless_it_is_asked_for(command, in_folder):
+    for name, adaptive in {"auto": True, "fp32": False, "bf16": False, "fp16": False}.items():
+        shown = command(*train_words(in_folder, f"precision={name}", "--cfg", "job")).succeeds()
+        assert f"adaptive: {str(adaptive).lower()}" in shown.out
+
+
+def test_fp16_that_overflows_gives_way_to_bf16_and_comes_back(command, in_folder):
+    """The scale collapses at step 17, is seen at 20; 15 calm steps later fp16 is tried again."""
+    words = overflowing_words(in_folder, 20, "train.steps=60", "train.checkpoint_every=25")
+    done = command(*words).succeeds()
+    run = in_folder / "runs/toy"
+    assert "step 20: the loss scale of net_g fell to " in done.out
+    assert "(scale grows 1/2 as often) -> bf16" in done.out
+    assert "step 35: no step was skipped for 3 log intervals: precision bf16 -> fp16" in done.out
+    skipped = dict(metrics_rows(run, "skipped_steps/g"))
+    assert (skipped[20], skipped[25], skipped[35]) == (20, 20, 20)
+    assert state_of(run, 25)["precision"] == "bf16"
+    assert state_of(run, 60)["precision"] == "fp16"
+    losses = dict(metrics_rows(run, "loss/total"))
+    assert set(losses) == {*range(25, 61, 5)}
+    assert all(math.isfinite(value) for value in losses.values())
+    assert losses[60] < losses[25]
+    changes = state_of(run, 60)["policies"]["precision"]["changes"]
+    assert [change.split(":")[0] for change in changes] == ["step 10", "step 20", "step 35"]
+
+
+def test_a_resume_in_the_midst_keeps_the_precision_given_way_to(command, in_folder):
+    words = overflowing_words(in_folder, 20, "train.steps=40", "train.checkpoint_every=25")
+    command(*words).succeeds()
+    halves = [*words, "name=halves"]
+    command(*halves, "train.steps=25", "scheduler.steps=40").succeeds()
+    again = command(*halves, "resume=auto").succeeds()
+    assert "adaptive precision goes on with bf16" in again.out
+    assert "precision bf16 -> fp16" in again.out
+    ends = [state_of(in_folder / "runs" / name, 40) for name in ("toy", "halves")]
+    for key in ("net_g", "ema", "generator", "policies", "precision"):
+        assert differing(ends[0][key], ends[1][key]) == [], key
+
+
+def test_without_adapting_the_same_run_is_lost(command, in_folder):
+    words = overflowing_words(in_folder, 1000, "precision.adaptive=false", "train.steps=60")
+    command(*words).fails_with("30 steps in a row", "precision=fp32")
