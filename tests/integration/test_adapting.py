@@ -1,12 +1,8 @@
 """Whole runs that adapt: precision, size of micro-batches, and what is told at the end."""
 
-import json
 import math
 from pathlib import Path
 
-import pytest
-
-from sr_train.config.compose import typed
 from tests.toys import differing, metrics_rows, no_validation, state_of, toy_words
 
 OVERFLOWING = """
