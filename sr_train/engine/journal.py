@@ -13,6 +13,7 @@ from sr_train.engine.distributed import World
 from sr_train.engine.host import peak_host_bytes
 from sr_train.engine.model import SRModel
 from sr_train.engine.run_folder import RunFolder
+from sr_train.engine.sharding import joint_norm, local
 from sr_train.monitoring.drift import ParameterDrift
 from sr_train.monitoring.meter import Window
 from sr_train.monitoring.records import MetricsFile
@@ -62,7 +63,9 @@ class Journal:
         step = model.generator.steps
         self._file = MetricsFile(folder.metrics_file, step + 1) if world.is_main else None
         learners = model.learners
-        self._drift = {name: ParameterDrift(each.parameters) for name, each in learners.items()}
+        self._drift = {
+            name: ParameterDrift(map(local, each.parameters)) for name, each in learners.items()
+        }
         self._skipped = {name: each.num_skipped for name, each in learners.items()}
         self._silent: dict[str, list[str]] = {}
         self._logged_step = step
@@ -87,7 +90,9 @@ class Journal:
             values[f"loss_scale_growths/{name}"] = float(scaler.num_growths)
             values[f"loss_scale_backoffs/{name}"] = float(scaler.num_backoffs)
             values[f"skipped_steps/{name}"] = learner.num_skipped
-            values[f"param_drift/{name}"] = float(self._drift[name].read())
+            values[f"param_drift/{name}"] = float(
+                joint_norm([self._drift[name].read()], learner.net)
+            )
         if {"grad_norm/g", "grad_norm/d"} <= values.keys():
             values["gan/grad_ratio"] = values["grad_norm/g"] / max(values["grad_norm/d"], 1e-12)
         if self.model.adversary is not None:

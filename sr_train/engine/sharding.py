@@ -7,6 +7,7 @@ Reference: Zhao et al., PyTorch FSDP: Experiences on Scaling Fully Sharded Data 
     https://arxiv.org/abs/2304.11277
 """
 
+import warnings
 from collections.abc import Iterator, Sequence
 from typing import Any
 
@@ -25,6 +26,8 @@ def shard_(net: nn.Module) -> None:
 
     The parameters are new objects afterwards: make optimizer and averages after it, or from them.
     """
+    # It warns of writing into what a network returns; no loss here may, a test looks at each.
+    warnings.filterwarnings("ignore", "FSDP2-wrapped module .* returned a view tensor")
     least = _SHARE * sum(p.numel() for p in net.parameters())
     for block in _blocks(net, least):
         fully_shard(block, reshard_after_forward=True)
