@@ -1,5 +1,6 @@
 """Smaller micro-batches where a step does not fit into memory; its mathematics stays the same."""
 
+import gc
 import logging
 from collections.abc import Iterator, Mapping
 from typing import Protocol
@@ -13,6 +14,9 @@ from sr_train.ops.errors import SRTrainError
 
 log = logging.getLogger(__name__)
 
+_WORDS = ("out of memory", "can't allocate memory", "not enough memory", "_STATUS_ALLOC_FAILED")
+"""What the errors of CUDA, MPS, the CPU's allocator, cuDNN and cuBLAS say, in this order."""
+
 
 class Source(Protocol):
     """Where micro-batches come from."""
@@ -20,13 +24,19 @@ class Source(Protocol):
     def __next__(self) -> Mapping[str, Tensor]: ...
 
 
+class MemoryShortError(SRTrainError):
+    """A step does not fit into memory; the weights are those of the step before."""
+
+
 class Splitter:
     """Take whole steps; on running out of memory, take the same step in smaller parts.
 
-    The gradient of a step is the mean over its samples however they are parted, so that splitting
-    changes memory and speed alone (what a network computes over a batch, such as BatchNorm's
-    statistics, excepted). With several ranks nothing is split, since the others would wait in
-    the midst of their own step: the error says what to set.
+    The gradient of a step is the mean over its samples, and parts are of equal size, so that
+    splitting changes memory and speed alone. What is computed over a batch as a whole is excepted:
+    BatchNorm's statistics and the means of a relativistic GAN loss are then those of a part. The
+    split stays for the rest of the launch; a resumed run begins with the parts of its config and
+    learns it anew, at the price of one broken-off step. With several ranks nothing is split,
+    since the others would wait in the midst of their own step: the error says what to set.
 
     Args:
         model: what learns.
@@ -41,62 +51,88 @@ class Splitter:
         self._accum = accum
         self._world = world
 
+    @property
+    def micro_batches(self) -> int:
+        """Micro-batches that make a step as of now."""
+        return self._accum * self.parts
+
     def step(self, source: Source) -> Mapping[str, Tensor]:
         """Take one step; return its last micro-batch as it came.
 
         Raises:
-            SRTrainError: if not even single samples fit.
+            MemoryShortError: if not even single samples fit.
+            SRTrainError: if memory ran out while weights were being changed.
         """
         held: list[Mapping[str, Tensor]] = []
         mark = self._model.meter.mark()
         while not self._attempt(source, held):
             self._model.forget()
             self._model.meter.rewind(mark)
-            if self._model.device.type == "cuda":
-                torch.cuda.empty_cache()
+            self._free()
             self._split(held[-1])
+        self._model.meter.fold(mark, self.parts)  # so that each step weighs alike in a window
         return held[-1]
 
     def _attempt(self, source: Source, held: list[Mapping[str, Tensor]]) -> bool:
-        """Take the step with as many parts as of now; return False where memory ran out."""
-        model, before = self._model, self._model.generator.steps
-        try:
-            for number in range(self._accum):
-                if number == len(held):
-                    held.append(next(source))
-                last = number == self._accum - 1
-                for part, piece in enumerate(_pieces(held[number], self.parts), start=1):
-                    model.optimize_parameters(piece, last_micro_batch=last and part == self.parts)
-        except (torch.OutOfMemoryError, RuntimeError) as err:
-            if not is_out_of_memory(err):
-                raise
-            if self._world.size > 1 or model.updating or model.generator.steps > before:
-                raise SRTrainError(self._advice()) from err
-            return False
+        """Take the step with as many parts as of now; return False where memory ran out.
+
+        The error is gone when this returns, and with its traceback the graph of the broken-off
+        micro-batch.
+        """
+        before = self._model.generator.steps
+        for number in range(self._accum):
+            if number == len(held):
+                held.append(next(source))
+            try:
+                self._learn(held[number], last=number == self._accum - 1)
+            except RuntimeError as err:
+                if not is_out_of_memory(err):
+                    raise
+                if self._model.updating or self._model.generator.steps > before:
+                    raise SRTrainError(
+                        f"step {before + 1}: out of memory while the weights were being changed; "
+                        f"go on from the last state with resume=auto and {self._less()}"
+                    ) from err
+                if self._world.size > 1:
+                    raise MemoryShortError(self._advice()) from err
+                return False
         return True
+
+    def _learn(self, batch: Mapping[str, Tensor], *, last: bool) -> None:
+        for part, piece in enumerate(_pieces(batch, self.parts), start=1):
+            self._model.optimize_parameters(piece, last_micro_batch=last and part == self.parts)
+
+    def _free(self) -> None:
+        gc.collect()
+        if self._model.device.type == "cuda":
+            torch.cuda.empty_cache()
 
     def _split(self, batch: Mapping[str, Tensor]) -> None:
         samples = len(next(iter(batch.values())))
         finer = [n for n in range(self.parts + 1, samples + 1) if samples % n == 0]
         if not finer:
-            raise SRTrainError(self._advice())
+            raise MemoryShortError(self._advice())
         self.parts = finer[0]
-        self._model.micro_batches = self._accum * self.parts
+        self._model.micro_batches = self.micro_batches
         log.warning(
-            "warning: step %d: out of memory; each step goes on in %d micro-batches of %d "
-            "samples, with the same gradient. To start like this: train.accum=%d",
+            "warning: step %d: out of memory; each step goes on in %d micro-batches, each of %d "
+            "sample(s), with the same gradient. To start like this: train.accum=%d",
             self._model.generator.steps + 1,
-            self._model.micro_batches,
+            self.micro_batches,
             samples // self.parts,
-            self._model.micro_batches,
+            self.micro_batches,
         )
 
     def _advice(self) -> str:
         return (
-            f"step {self._model.generator.steps + 1}: out of memory with {self._accum} x "
-            f"{self.parts} micro-batches; raise train.accum, or lower data.lq_size or "
-            "data.batch_size; arch.gradient_checkpointing=true or net_g.channels_last=never may "
-            "help too"
+            f"step {self._model.generator.steps + 1}: out of memory with {self.micro_batches} "
+            f"micro-batch(es) per step; {self._less()}"
+        )
+
+    def _less(self) -> str:
+        return (
+            "a larger train.accum, or a smaller data.lq_size or data.batch_size; "
+            "arch.gradient_checkpointing=true and net_g.channels_last=never may help too"
         )
 
 
@@ -104,14 +140,10 @@ def is_out_of_memory(err: BaseException) -> bool:
     """Tell an allocation that failed, on any kind of device, from other errors."""
     if isinstance(err, torch.OutOfMemoryError):
         return True
-    words = ("out of memory", "can't allocate memory")
-    return isinstance(err, RuntimeError) and any(word in str(err) for word in words)
+    return isinstance(err, RuntimeError) and any(word in str(err) for word in _WORDS)
 
 
 def _pieces(batch: Mapping[str, Tensor], parts: int) -> Iterator[Mapping[str, Tensor]]:
-    if parts == 1:
-        yield batch
-        return
     chunks = {name: value.chunk(parts) for name, value in batch.items()}
     for number in range(parts):
         yield {name: values[number] for name, values in chunks.items()}

@@ -17,7 +17,7 @@ from sr_train.engine.policy import Policy
 from sr_train.engine.randomness import random_states
 from sr_train.engine.run_folder import RunFolder
 from sr_train.engine.sharding import whole
-from sr_train.engine.splitting import Splitter
+from sr_train.engine.splitting import MemoryShortError, Splitter
 from sr_train.engine.stop import GracefulStop
 from sr_train.engine.validator import Scores
 from sr_train.engine.weights import Card, save_weights
@@ -145,6 +145,7 @@ class Trainer:
 
         Raises:
             NonFiniteError: if gradients stay non-finite.
+            MemoryShortError: if not even single samples fit into memory.
         """
         self.stream.seek(self.step * self.cadence.accum)
         self._start_window()
@@ -163,7 +164,7 @@ class Trainer:
                     if self.step == started_at + 1:
                         self._start_window()  # what starts up with it is not the pace of a run
                     stopped_by = stop.agreed()
-            except (DataError, NonFiniteError) as err:
+            except (DataError, NonFiniteError, MemoryShortError) as err:
                 # A save is of all ranks: it must not wait for those that met no such error.
                 shared = self.world.size == 1 or isinstance(err, NonFiniteError)
                 if shared and self.step > started_at:

@@ -67,6 +67,17 @@ class Meter:
             if not self._values[name]:
                 del self._values[name]
 
+    def fold(self, mark: Mapping[str, int], parts: int) -> None:
+        """Put the mean of every `parts` values that were added since the mark in their place.
+
+        What was added once, as the gradient's norm is in a step, stays as it is.
+        """
+        for name, values in self._values.items():
+            added = values[mark.get(name, 0) :]
+            if parts > 1 and len(added) >= parts:
+                groups = [added[at : at + parts] for at in range(0, len(added), parts)]
+                values[mark.get(name, 0) :] = [sum(group) / len(group) for group in groups]
+
     def read(self, combine: Combine | None = None) -> Window:
         """Return the means since the last call and start a new window; empty before any value.
 

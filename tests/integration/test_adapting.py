@@ -3,6 +3,9 @@
 import math
 from pathlib import Path
 
+import pytest
+import torch
+
 from tests.toys import differing, metrics_rows, no_validation, state_of, toy_words
 
 OVERFLOWING = """
@@ -25,6 +28,27 @@ class Net(nn.Module):
             if self.calls <= self.for_calls:
                 found = (found + 10.0) * 1e5 / 1e5 - 10.0
         return self.shuffle(found)
+"""
+
+
+LARGE = """
+import torch
+from torch import nn
+
+class Net(nn.Module):
+    "As a network that fits into memory with `most` samples at most, from the second step on."
+    def __init__(self, scale: int, most: int = 1) -> None:
+        super().__init__()
+        self.body = nn.Conv2d(3, 3 * scale**2, 3, padding=1)
+        self.shuffle = nn.PixelShuffle(scale)
+        self.most = most
+        self.calls = 0
+
+    def forward(self, lq):
+        self.calls += 1
+        if self.calls > 1 and len(lq) > self.most:
+            raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB.")
+        return self.shuffle(self.body(lq))
 """
 
 
@@ -92,3 +116,33 @@ def test_a_resume_in_the_midst_keeps_the_precision_given_way_to(command, in_fold
 def test_without_adapting_the_same_run_is_lost(command, in_folder):
     words = overflowing_words(in_folder, 1000, "precision.adaptive=false", "train.steps=60")
     command(*words).fails_with("30 steps in a row", "precision=fp32")
+
+
+def large_words(folder: Path, most: int, *more: str) -> list[str]:
+    """Return words of a run whose network fails with more than `most` samples."""
+    (folder / "large").mkdir(exist_ok=True)
+    (folder / "large/nets.py").write_text(LARGE)
+    words = [w for w in train_words(folder) if not w.startswith("arch")]
+    node = f"+arch={{_target_: large.nets.Net, scale: 2, most: {most}}}"
+    return [*words, "plugins=[large]", node, "data.batch_size=6", *more]
+
+
+def test_a_run_that_is_short_of_memory_goes_on_in_smaller_parts(command, in_folder):
+    whole = command(*large_words(in_folder, 6, "name=whole")).succeeds()
+    split = command(*large_words(in_folder, 2)).succeeds()
+    assert "out of memory" not in whole.out
+    said = "step 2: out of memory; each step goes on in 3 micro-batches, each of 2 sample(s)"
+    assert said in split.out
+    assert "train.accum=3" in split.out
+    ends = [state_of(in_folder / "runs" / name, 4)["net_g"] for name in ("whole", "toy")]
+    for name, weight in ends[0].items():
+        torch.testing.assert_close(weight, ends[1][name], rtol=0, atol=1e-6)
+    rows = [metrics_rows(in_folder / "runs" / name, "loss/total") for name in ("whole", "toy")]
+    assert rows[0][-1][1] == pytest.approx(rows[1][-1][1], rel=1e-5)
+
+
+def test_samples_that_do_not_fit_alone_end_the_run_with_its_state_saved(command, in_folder):
+    command(*large_words(in_folder, 0)).fails_with(
+        "step 2: out of memory with 6 micro-batch(es) per step", "train.accum", "data.lq_size"
+    )
+    assert state_of(in_folder / "runs/toy", 1)["step"] == 1

@@ -45,3 +45,37 @@ def test_non_finite_values_are_counted_and_kept_out_of_the_mean():
     assert window.means == {"a": 2.0}
     assert window.counts == {"a": 2}
     assert window.non_finite == {"a": 2, "b": 1}
+
+
+def test_a_fold_makes_one_value_of_the_parts_of_each_micro_batch():
+    meter = Meter()
+    meter.add("loss", 7.0)
+    mark = meter.mark()
+    for value in (1.0, 3.0, 4.0, math.nan):
+        meter.add("loss", torch.tensor(value))
+        meter.add("new", torch.tensor(value))
+    meter.add("norm", 5.0)
+    meter.fold(mark, 2)
+    window = meter.read()
+    assert window.means == {"loss": (7.0 + 2.0) / 2, "new": 2.0, "norm": 5.0}
+    assert window.counts == {"loss": 2, "new": 1, "norm": 1}
+    assert window.non_finite == {"loss": 1, "new": 1}
+
+
+def test_a_fold_of_one_part_changes_nothing():
+    meter = Meter()
+    mark = meter.mark()
+    meter.add("loss", 1.0)
+    meter.add("loss", 3.0)
+    meter.fold(mark, 1)
+    assert meter.read().counts == {"loss": 2}
+
+
+def test_a_rewind_drops_what_was_added_since_the_mark():
+    meter = Meter()
+    meter.add("loss", 1.0)
+    mark = meter.mark()
+    meter.add("loss", 3.0)
+    meter.add("new", 3.0)
+    meter.rewind(mark)
+    assert meter.read().means == {"loss": 1.0}
