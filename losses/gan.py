@@ -167,9 +167,9 @@ class R1Penalty(nn.Module):
     """Gradient penalty on real pictures: every * 1/2 * E |grad_x D(x)|^2, on every n-th step.
 
     Lazy regularisation: the term is worked out on steps that are multiples of `every`, and then
-    multiplied by `every`; on the others it is a zero without a graph. The term's weight is the
-    paper's gamma (10 for faces at one logit per picture). A discriminator that is updated each
-    k-th step needs an `every` that is a multiple of k.
+    multiplied by `every`; on the others it is a zero without a graph. Steps are those of the
+    discriminator, which may learn more seldom than the generator. The term's weight is the
+    paper's gamma (10 for faces at one logit per picture).
 
     D's outputs for one picture are added up and divided by the root of their number: with one
     logit that is the paper, with patches the strength does not depend on the picture's size. The

@@ -90,9 +90,9 @@ class AdversaryTermConfig:
     weight: float = 1.0
     """Factor in the total; its sign counts; not zero."""
     start: int = 0
-    """Steps of the run that pass before the term counts."""
+    """Steps of the discriminator that pass before the term counts."""
     ramp: int = 0
-    """Steps over which its weight then rises linearly."""
+    """Its steps over which the weight then rises linearly."""
 
 
 @dataclass

@@ -15,6 +15,7 @@ from sr_train.ops.errors import ConfigError, did_you_mean
 
 TARGETS = ("gt", "lq")
 COLOURS = ("rgb", "y", "cbcr")
+FEATURES = {"fake_features", "real_features"}
 
 
 def term_problems(cfg: RunConfig) -> Iterator[str]:
@@ -47,11 +48,16 @@ def gan_problems(cfg: RunConfig) -> Iterator[str]:
         return
     if not cfg.adversary:
         yield "adversary: no term for the discriminator; add adversary=[gan]"
-    if not any(
-        asked_of(term.loss, cfg.plugins) & set(loss_inputs.JUDGED)
-        for term in cfg.objective.values()
-    ):
+    asked = {name: asked_of(term.loss, cfg.plugins) for name, term in cfg.objective.items()}
+    if not any(names & set(loss_inputs.JUDGED) for names in asked.values()):
         yield "objective: no term asks for the discriminator; add one, for example gan"
+    if not _gives_features(wanted.arch, cfg.plugins):
+        for name in [name for name, names in asked.items() if names & FEATURES]:
+            yield (
+                f"objective.{name}: asks for the discriminator's features, but the forward of "
+                f"{wanted.arch['_target_']} takes no with_features; expected "
+                "forward(picture, with_features=False) -> logits, or (logits, features)"
+            )
     yield from _discriminator_numbers(wanted)
 
 
@@ -105,7 +111,16 @@ def _common(
             yield str(err)
 
 
-def _forward(node: Any, plugins: Sequence[str]) -> Any:
+def _gives_features(arch: Any, plugins: Sequence[str]) -> bool:
+    """Whether a discriminator can return its features; True where it cannot be found."""
+    try:
+        forward = _forward(arch, plugins, "discriminator.arch")
+    except ConfigError:
+        return True  # the check of components tells it
+    return forward is None or "with_features" in loss_inputs.names_of(forward)
+
+
+def _forward(node: Any, plugins: Sequence[str], path: str = "loss") -> Any:
     if not isinstance(node, dict) or "_target_" not in node:
         return None
-    return getattr(resolve_target(str(node["_target_"]), "loss", plugins), "forward", None)
+    return getattr(resolve_target(str(node["_target_"]), path, plugins), "forward", None)

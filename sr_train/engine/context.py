@@ -173,7 +173,8 @@ class AdversaryContext:
 
     @property
     def step(self) -> int:
-        return self._ctx.step
+        """The discriminator's own step under way; 1 for the first, however seldom it learns."""
+        return self._learner.steps + 1
 
     @property
     def net_d(self) -> nn.Module:

@@ -155,15 +155,15 @@ class Learner:
     def silent_parameters(self) -> list[str]:
         """Name the trainable parameters that the last gradient did not reach (none or all zero).
 
-        Reads the device: call it on a logged step.
+        None before the first gradient. Reads the device: call it on a logged step.
         """
         named = [(name, p.grad) for name, p in self.net.named_parameters() if p.requires_grad]
         reached = [(name, local(grad)) for name, grad in named if grad is not None]
+        if not reached:
+            return []
+        peaks = joint_peaks([grad for _, grad in reached], self.net).tolist()
         silent = [name for name, grad in named if grad is None]
-        if reached:
-            peaks = joint_peaks([grad for _, grad in reached], self.net).tolist()
-            silent += [name for (name, _), peak in zip(reached, peaks, strict=True) if peak == 0]
-        return silent
+        return silent + [name for (name, _), peak in zip(reached, peaks, strict=True) if peak == 0]
 
     def non_finite_parameters(self) -> list[str]:
         """Name the parameters whose last gradient holds an inf or a NaN. Reads the device."""
