@@ -51,12 +51,13 @@ def make_model(cfg: RunConfig, device: torch.device, world: World | None = None)
     net, spec = make_net(cfg.arch, cfg.plugins, cfg.scale)
     start_from(net, cfg.net_g.pretrained, "ema", strict=cfg.net_g.strict)
     freeze(net, cfg.net_g.freeze, "net_g.freeze")
-    channels_last = use_channels_last(cfg.net_g.channels_last, precision)
+    fsdp = cfg.distributed.strategy is Strategy.fsdp and world is not None and world.size > 1
+    channels_last = use_channels_last(cfg.net_g.channels_last, precision, split=fsdp)
     net = joint_statistics(placed(net, device, channels_last), device, world)
     ema = Ema(net, cfg.ema.decay) if cfg.ema.enabled else None
     swa = make_swa(cfg, net)
     spare = None
-    if world is not None and world.size > 1 and cfg.distributed.strategy is Strategy.fsdp:
+    if fsdp:
         spare = copy.deepcopy(net).requires_grad_(False)
         for split in (net, *(average.net for average in (ema, swa) if average is not None)):
             shard_(split)

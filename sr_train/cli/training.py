@@ -1,6 +1,7 @@
 """One training run from config to closing table."""
 
 import logging
+import os
 import shlex
 import shutil
 import sys
@@ -228,11 +229,7 @@ def close_run(trainer: Trainer, folder: RunFolder, stopped_by: str | None) -> No
     """Show what a run came to: table, sheet, paths, what to try next."""
     if stopped_by is not None:
         log.info("stopped by %s after step %d; state saved. Go on with:", stopped_by, trainer.step)
-        words = [word for word in sys.argv[1:] if not word.startswith("resume=")]
-        again = shlex.join(
-            [f"{_programs()}python", "-m", "sr_train", "train", *words, "resume=auto"]
-        )
-        console.print(f"  {again}")
+        console.print(f"  {_again(trainer.world)}")
         return
     validation = trainer.validation
     if isinstance(validation, LiveValidation) and trainer.scores is not None:
@@ -256,6 +253,16 @@ def close_run(trainer: Trainer, folder: RunFolder, stopped_by: str | None) -> No
         "output=upscaled\n"
         f"  {here}python -m sr_train export checkpoint={run} output={run.name}.safetensors"
     )
+
+
+def _again(world: World) -> str:
+    """Return the command line that goes on with this run."""
+    words = [word for word in sys.argv[1:] if not word.startswith("resume=")]
+    program = [f"{_programs()}python"]
+    if world.size > 1:
+        here = int(os.environ.get("LOCAL_WORLD_SIZE", world.size))
+        program = [f"{_programs()}torchrun", f"--nproc-per-node={here}"]
+    return shlex.join([*program, "-m", "sr_train", "train", *words, "resume=auto"])
 
 
 def _shown(path: Path | None) -> Path:

@@ -1,0 +1,186 @@
+"""`torchrun -m sr_train train`: one run, one log, the weights of one process."""
+
+import os
+import shlex
+import signal
+import time
+from pathlib import Path
+
+import pytest
+import torch
+
+from tests.ranks import torchrun
+from tests.toys import differing, metrics_rows, state_of, toy_words
+
+pytestmark = [pytest.mark.dist, pytest.mark.timeout(240)]
+
+GAN = (
+    "objective=[l1,gan]",
+    "adversary=[gan]",
+    "discriminator=unet_sn",
+    "discriminator.arch.num_feat=4",
+    "train.log_every=1",
+    "train.steps=5",
+    "scheduler.steps=9",
+)
+SPLIT = (
+    "arch=swinir_light",
+    "arch.img_size=8",
+    "arch.window_size=4",
+    "arch.embed_dim=12",
+    "arch.depths=[2,2]",
+    "arch.num_heads=[2,2]",
+    "+arch.drop_path_rate=0.0",
+    "swa.enabled=true",
+    "swa.start=2",
+    "objective=[l1,gan,ldl]",
+    "distributed.strategy=fsdp",
+)
+
+
+def words_of(folder, name, batch_size, *more):
+    words = [w for w in toy_words(folder) if not w.startswith(("name=", "data.batch_size="))]
+    if SPLIT[0] in more:
+        words = [w for w in words if not w.startswith("arch")]
+    return ["train", f"name={name}", f"data.batch_size={batch_size}", *words, *GAN, *more]
+
+
+def finish(child, limit_s=90):
+    """Return exit code, stdout, stderr of a child that must end by itself."""
+    try:
+        out, err = child.communicate(timeout=limit_s)
+    finally:
+        if child.poll() is None:
+            os.killpg(child.pid, signal.SIGKILL)
+    return child.returncode, out, err
+
+
+def nets_of(state):
+    nets = {"net_g": state["net_g"], "net_d": state["adversary"]["net"], "ema": state["ema"]["net"]}
+    if state["swa"] is not None:
+        nets["swa"] = state["swa"]["net"]
+    return nets
+
+
+def assert_same_weights(folder, step, *names):
+    states = [nets_of(state_of(folder / "runs" / name, step)) for name in names]
+    for other in states[1:]:
+        for net, weights in states[0].items():
+            for key, value in weights.items():
+                torch.testing.assert_close(
+                    other[net][key], value, atol=1e-6, rtol=0, msg=f"{net}.{key}"
+                )
+
+
+def files_of(run):
+    return {
+        str(path.relative_to(run))
+        for path in run.rglob("*")
+        if path.is_file() and ".hydra" not in path.parts
+    }
+
+
+@pytest.mark.parametrize(
+    "more", [(), pytest.param(SPLIT, marks=pytest.mark.slow)], ids=["ddp", "fsdp"]
+)
+def test_two_processes_train_validate_save_and_resume_as_one(command, in_folder, more):
+    command(*words_of(in_folder, "alone", 4, *more)).succeeds()
+    code, out, err = finish(torchrun(words_of(in_folder, "both", 2, *more), in_folder))
+    assert code == 0, (out, err)
+    assert "Warning" not in err
+    assert out.count("step 5/5  loss ") == 1, "one log"
+    assert out.count("try next") == 1
+    assert_same_weights(in_folder, 5, "alone", "both")
+    alone, both = in_folder / "runs/alone", in_folder / "runs/both"
+    assert files_of(alone) == files_of(both)
+    assert len(list((both / ".hydra").iterdir())) == 1
+    for name in ("loss/l1", "loss_d/gan", "grad_norm/g", "grad_norm/d", "val/main/psnr_y"):
+        rows, expected = metrics_rows(both, name), metrics_rows(alone, name)
+        assert [step for step, _ in rows] == [step for step, _ in expected], name
+        values = [value for _, value in rows]
+        assert values == pytest.approx([value for _, value in expected], rel=1e-4), name
+    # Each goes on with the state of the other.
+    alone_again = words_of(in_folder, "both", 4, *more, "train.steps=7", "resume=auto")
+    command(*alone_again).succeeds()
+    source = "resume=runs/alone/checkpoints/step_00000005.pt"
+    joined = words_of(in_folder, "third", 2, *more, "train.steps=7", source)
+    code, out, err = finish(torchrun(joined, in_folder))
+    assert code == 0, (out, err)
+    assert "at step 5" in out
+    assert_same_weights(in_folder, 7, "both", "third")
+
+
+@pytest.mark.slow
+def test_the_same_seed_gives_the_same_run_bit_for_bit(in_folder):
+    more = ("adversary=[gan,gradient_penalty]", "precision=bf16", "train.accum=2")
+    for name in ("first", "second"):
+        code, out, err = finish(torchrun(words_of(in_folder, name, 2, *more), in_folder))
+        assert code == 0, (out, err)
+    states = [state_of(in_folder / "runs" / name, 5) for name in ("first", "second")]
+    for key in ("net_g", "ema", "generator", "adversary", "random"):
+        assert differing(states[0][key], states[1][key]) == [], key
+    numbers = states[0]["random"]
+    assert differing(numbers[0]["torch"], numbers[1]["torch"]) != [], "each rank draws its own"
+
+
+def wait_for_first_steps(run, child):
+    for _ in range(1200):
+        if (run / "metrics.csv").is_file() and len(metrics_rows(run, "lr/g")) >= 2:
+            return
+        assert child.poll() is None, child.communicate()
+        time.sleep(0.05)
+    raise AssertionError("the run did not come to its first steps")
+
+
+def worker_of_rank(child, rank):
+    for entry in Path("/proc").glob("[0-9]*"):
+        try:
+            words = (entry / "environ").read_bytes().split(b"\0")
+            parent = int((entry / "stat").read_text().rsplit(")", 1)[1].split()[1])
+        except OSError:
+            continue
+        if parent == child.pid and f"RANK={rank}".encode() in words:
+            return int(entry.name)
+    raise AssertionError(f"no process of rank {rank}")
+
+
+LONG = ("train.steps=1000000", "scheduler.steps=1000000", "train.checkpoint_every=2")
+
+
+@pytest.mark.skipif(not Path("/proc").is_dir(), reason="finds the processes in /proc")
+def test_a_process_that_dies_ends_the_others_with_a_message(in_folder):
+    child = torchrun(words_of(in_folder, "toy", 2, *LONG), in_folder)
+    try:
+        wait_for_first_steps(in_folder / "runs/toy", child)
+        os.kill(worker_of_rank(child, 1), signal.SIGKILL)
+        started = time.monotonic()
+    finally:
+        code, _, err = finish(child)
+    assert code != 0
+    assert time.monotonic() - started < 60
+    assert "another rank has ended or does not answer" in err
+    assert "resume=auto" in err
+
+
+@pytest.mark.slow
+def test_sigterm_ends_all_processes_after_the_same_step(in_folder):
+    child = torchrun(words_of(in_folder, "toy", 2, *LONG), in_folder)
+    try:
+        wait_for_first_steps(in_folder / "runs/toy", child)
+        os.kill(worker_of_rank(child, 1), signal.SIGTERM)
+    finally:
+        code, out, err = finish(child)
+    assert code == 0, (out, err)
+    assert "stopped by SIGTERM" in out
+    line = next(line for line in out.splitlines() if "torchrun --nproc-per-node=2" in line)
+    again = [word for word in shlex.split(line)[3:] if not word.startswith("train.steps")]
+    assert again[:2] == ["sr_train", "train"]
+    assert again[-1] == "resume=auto"
+
+
+def test_a_fault_of_the_config_is_told_once(in_folder):
+    words = words_of(in_folder, "toy", 2, "arch.num_feet=3", "data.train.gt=nowhere")
+    code, out, err = finish(torchrun(words, in_folder))
+    assert code != 0
+    assert (out + err).count("arch.num_feet: no such key") == 1
+    assert not (in_folder / "runs/toy/train.log").exists()

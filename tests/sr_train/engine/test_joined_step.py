@@ -1,0 +1,145 @@
+"""The step on two ranks: one gradient of both, one decision, one exchange."""
+
+import pytest
+import torch
+from torch.distributed.algorithms.ddp_comm_hooks.default_hooks import allreduce_hook
+
+from sr_train.cli.joining import share
+from sr_train.cli.learning import make_model
+from sr_train.config.compose import typed
+from sr_train.config.schema import RunConfig
+from sr_train.engine.distributed import World
+from tests.ranks import on_ranks
+from tests.sr_train.config.test_shipped import raw
+
+pytestmark = pytest.mark.dist
+
+CPU = torch.device("cpu")
+WORDS = (
+    "name=toy",
+    "scale=2",
+    "train.steps=9",
+    "dataset=[skimage]",
+    "arch=compact",
+    "arch.num_feat=8",
+    "arch.num_conv=1",
+    "objective=[l1,gan,ldl]",
+    "adversary=[gan]",
+    "discriminator=unet_sn",
+    "discriminator.arch.num_feat=4",
+    "scheduler=constant",
+    "data.lq_size=8",
+)
+
+
+def joined(world, *words):
+    torch.manual_seed(0)
+    cfg = typed(raw(*WORDS, *words), RunConfig)
+    model = make_model(cfg, CPU, world)
+    share(model, cfg.distributed, world)
+    return model
+
+
+def batches(world, step, accum, count=8):
+    """Return this rank's micro-batches of a step: `count` samples for all ranks together."""
+    generator = torch.Generator().manual_seed(step)
+    lq = torch.rand(count, 3, 8, 8, generator=generator)
+    gt = torch.rand(count, 3, 16, 16, generator=generator)
+    mine = slice(world.rank, None, world.size)
+    pieces = zip(lq[mine].chunk(accum), gt[mine].chunk(accum), strict=True)
+    return [{"lq": a, "gt": b} for a, b in pieces]
+
+
+def take(model, pieces):
+    for number, piece in enumerate(pieces, start=1):
+        model.optimize_parameters(piece, last_micro_batch=number == len(pieces))
+
+
+def weights(model):
+    nets = {name: learner.net for name, learner in model.learners.items()} | {"ema": model.ema.net}
+    return {
+        f"{name}.{key}": value.clone()
+        for name, net in nets.items()
+        for key, value in net.state_dict().items()
+    }
+
+
+def learn(world, accum, *words):
+    model = joined(world, f"train.accum={accum}", f"data.batch_size={8 // world.size}", *words)
+    for step in range(5):
+        take(model, batches(world, step, accum))
+    return weights(model), model.meter.read(world.combine).means
+
+
+@pytest.mark.parametrize(("accum", "optimizer"), [(1, "adam"), (2, "sgd")])
+def test_two_ranks_learn_as_one_process_with_both_batches(accum, optimizer):
+    words = ("precision=fp32", "train.max_norm=0.05", "discriminator.max_norm=0.05")
+    words += (f"optimizer={optimizer}",)  # Adam magnifies rounding where a gradient is near zero
+    alone, means = learn(World(), 1, *words)
+    results = on_ranks(learn, accum, *words)
+    for found, logged in results:
+        assert found.keys() == alone.keys()
+        for name, value in alone.items():
+            torch.testing.assert_close(found[name], value, atol=1e-6, rtol=0, msg=name)
+        assert logged == results[0][1]
+        for name in ("loss/l1", "loss/gan", "loss_d/gan", "grad_norm/g", "grad_norm/d"):
+            assert logged[name] == pytest.approx(means[name], rel=1e-4), name
+
+
+def count_exchanges(world):
+    model = joined(world, "train.accum=3", "precision=fp32")
+    calls = {"g": 0, "d": 0}
+    for name, learner in model.learners.items():
+
+        def hook(state, bucket, name=name):
+            calls[name] += 1
+            return allreduce_hook(None, bucket)
+
+        learner.wrapped.register_comm_hook(None, hook)
+    seen = []
+    for step in range(2):
+        for number, piece in enumerate(batches(world, step, 3, count=12), start=1):
+            model.optimize_parameters(piece, last_micro_batch=number == 3)
+            seen.append(dict(calls))
+    return seen
+
+
+def test_gradients_are_exchanged_on_the_last_micro_batch_alone():
+    for seen in on_ranks(count_exchanges):
+        per_step = [[row["g"] for row in seen], [row["d"] for row in seen]]
+        for counts in per_step:
+            assert counts[:2] == [0, 0]
+            assert counts[2] >= 1
+            assert counts[3:] == [counts[2]] * 2 + [2 * counts[2]]
+
+
+def meet_nan(world, precision, where):
+    model = joined(world, f"precision={precision}", "precision.growth_interval=2")
+    take(model, batches(world, 0, 1))
+    before = weights(model)
+    spoilt = batches(world, 1, 1)
+    if world.rank == 1:
+        spoilt[0][where][0, 0, 0, 0] = float("nan")
+    take(model, spoilt)
+    after = weights(model)
+    take(model, batches(world, 2, 1))
+    skipped = {name: learner.num_skipped for name, learner in model.learners.items()}
+    scale = float(model.generator.scaler.scale)
+    return before, after, weights(model), skipped, scale
+
+
+@pytest.mark.parametrize("precision", ["fp32", "fp16"])
+@pytest.mark.parametrize("where", ["lq", "gt"])
+def test_nan_on_one_rank_is_skipped_by_both(precision, where):
+    first, second = on_ranks(meet_nan, precision, where)
+    for before, after, end, skipped, scale in (first, second):
+        assert skipped == {"g": 1, "d": 1}
+        assert scale == (1.0 if precision == "fp32" else 32768.0)
+        for name in before:
+            if "weight_u" in name or "weight_v" in name:
+                continue  # the power iteration of the step before, made by the forward
+            assert torch.equal(before[name], after[name]), name
+        assert any(not torch.equal(end[name], after[name]) for name in end)
+    for name, value in first[2].items():
+        assert torch.isfinite(value).all(), name
+        assert torch.equal(value, second[2][name]), f"{name} differs between the ranks"
