@@ -14,7 +14,7 @@ from torch.optim import Optimizer
 from sr_train.cli.assemble import make_precision
 from sr_train.cli.joining import joint_statistics
 from sr_train.cli.networks import make_net, use_channels_last
-from sr_train.config.build import build
+from sr_train.config.build import build, resolve_target
 from sr_train.config.schema import (
     ParamGroupConfig,
     PrecisionConfig,
@@ -27,6 +27,7 @@ from sr_train.engine.ema import Ema
 from sr_train.engine.learner import Learner
 from sr_train.engine.model import SRModel
 from sr_train.engine.objective import Objective, Term
+from sr_train.engine.own_average import OwnAverage
 from sr_train.engine.policy import PacePolicy, Policy, PrecisionPolicy
 from sr_train.engine.precision import LossScaler, Precision
 from sr_train.engine.sharding import shard_
@@ -34,6 +35,7 @@ from sr_train.engine.swa import Swa
 from sr_train.engine.weights import load_into, read_weights
 from sr_train.ops import loss_inputs
 from sr_train.ops.errors import ConfigError, did_you_mean
+from sr_train.ops.optimizers import averages_itself
 from sr_train.ops.spec import NetSpec
 
 log = logging.getLogger(__name__)
@@ -54,7 +56,7 @@ def make_model(cfg: RunConfig, device: torch.device, world: World | None = None)
     fsdp = cfg.distributed.strategy is Strategy.fsdp and world is not None and world.size > 1
     channels_last = use_channels_last(cfg.net_g.channels_last, precision, split=fsdp)
     net = joint_statistics(placed(net, device, channels_last), device, world)
-    ema = Ema(net, cfg.ema.decay) if cfg.ema.enabled else None
+    ema = make_average(cfg, net)
     swa = make_swa(cfg, net)
     spare = None
     if fsdp:
@@ -70,6 +72,8 @@ def make_model(cfg: RunConfig, device: torch.device, world: World | None = None)
         scaler=make_scaler(cfg.precision, precision),
         max_norm=cfg.train.max_norm,
     )
+    if isinstance(ema, OwnAverage):
+        ema.follow(learner.optimizer)
     adversary = make_adversary(cfg, spec, precision, channels_last, world)
     return SRModel(
         learner,
@@ -169,6 +173,17 @@ def check_discriminator(net: nn.Module, shape: tuple[int, int, int, int]) -> Non
             f"discriminator.arch: {type(net).__name__} does not take pictures of {shape[1:]}, "
             f"which data.lq_size times scale, and arch, make: {err}"
         ) from err
+
+
+def make_average(cfg: RunConfig, net: nn.Module) -> Ema | OwnAverage | None:
+    """Build the averaged generator; an optimizer's own average takes the place of an EMA."""
+    if not cfg.ema.enabled:
+        return None
+    target = cfg.optimizer["_target_"]
+    if averages_itself(resolve_target(target, "optimizer", cfg.plugins)):
+        log.info("%s averages by itself: its average is used, ema.decay is not read", target)
+        return OwnAverage(net)
+    return Ema(net, cfg.ema.decay)
 
 
 def make_swa(cfg: RunConfig, net: nn.Module) -> Swa | None:

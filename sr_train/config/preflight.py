@@ -5,7 +5,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from sr_train.config.build import node_problems
+from sr_train.config.build import node_problems, resolve_target
 from sr_train.config.schema import (
     NetworkUseConfig,
     OverfitConfig,
@@ -14,7 +14,8 @@ from sr_train.config.schema import (
     UseConfig,
 )
 from sr_train.config.term_checks import gan_problems, term_problems
-from sr_train.ops.errors import did_you_mean
+from sr_train.ops.errors import ConfigError, did_you_mean
+from sr_train.ops.optimizers import averages_itself
 
 _RUNTIME = {
     "optimizer": {"params"},
@@ -138,6 +139,7 @@ def _precision(precision: PrecisionConfig) -> Iterator[str]:
 def _choices(cfg: RunConfig) -> Iterator[str]:
     yield from gan_problems(cfg)
     yield from term_problems(cfg)
+    yield from _averages(cfg)
     best = cfg.best_metric
     if cfg.data.val and best not in cfg.metrics:
         yield f"best_metric={best}: no such metric{did_you_mean(best, cfg.metrics)}"
@@ -153,6 +155,23 @@ def _choices(cfg: RunConfig) -> Iterator[str]:
         if path is not None and not Path(path).expanduser().exists():
             words = "; expected none, auto, or a path" if key == "resume" else ""
             yield f"{key}={path}: no such file or folder{words}"
+
+
+def _averages(cfg: RunConfig) -> Iterator[str]:
+    node = cfg.optimizer
+    if not isinstance(node, dict) or "_target_" not in node:
+        return
+    try:
+        target = resolve_target(str(node["_target_"]), "optimizer", cfg.plugins)
+    except ConfigError:
+        return  # the check of components tells it
+    if not averages_itself(target):
+        return
+    name = node["_target_"]
+    if not cfg.ema.enabled:
+        yield f"ema.enabled=false: {name} averages by itself, for use; expected true"
+    if cfg.swa.enabled:
+        yield f"swa.enabled=true: {name} averages by itself; expected false"
 
 
 def _tiling(tiling: Mapping[str, Any]) -> Iterator[str]:

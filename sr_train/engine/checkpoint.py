@@ -18,7 +18,7 @@ from sr_train.ops.errors import CheckpointError
 
 log = logging.getLogger(__name__)
 
-FORMAT = 1
+FORMAT = 2
 """Number of the layout of a training state; another number is refused."""
 
 _NAME = re.compile(r"step_(\d+)\.pt$")

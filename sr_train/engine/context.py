@@ -7,7 +7,7 @@ from typing import Protocol
 import torch
 from torch import Tensor, nn
 
-from sr_train.engine.ema import Ema
+from sr_train.engine.ema import Shadow
 from sr_train.engine.learner import Learner
 from sr_train.engine.precision import Precision
 from sr_train.ops.colour import YCbCr
@@ -44,12 +44,14 @@ class Parts(Protocol):
     """What a context takes from the model."""
 
     generator: Learner
-    ema: Ema | None
     precision: Precision
     spec: NetSpec
     ycbcr: YCbCr
     device: torch.device
     wants_features: bool
+
+    @property
+    def ema(self) -> Shadow | None: ...
 
     @property
     def discriminator(self) -> Learner | None: ...

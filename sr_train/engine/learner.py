@@ -11,9 +11,11 @@ from torch.nn.parallel import DistributedDataParallel
 from torch.optim import Optimizer
 
 from sr_train.engine.learning_rates import LearningRates
+from sr_train.engine.optimizer_state import OptimizerState
 from sr_train.engine.precision import LossScaler
 from sr_train.engine.schedule import Schedule
-from sr_train.engine.sharding import joint_norm, joint_peaks, local, split_moments
+from sr_train.engine.sharding import joint_norm, joint_peaks, local
+from sr_train.ops.optimizers import averages_itself
 
 
 @dataclass(frozen=True)
@@ -62,6 +64,10 @@ class Learner:
         """Steps taken, those included that were skipped."""
         self.parameters = [p for group in optimizer.param_groups for p in group["params"]]
         self._fused = bool(getattr(optimizer, "_step_supports_amp_scaling", False))
+        if averages_itself(optimizer):
+            optimizer.train()  # type: ignore[attr-defined]
+        names = {id(p): name for name, p in net.named_parameters()}
+        self._optimizer_state = OptimizerState(optimizer, [names[id(p)] for p in self.parameters])
         self._rates = LearningRates(schedule, optimizer, on_device=self._fused)
         self.skipped_in_row = torch.zeros((), device=self.parameters[0].device)
         self._gathering = False
@@ -74,7 +80,7 @@ class Learner:
 
     @schedule.setter
     def schedule(self, schedule: Schedule) -> None:
-        self._rates = LearningRates(schedule, self.optimizer, on_device=self._fused)
+        self._rates.follow(schedule, self.steps)
 
     @property
     def num_skipped(self) -> int:
@@ -174,8 +180,7 @@ class Learner:
         return {
             "steps": self.steps,
             "applied_steps": self._rates.applied,
-            "optimizer_class": type(self.optimizer).__name__,
-            "optimizer": self.optimizer.state_dict()["state"],
+            "optimizer": self._optimizer_state.state_dict(),
             "scaler": self.scaler.state_dict(),
             "skipped_in_row": self.skipped_in_row,
         }
@@ -186,16 +191,7 @@ class Learner:
         Returns:
             Phrases that say what was kept and what was dropped.
         """
-        notes = []
-        if state["optimizer_class"] == type(self.optimizer).__name__:
-            current = self.optimizer.state_dict()
-            moments = split_moments(state["optimizer"], self.parameters)  # type: ignore[arg-type]
-            self.optimizer.load_state_dict(
-                {"state": moments, "param_groups": current["param_groups"]}
-            )
-            notes.append("optimizer state kept")
-        else:
-            notes.append(f"state of the {state['optimizer_class']} optimizer dropped")
+        notes = [self._optimizer_state.load_state_dict(state["optimizer"])]  # type: ignore[arg-type]
         self.steps = int(state["steps"])  # type: ignore[call-overload]
         self.skipped_in_row.copy_(state["skipped_in_row"])  # type: ignore[arg-type]
         self._rates.resume(state["applied_steps"], self.steps)  # type: ignore[arg-type]

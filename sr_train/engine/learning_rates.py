@@ -51,6 +51,12 @@ class LearningRates:
         self.applied.copy_(applied)
         self._bind(steps)
 
+    def follow(self, schedule: Schedule, steps: int) -> None:
+        """Go on by another schedule; the count of applied steps stays."""
+        self.schedule = schedule
+        self._factors = self._factors[:0]
+        self._set(steps)
+
     def last(self) -> list[float]:
         """Return the learning rate of each group in the last step applied. Reads the device."""
         factor = self.schedule(max(int(self.applied) - 1, 0))

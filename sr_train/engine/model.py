@@ -12,6 +12,7 @@ from sr_train.engine.ema import Ema, Shadow
 from sr_train.engine.health import HealthProbe
 from sr_train.engine.learner import Learner, StepOutcome
 from sr_train.engine.objective import Objective, Verdict
+from sr_train.engine.own_average import OwnAverage
 from sr_train.engine.precision import Precision
 from sr_train.engine.sharding import fill_whole, split_weights
 from sr_train.engine.swa import Swa
@@ -29,7 +30,7 @@ class SRModel:
         spec: what the network says about itself.
         objective: the generator's loss terms.
         precision: autocast of every forward.
-        ema: the averaged generator, or None.
+        ema: the averaged generator, an EMA or what the optimizer averages by itself, or None.
         swa: the mean of the generator along the end of a run, or None.
         adversary: the discriminator, or None.
         channels_last: hand 4-D inputs to the networks in that memory format.
@@ -43,7 +44,7 @@ class SRModel:
         spec: NetSpec,
         objective: Objective,
         precision: Precision,
-        ema: Ema | None = None,
+        ema: Ema | OwnAverage | None = None,
         swa: Swa | None = None,
         adversary: Adversary | None = None,
         channels_last: bool = False,

@@ -1,11 +1,13 @@
 """Whole runs that adapt: precision, size of micro-batches, and what is told at the end."""
 
+import json
 import math
 from pathlib import Path
 
 import pytest
 import torch
 
+from sr_train.engine.weights import read_weights
 from tests.toys import differing, metrics_rows, no_validation, state_of, toy_words
 
 OVERFLOWING = """
@@ -146,3 +148,62 @@ def test_samples_that_do_not_fit_alone_end_the_run_with_its_state_saved(command,
         "step 2: out of memory with 6 micro-batch(es) per step", "train.accum", "data.lq_size"
     )
     assert state_of(in_folder / "runs/toy", 1)["step"] == 1
+
+
+@pytest.mark.parametrize("optimizer", ["nadam", "radam", "adan", "schedulefree_adamw"])
+def test_optimizers_that_are_not_fused_learn_and_resume_exactly(command, in_folder, optimizer):
+    if optimizer in {"adan", "schedulefree_adamw"}:
+        pytest.importorskip("pytorch_optimizer")
+    words = train_words(
+        in_folder,
+        f"optimizer={optimizer}",
+        "optimizer.lr=1e-2",
+        "scheduler=constant",
+        "precision=fp16",
+        "train.steps=12",
+        "train.log_every=4",
+        "train.checkpoint_every=6",
+    )
+    command(*words).succeeds()
+    rows = metrics_rows(in_folder / "runs/toy", "loss/total")
+    assert rows[-1][1] < rows[0][1]
+    command(*words, "name=halves", "train.steps=6").succeeds()
+    again = command(*words, "name=halves", "resume=auto").succeeds()
+    assert "optimizer state kept" in again.out
+    ends = [state_of(in_folder / "runs" / name, 12) for name in ("toy", "halves")]
+    for key in ("net_g", "ema", "generator"):
+        assert differing(ends[0][key], ends[1][key]) == [], key
+
+
+def test_the_average_of_a_schedule_free_optimizer_is_what_is_scored_and_shipped(command, in_folder):
+    pytest.importorskip("pytorch_optimizer")
+    words = ["train", *toy_words(in_folder, "optimizer=schedulefree_adamw", "scheduler=constant")]
+    words += ["train.steps=12", "train.checkpoint_every=6", "optimizer.lr=1e-2"]
+    done = command(*words, "train.val_every=6").succeeds()
+    assert "averages by itself" in done.out
+    run = in_folder / "runs/toy"
+    state = state_of(run, 12)
+    assert differing(state["net_g"], state["ema"]["net"]) != []
+    last = read_weights(run)
+    assert (last.card.weights, differing(last.tensors, state["ema"]["net"])) == ("ema", [])
+    path = run / "checkpoints/step_00000012.pt"
+    told = {}
+    for kind in ("ema", "live"):
+        use = ["device=cpu", "+dataset=main", "data.val.main.gt=val", f"output={kind}"]
+        command("validate", f"checkpoint={path}", *use, f"weights={kind}").succeeds()
+        told[kind] = json.loads((in_folder / kind / "results.json").read_text())["model"]["mean"]
+    logged = metrics_rows(run, "val/main/psnr_y")[-1][1]
+    assert told["ema"]["psnr_y"] == pytest.approx(logged, abs=1e-6)
+    assert told["live"]["psnr_y"] != pytest.approx(logged, abs=1e-6)
+    # Validation and saving in between have not changed the run.
+    command(*words, "name=unseen", "train.checkpoint_every=0").succeeds()
+    assert differing(state["net_g"], state_of(in_folder / "runs/unseen", 12)["net_g"]) == []
+
+
+def test_a_schedule_free_optimizer_takes_no_other_average(command, in_folder):
+    pytest.importorskip("pytorch_optimizer")
+    words = train_words(in_folder, "optimizer=schedulefree_adamw", "swa.enabled=true")
+    command(*words, "ema.enabled=false").fails_with(
+        "ema.enabled=false: pytorch_optimizer.ScheduleFreeAdamW averages by itself",
+        "swa.enabled=true: pytorch_optimizer.ScheduleFreeAdamW averages by itself",
+    )

@@ -1,0 +1,10 @@
+"""What kinds of optimizers there are."""
+
+
+def averages_itself(optimizer: object) -> bool:
+    """Tell an optimizer, or its class, that trains in one point and averages into another.
+
+    Such an optimizer has `eval()`, which moves the weights to the average, and `train()`, which
+    moves them back.
+    """
+    return all(callable(getattr(optimizer, name, None)) for name in ("train", "eval"))
