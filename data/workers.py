@@ -32,8 +32,8 @@ class _Failure:
 class Workers:
     """Processes that make the batches of an order from a given position on.
 
-    A worker is one batch ahead, then waits until that is taken. Workers ignore SIGINT and SIGTERM,
-    which terminals and batch systems send to whole groups: the main process decides when to stop,
+    A worker is one batch ahead, then waits until that is taken. Workers ignore the signals
+    that terminals and batch systems send to whole groups: the main process decides when to stop,
     and it kills them when it is done. They leave by themselves once it is gone.
     """
 
@@ -141,8 +141,8 @@ def _work(
     pipe: connection.Connection,
 ) -> None:
     """Send batches first, first + stride, ... for ever; the life of a worker process."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    for told in (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1, signal.SIGUSR2):
+        signal.signal(told, signal.SIG_IGN)
     cv2.setNumThreads(1)
     torch.set_num_threads(1)
     threading.Thread(target=_leave_when_orphaned, args=(os.getppid(),), daemon=True).start()

@@ -39,6 +39,7 @@ from sr_train.engine.validator import Validator
 from sr_train.monitoring.console import console, start_logging
 from sr_train.monitoring.records import write_manifest
 from sr_train.monitoring.sentinel import Sentinel
+from sr_train.ops.launch import Stopped
 
 log = logging.getLogger(__name__)
 
@@ -56,7 +57,7 @@ def run_training(cfg: RunConfig, resolved: dict[str, Any], run_dir: Path) -> flo
 
     Raises:
         SRTrainError: for everything a user can mend.
-        SystemExit: with code 0, after a signal.
+        Stopped: after a signal.
     """
     device = device_of_rank(assemble.choose_device(cfg.device))
     world = start_world(device, cfg.distributed.timeout_s)
@@ -79,7 +80,7 @@ def run_training(cfg: RunConfig, resolved: dict[str, Any], run_dir: Path) -> flo
         close_run(trainer, folder, stopped_by)
     stop_world(world)
     if stopped_by is not None:
-        raise SystemExit(0)  # a return would start the next run of a sweep
+        raise Stopped(stopped_by)  # a return would start the next run of a sweep
     return trainer.best[cfg.best_metric].value if cfg.data.val else None
 
 

@@ -6,8 +6,8 @@ from types import FrameType, TracebackType
 from typing import Any
 
 from sr_train.engine.distributed import World
+from sr_train.ops.launch import announcement
 
-_SIGNALS = (signal.SIGINT, signal.SIGTERM)
 _SECONDS_APART = 2.0
 _MOST_STEPS_APART = 1000
 _SAME_KEY_PRESS = 2.0
@@ -16,8 +16,9 @@ _SAME_KEY_PRESS = 2.0
 class GracefulStop:
     """Turn SIGINT and SIGTERM into a request that the loop honours between steps.
 
-    The second SIGINT raises KeyboardInterrupt at once. Usable as a context manager in the main
-    thread; handlers that stood before are put back.
+    So it does with the signal by which a cluster announces the end of a job. The second SIGINT
+    raises KeyboardInterrupt at once. Usable as a context manager in the main thread; handlers that
+    stood before are put back.
 
     Several ranks must leave at the same step, or those that stay would wait for the others. They
     ask each other about every two seconds, at steps that all of them know from what they
@@ -38,7 +39,8 @@ class GracefulStop:
         self._asked_at = time.perf_counter()
 
     def __enter__(self) -> "GracefulStop":
-        for number in _SIGNALS:
+        announced = announcement()
+        for number in (signal.SIGINT, signal.SIGTERM, *([announced] if announced else [])):
             self._before[number] = signal.signal(number, self._note)
         return self
 

@@ -1,6 +1,8 @@
-"""What a launcher such as torchrun says about this process, read without importing torch."""
+"""What torchrun, srun or submitit says about this process, read without importing torch."""
 
 import os
+import re
+import signal
 from typing import NamedTuple, Self
 
 from sr_train.ops.errors import SRTrainError
@@ -32,3 +34,45 @@ class Launch(NamedTuple):
 
 class SharedError(SRTrainError):
     """An error that every rank raises with the same words, so that one of them tells it."""
+
+
+class Stopped(SystemExit):
+    """A run that a signal has ended, all saved: exit code 0, and no next run of a sweep."""
+
+    def __init__(self, name: str) -> None:
+        super().__init__(0)
+        self.signal = name
+
+
+def adopt_srun() -> None:
+    """Repeat in torchrun's words what srun says, where it started the processes of one run.
+
+    Steps alone count: the script of an sbatch job also has a SLURM_PROCID, but is one process.
+    """
+    count = int(os.environ.get("SLURM_STEP_NUM_TASKS", "1"))
+    if "RANK" in os.environ or count == 1:
+        return
+    # The first node of the list runs rank 0. A port that all ranks can work out by themselves:
+    job, step = (int(os.environ.get(f"SLURM_{name}_ID", "0")) for name in ("JOB", "STEP"))
+    words = {
+        "RANK": os.environ["SLURM_PROCID"],
+        "WORLD_SIZE": str(count),
+        "LOCAL_RANK": os.environ["SLURM_LOCALID"],
+        "MASTER_ADDR": _first_node(os.environ["SLURM_STEP_NODELIST"]),
+        "MASTER_PORT": str(12_000 + (job + step) % 20_000),
+    }
+    for name, word in words.items():
+        os.environ.setdefault(name, word)
+
+
+def _first_node(nodes: str) -> str:
+    """Return `gpu07` for `gpu[07-09,12],login1`."""
+    whole = re.match(r"(?:[^,\[]|\[[^\]]*\])+", nodes)
+    return re.sub(r"\[([^\],-]+)[^\]]*\]", r"\1", whole[0] if whole else nodes)
+
+
+def announcement() -> signal.Signals | None:
+    """Return the signal by which submitit announces the end of a job; None outside of one."""
+    if "SUBMITIT_EXECUTOR" not in os.environ:
+        return None
+    return signal.Signals[f"SIG{os.environ.get('SUBMITIT_PREEMPT_SIGNAL', 'USR2')}"]
