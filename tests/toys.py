@@ -135,12 +135,12 @@ def differing(a: Any, b: Any, path: str = "") -> list[str]:
     return [] if a == b else [path]
 
 
-def process(words: Sequence[str], folder: Path) -> subprocess.Popen[str]:
+def process(words: Sequence[str], folder: Path, **environment: str) -> subprocess.Popen[str]:
     """Start `python -m sr_train WORDS` in a folder, as the leader of a group of processes."""
     return subprocess.Popen(
         [sys.executable, "-m", "sr_train", *words],
         cwd=folder,
-        env={**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"},
+        env={**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1", **environment},
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,

@@ -15,7 +15,7 @@ from yaml import YAMLError  # type: ignore[import-untyped]
 from sr_train import __version__
 from sr_train.cli.reporting import INTERRUPTED, USER_ERROR, is_outside, report
 from sr_train.ops.errors import ConfigError, SRTrainError, did_you_mean
-from sr_train.ops.launch import Launch
+from sr_train.ops.launch import Launch, adopt_srun
 
 COMMANDS = {
     "train": "train a network, or go on with a run (resume=auto)",
@@ -39,6 +39,12 @@ torchrun --nproc-per-node=N -m sr_train train ...   one run on N GPUs, or N proc
 _WRITES_NOTHING = "hydra.output_subdir=null"
 """Keeps Hydra of a rank above 0 from writing the config into the run's folder."""
 
+_RUNS_ONCE = "hydra.mode=RUN"
+"""Lets `check` take the line of a search or of a cluster's job."""
+
+_MANY = ("+search=", "+cluster=")
+"""Groups that turn one run into a sweep."""
+
 
 def main() -> int:
     """Run one command; return the exit code (0 done, 2 a user's error, 1 a defect of ours)."""
@@ -54,6 +60,12 @@ def main() -> int:
         sys.stderr.write(f"unknown command {command!r}{hint}\n\n{usage()}")
         return USER_ERROR
     words = sys.argv[2:]
+    many = next((word for word in words if word.startswith(_MANY)), None)
+    if many is not None and command != "train":
+        if command != "check":
+            return report(ConfigError(f"{many}: {command} takes no such group; it is for train"))
+        words.append(_RUNS_ONCE)
+    adopt_srun()
     launch = Launch.from_environment()
     if launch.several:
         fault = _fault_of_several(command, words)
@@ -115,7 +127,8 @@ def _defect() -> int:
 def _explained(command: str, err: Exception) -> Exception:
     from sr_train.config.compose import explain
 
-    overrides = [word for word in sys.argv[1:] if _is_override(word) and word != _WRITES_NOTHING]
+    added = {_WRITES_NOTHING, _RUNS_ONCE}
+    overrides = [word for word in sys.argv[1:] if _is_override(word) and word not in added]
     return explain(command, overrides, err, _config_dir(sys.argv[1:]))
 
 

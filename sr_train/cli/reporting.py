@@ -35,26 +35,31 @@ def reported(job: Callable[[DictConfig], Result]) -> Callable[[DictConfig], Resu
     def wrapped(cfg: DictConfig) -> Result:
         try:
             return job(cfg)
-        except SRTrainError as err:
-            raise SystemExit(report(err)) from err
-        except OSError as err:
-            if not is_outside(err):
+        except Exception as err:
+            fault = mendable(err)
+            if fault is None:
                 raise
-            raise SystemExit(report(err)) from err
-        except RuntimeError as err:
-            raise SystemExit(report(_lost(err))) from err
+            raise SystemExit(report(fault)) from err
 
     return wrapped
 
 
-def _lost(err: RuntimeError) -> SRTrainError:
-    """Return what to tell where another rank is gone; let every other error go on."""
-    from sr_train.engine.distributed import lost_rank
+def mendable(err: Exception) -> Exception | None:
+    """Return what to tell about an error that a user can mend; None for a defect of ours."""
+    if isinstance(err, SRTrainError) or (isinstance(err, OSError) and is_outside(err)):
+        return err
+    if isinstance(err, RuntimeError):
+        from sr_train.engine.distributed import lost_rank
 
-    told = lost_rank(err)
-    if told is None:
-        raise err
-    return told
+        return lost_rank(err)
+    return None
+
+
+def words_of(err: Exception) -> str:
+    """Return an error in words for people."""
+    if isinstance(err, OSError):
+        return f"{err.filename}: {err.strerror}" if err.filename else str(err.strerror)
+    return str(err)
 
 
 def report(err: Exception) -> int:
@@ -64,10 +69,7 @@ def report(err: Exception) -> int:
     """
     if WANTS_TRACEBACK:
         traceback.print_exception(err)
-    if isinstance(err, OSError):
-        text = f"{err.filename}: {err.strerror}" if err.filename else str(err.strerror)
-    else:
-        text = str(err)
+    text = words_of(err)
     launch = Launch.from_environment()
     if launch.rank == 0:
         sys.stderr.write(f"error: {text}\n")

@@ -1,27 +1,23 @@
-"""`train`: train a network, or go on with a run."""
+"""`train`: train a network, or go on with a run; alone, or once for each value of a sweep."""
 
-import logging
 from pathlib import Path
 
 import hydra
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig
 
-from sr_train.cli.reporting import reported
+from sr_train.cli.sweeping import ended_early, one_of_many
 from sr_train.config.compose import plain, typed
 from sr_train.config.preflight import run_problems
 from sr_train.config.schema import RunConfig, store_schemas
 from sr_train.ops.errors import Problems
 
-log = logging.getLogger(__name__)
-
 store_schemas()
 
 
-@hydra.main(version_base="1.3", config_path="pkg://configs", config_name="train")
-@reported
-def main(cfg: DictConfig) -> float | None:
-    """Run Hydra's composition, then one training run; return the best metric for sweepers."""
+@one_of_many
+def job(cfg: DictConfig) -> float | None:
+    """Do one training run; return the best value of `best_metric`, for a search."""
     config = typed(cfg, RunConfig)
     problems = run_problems(config)
     if problems:
@@ -30,3 +26,17 @@ def main(cfg: DictConfig) -> float | None:
 
     run_dir = Path(HydraConfig.get().runtime.output_dir)
     return run_training(config, plain(cfg), run_dir)
+
+
+_hydra_main = hydra.main(version_base="1.3", config_path="pkg://configs", config_name="train")(job)
+
+
+def main() -> None:
+    """Compose the config and run it, or each of its runs."""
+    try:
+        _hydra_main()
+    except Exception as err:
+        code = ended_early(err)
+        if code is None:
+            raise
+        raise SystemExit(code) from err

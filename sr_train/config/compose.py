@@ -18,6 +18,9 @@ from sr_train.ops.errors import ConfigError, Problems, did_you_mean
 
 Schema = TypeVar("Schema")
 
+_EXTRAS = {"optuna": "sweep", "submitit_local": "slurm", "submitit_slurm": "slurm"}
+"""Choices of Hydra's own groups that a package brings, and the extra with that package."""
+
 _STAND_INS = {"name": "unnamed", "scale": 1, "train.steps": 1}
 
 
@@ -192,6 +195,9 @@ def _reword(command: str, accepted: list[str], override: str, err: Exception) ->
         return f"{override}: write +{override}"
     choice = re.search(r"Could not (?:find|load) '([^']+)'", text)
     if choice:
+        extra = _EXTRAS.get(choice[1].rpartition("/")[2])
+        if extra is not None:
+            return f'{override}: needs a package that is missing; pip install "sr_train[{extra}]"'
         options = re.search(r"Available options in '[^']+':\s*(.*?)\nConfig search", text, re.S)
         group, _, wanted = choice[1].rpartition("/")
         shipped = GlobalHydra.instance().config_loader().get_group_options(group)

@@ -256,5 +256,6 @@ def test_missing_values_are_told_together():
 def test_every_group_is_tested():
     tested = {words[0].split("=")[0] for words in CHOICES}
     tested |= {"metrics", "experiment", "discriminator", "adversary"}
+    tested |= {"search", "cluster"}  # by tests/integration/test_sweeps.py
     folders = {path.parent.name for path in (ROOT / "configs").glob("*/*.yaml")}
     assert folders == tested

@@ -1,0 +1,255 @@
+"""Many runs of one command line: grids, searches, jobs of a cluster."""
+
+import gc
+import os
+import pickle
+import signal
+import weakref
+
+import pytest
+import yaml
+from hydra.core.config_store import ConfigStore
+
+from sr_train.cli import sweeping, training
+from sr_train.cli.sweeping import FailedRunError
+from sr_train.ops.launch import Stopped
+from tests.ranks import free_port
+from tests.toys import ROOT, metrics_rows, no_validation, process, state_of, toy_words
+
+SEARCH = ("+search=lr", "hydra.sweeper.n_trials=3")
+
+BREAKS = ("train.max_skipped_in_row=1", "train.log_every=1")
+"""Lets a run with a learning rate of 1e30 fail in its second step."""
+
+
+def sweep_words(folder, *more):
+    return ["train", *no_validation(*toy_words(folder)), *more]
+
+
+def test_a_grid_makes_one_run_for_each_value(command, in_folder):
+    done = command(*sweep_words(in_folder), "-m", "optimizer.lr=1e-3,1e-4").succeeds()
+    for number, lr in enumerate((1e-3, 1e-4)):
+        assert f"sweep_{number} (optimizer.lr={lr})" in done.out
+        state = state_of(in_folder / f"runs/toy/sweep_{number}", 4)
+        assert state["config"]["optimizer"]["lr"] == lr
+    first = (in_folder / "runs/toy/sweep_0/train.log").read_text()
+    assert "sweep_1" not in first, "a run's log is its own"
+
+
+def test_a_run_that_fails_leaves_the_others_alone(command, in_folder):
+    words = sweep_words(in_folder, *BREAKS)
+    done = command(*words, "optimizer.lr=1e30,1e-3,2e30", "-m")
+    done.fails_with("error: 2 runs of runs/toy failed:", "- sweep_0: step 2: 1 steps in a row")
+    assert "- sweep_2: step 2: 1 steps in a row" in done.err
+    state_of(in_folder / "runs/toy/sweep_1", 4)
+    assert not (in_folder / "runs/toy/sweep_1/error.txt").exists()
+    assert "try a smaller learning rate" in (in_folder / "runs/toy/sweep_2/error.txt").read_text()
+
+
+def test_what_the_first_run_finds_wrong_with_the_config_ends_a_sweep_at_once(command, in_folder):
+    done = command(*sweep_words(in_folder), "optimizer.lr=1e-3,1e-4", "data.lq_size=0", "-m")
+    done.fails_with("data.lq_size=0: expected a whole number from 1 up")
+    assert done.err.count("error:") == 1
+    assert not (in_folder / "runs/toy/sweep_1").exists()
+
+
+def test_a_defect_in_one_run_is_told_and_ends_the_sweep_with_one(command, in_folder):
+    (in_folder / "broken").mkdir()
+    (in_folder / "broken/loss.py").write_text(
+        "import torch\n"
+        "class Loss(torch.nn.Module):\n"
+        "    def forward(self, pred):\n"
+        "        return pred.sum() / (1 - 1) if pred.numel() < 0 else 1 // 0\n"
+    )
+    swept = "objective.l1.loss._target_=broken.loss.Loss,losses.pixel.L1Loss"
+    done = command(*sweep_words(in_folder, "plugins=[broken]"), swept, "-m")
+    assert done.code == 1
+    assert "Traceback" in done.err
+    assert "- sweep_0: ZeroDivisionError" in done.err
+    state_of(in_folder / "runs/toy/sweep_1", 4)
+
+
+@pytest.mark.parametrize("lr", ["1e-3", "1e30"])
+def test_a_finished_run_leaves_memory_before_the_next_starts(
+    command, in_folder, monkeypatch, request, lr
+):
+    """Also where it failed: the error that Hydra keeps must not hold on to the network."""
+    models, alive = [], []
+    make = training.prepare
+
+    def prepare(*arguments):
+        alive.append([model() for model in models].count(None))
+        trainer = make(*arguments)
+        models.append(weakref.ref(trainer.model))
+        return trainer
+
+    monkeypatch.setattr(training, "prepare", prepare)
+    gc.disable()  # by chance it may collect in time
+    request.addfinalizer(gc.enable)
+    command(*sweep_words(in_folder, *BREAKS), f"optimizer.lr={lr}", "seed=1,2", "-m")
+    assert alive == [0, 1]
+
+
+def test_a_search_returns_the_best_validation_and_goes_on_with_the_same_line(command, in_folder):
+    words = ["train", *toy_words(in_folder, "train.val_every=2"), *SEARCH]
+    done = command(*words).succeeds()
+    root = in_folder / "runs/toy"
+    trials = sorted(root.glob("trial_*"))
+    assert len(trials) == 3
+    result = yaml.safe_load((root / "optimization_results.yaml").read_text())
+    values = {}
+    for trial in trials:
+        lr = state_of(trial, 4)["config"]["optimizer"]["lr"]
+        values[lr] = max(value for _, value in metrics_rows(trial, "val/main/psnr_y"))
+    best = result["best_params"]["optimizer.lr"]
+    assert len(values) == 3, "each trial has values of its own"
+    assert result["best_value"] == values[best] == max(values.values())
+    assert f"best trial   psnr_y {values[best]:.4f}" in done.out
+    folder = next(t for t in trials if state_of(t, 4)["config"]["optimizer"]["lr"] == best)
+    assert done.out.rstrip().endswith(str(folder.relative_to(in_folder)))
+    again = command(*words, "hydra.sweeper.n_trials=4").succeeds()
+    assert "search: 3 trials are done, 1 to go" in again.out
+    (fourth,) = set(root.glob("trial_*")) - set(trials)
+    assert state_of(fourth, 4)["config"]["optimizer"]["lr"] not in values
+
+
+def test_a_trial_that_fails_is_counted_and_the_search_goes_on(command, in_folder):
+    words = ["train", *toy_words(in_folder, *BREAKS), *SEARCH, "hydra.sweeper.sampler.seed=4"]
+    done = command(*words, "optimizer.lr=choice(1e30,1e-3)").succeeds()
+    failed = {note.parent.name for note in (in_folder / "runs/toy").glob("*/error.txt")}
+    assert 0 < len(failed) < 3, "both values are tried"
+    assert done.err.count("error: step 2: 1 steps in a row") == len(failed)
+    best = done.out.rsplit("best trial", 1)[1]
+    assert "optimizer.lr=0.001" in best
+    assert f"failed       {', '.join(sorted(failed))}" in best
+
+
+def test_a_search_without_one_good_trial_says_so(command, in_folder):
+    words = ["train", *toy_words(in_folder, *BREAKS), *SEARCH, "hydra.sweeper.n_trials=2"]
+    done = command(*words, "optimizer.lr=choice(1e30,1e31)")
+    done.fails_with("search: no trial came to its end")
+
+
+@pytest.mark.parametrize(
+    ("words", "parts"),
+    [
+        (["metrics=[y_crop_scale,lpips]", "best_metric=lpips"], ["direction=maximize", "minimize"]),
+        (["hydra.sweeper.direction=minimize"], ["direction=minimize", "expected maximize"]),
+        (["~data.val.main"], ["best_metric", "needs data.val"]),
+    ],
+)
+def test_a_search_in_the_wrong_direction_does_not_start(command, in_folder, words, parts):
+    command("train", *toy_words(in_folder), *SEARCH, *words).fails_with(*parts)
+    assert not list((in_folder / "runs/toy").glob("trial_*"))
+
+
+@pytest.mark.parametrize(
+    ("group", "choice", "words", "extra"),
+    [
+        ("sweeper", "optuna", ["+search=lr"], "sweep"),
+        ("sweeper", "optuna", ["hydra/sweeper=optuna", "-m"], "sweep"),
+        ("launcher", "submitit_slurm", ["+cluster=slurm"], "slurm"),
+    ],
+)
+def test_a_missing_extra_is_named(command, in_folder, monkeypatch, group, choice, words, extra):
+    command("--version")
+    choices = ConfigStore.instance().repo["hydra"][group]
+    monkeypatch.delitem(choices, f"{choice}.yaml")
+    done = command("train", *toy_words(in_folder), *words)
+    done.fails_with(f'pip install "sr_train[{extra}]"')
+    assert done.err.count("error:") == 1
+
+
+def test_a_cluster_without_slurm_is_told(command, in_folder, monkeypatch):
+    monkeypatch.setenv("PATH", str(in_folder))
+    command("train", *toy_words(in_folder), "+cluster=slurm").fails_with("no SLURM here")
+
+
+def test_check_takes_the_line_of_a_search_and_others_do_not(command, in_folder):
+    words = [*toy_words(in_folder), *SEARCH]
+    assert "no problem found" in command("check", *words).succeeds().out
+    command("overfit", *words).fails_with("+search=lr", "it is for train")
+
+
+def test_a_failed_run_travels_between_processes():
+    sent = pickle.loads(pickle.dumps(FailedRunError("sweep_1: step 2", "runs/toy", True)))
+    assert str(sent) == "sweep_1: step 2"
+    assert (sent.sweep_dir, sent.is_defect) == ("runs/toy", True)
+
+
+@pytest.mark.parametrize(
+    ("executor", "name", "expected"),
+    [
+        (None, "SIGUSR2", []),
+        ("local", "SIGINT", []),
+        ("local", "SIGUSR2", ["SIGUSR2"]),
+        ("slurm", "SIGTERM", ["SIGTERM", "waited"]),
+    ],
+)
+def test_a_stopped_run_is_left_to_the_launcher(monkeypatch, executor, name, expected):
+    seen = []
+    monkeypatch.delenv("SUBMITIT_EXECUTOR", raising=False)
+    if executor is not None:
+        monkeypatch.setenv("SUBMITIT_EXECUTOR", executor)
+    monkeypatch.setattr(sweeping.time, "sleep", lambda seconds: seen.append("waited"))
+    number = signal.Signals[name]
+    before = signal.signal(number, lambda number, frame: seen.append(signal.Signals(number).name))
+    try:
+        sweeping._hand_back(Stopped(name))
+    finally:
+        signal.signal(number, before)
+    assert seen == expected
+
+
+@pytest.mark.slow
+@pytest.mark.dist
+def test_a_preempted_job_goes_on_where_it_stopped(command, in_folder, monkeypatch):
+    """The loss of step 3 sends what a cluster sends before it takes the machine away."""
+    (in_folder / "preempted").mkdir()
+    (in_folder / "preempted/loss.py").write_text(
+        "import os, signal\n"
+        "import torch\n"
+        "class Loss(torch.nn.Module):\n"
+        "    def forward(self, pred, step):\n"
+        "        if step == 3:\n"
+        "            os.kill(os.getpid(), signal.SIGUSR2)\n"
+        "        return pred.square().mean()\n"
+    )
+    monkeypatch.setenv("PYTHONPATH", os.pathsep.join([str(ROOT), str(in_folder)]))
+    monkeypatch.setenv("OMP_NUM_THREADS", "1")
+    loss = ["plugins=[preempted]", "objective.l1.loss={_target_: preempted.loss.Loss}"]
+    words = sweep_words(in_folder, *loss, "hydra/launcher=submitit_local", "resume=auto")
+    done = command(*words, "seed=1,2", "-m").succeeds()
+    assert "each run is a job of its own" in done.out
+    for number in (0, 1):
+        log = (in_folder / f"runs/toy/sweep_{number}/train.log").read_text()
+        assert "stopped by SIGUSR2 after step 3; state saved" in log
+        assert "step_00000003.pt at step 3" in log
+        state = state_of(in_folder / f"runs/toy/sweep_{number}", 4)
+        assert state["config"]["seed"] == number + 1
+
+
+@pytest.mark.slow
+@pytest.mark.dist
+def test_the_tasks_of_an_srun_step_train_as_one_run(in_folder):
+    words = sweep_words(in_folder, "train.checkpoint_every=2")
+    step = {
+        "SLURM_JOB_ID": str(free_port()),
+        "SLURM_STEP_ID": "0",
+        "SLURM_STEP_NUM_TASKS": "2",
+        "SLURM_STEP_NODELIST": "localhost",
+    }
+    tasks = []
+    for rank in "01":
+        place = {"SLURM_PROCID": rank, "SLURM_LOCALID": rank}
+        tasks.append(process(words, in_folder, **step, **place))
+    try:
+        (out, err), (other, _) = (task.communicate(timeout=120) for task in tasks)
+    finally:
+        for task in tasks:
+            task.kill()
+    assert [task.returncode for task in tasks] == [0, 0], (out, err)
+    assert "learns on 2 processes" in out
+    assert "loss" not in other
+    assert len(list((in_folder / "runs/toy/.hydra").glob("*"))) == 1
+    assert state_of(in_folder / "runs/toy", 4)["step"] == 4
