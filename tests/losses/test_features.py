@@ -181,7 +181,7 @@ def test_gradients_of_any_size_survive_low_precision(precision, factor):
     low_value, low_grad = gradient(precision, factor)
     torch.testing.assert_close(low_value, value, rtol=1e-2, atol=0)
     assert torch.isfinite(low_grad).all()
-    cosine = F.cosine_similarity(low_grad.flatten(), grad.flatten(), dim=0)
+    cosine = (low_grad / low_grad.norm() * (grad / grad.norm())).sum()
     assert float(cosine) > (0.98 if precision == "bf16" else 0.999)
     torch.testing.assert_close(low_grad.norm(), grad.norm(), rtol=0.05, atol=0)
 
