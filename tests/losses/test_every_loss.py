@@ -93,6 +93,12 @@ def arguments(
     return given_to
 
 
+def valued(loss: nn.Module, given_to: dict[str, object]) -> Tensor:
+    """Return the loss; what it draws is the same each time."""
+    torch.manual_seed(0)
+    return loss(**given_to)
+
+
 def live_tensors(row: Row, given_to: dict[str, object]) -> Iterator[Tensor]:
     for name in row.live:
         value = given_to[name]
@@ -108,7 +114,7 @@ def check(row: Row, pred: Tensor, target: Tensor, dtype: torch.dtype) -> None:
     given_to = arguments(row, loss, pred.to(dtype).float(), target.to(dtype).float())
     half = dtype is not torch.float32
     with torch.autocast("cpu", dtype) if half else nullcontext():
-        value = loss(**given_to)
+        value = valued(loss, given_to)
     assert value.dtype is torch.float32
     assert value.shape == ()
     assert torch.isfinite(value)
@@ -120,11 +126,11 @@ def check(row: Row, pred: Tensor, target: Tensor, dtype: torch.dtype) -> None:
 @those([row for row in LOSSES if row.zero])
 def test_zero_at_identity(row):
     for channels in row.channels:
-        for height, width in [*SIZES, (2, 3), (40, 33)]:
+        for height, width in [*SIZES, (2, 3), (24, 33)]:
             picture = noise((2, channels, height, width))
             loss = row.make()
             given_to = arguments(row, loss, picture, picture)
-            value = loss(**given_to)
+            value = valued(loss, given_to)
             assert float(value.detach()) == pytest.approx(0.0, abs=row.zero_within)
             value.backward()
             for tensor in live_tensors(row, given_to):
@@ -136,7 +142,7 @@ def test_above_zero_elsewhere_and_felt(row):
     channels = row.channels[-1]
     loss = row.make()
     given_to = arguments(row, loss, noise((2, channels, 40, 33)), noise((2, channels, 40, 33), 1))
-    value = loss(**given_to)
+    value = valued(loss, given_to)
     value.backward()
     if row.zero:
         assert float(value.detach()) > 1e-6
@@ -151,7 +157,7 @@ def test_no_gradient_but_into_what_is_live(row):
     loss = row.make()
     pred, target = noise((2, channels, 24, 24)), noise((2, channels, 24, 24), 1)
     given_to = arguments(row, loss, pred, target, all_live=True)
-    loss(**given_to).backward()
+    valued(loss, given_to).backward()
     for name, value in given_to.items():
         if name not in row.live:
             assert all(tensor.grad is None for tensor in tensors(value)), name
@@ -161,12 +167,15 @@ def test_no_gradient_but_into_what_is_live(row):
 @each_loss
 @each_dtype
 def test_flat_pictures(row, dtype):
-    for channels, (height, width), fill in product(row.channels, SIZES, FILLS):
+    cases = list(product(row.channels, SIZES, FILLS))
+    # Every fifth of them still has each size, each fill and each number of channels.
+    few = row.large or dtype is not torch.float32
+    for channels, (height, width), fill in cases[:: 5 if few else 1]:
         flat = torch.full((1, channels, height, width), fill)
         others = [torch.zeros_like(flat), torch.ones_like(flat), noise(flat.shape), 3 * flat]
         check(row, flat, flat, dtype)
-        check(row, flat.expand(4, -1, -1, -1), torch.cat(others), dtype)
-        check(row, noise(flat.shape), flat, dtype)
+        check(row, flat.expand(5, -1, -1, -1), torch.cat([flat, *others]), dtype)
+        check(row, noise((2, *flat.shape[1:])), flat.expand(2, -1, -1, -1), dtype)
 
 
 @each_loss
@@ -178,7 +187,7 @@ def test_drawn_pictures(row, dtype):
 
     @seed(0)
     @settings(
-        max_examples=row.examples,
+        max_examples=3 if row.large else 10,
         derandomize=True,
         deadline=None,
         database=None,
@@ -206,12 +215,12 @@ def test_drawn_pictures(row, dtype):
 @each_half
 def test_autocast_changes_nothing(row, dtype):
     """Inside an autocast region fp32 pictures are still compared in fp32."""
-    shape = (2, row.channels[-1], 40, 33)
+    shape = (2, row.channels[-1], 24, 20)
     pred, target = noise(shape), noise(shape, 1)
     loss = row.make()
-    plain = loss(**arguments(row, loss, pred, target))
+    plain = valued(loss, arguments(row, loss, pred, target))
     with torch.autocast("cpu", dtype):
-        inside = loss(**arguments(row, loss, pred, target))
+        inside = valued(loss, arguments(row, loss, pred, target))
     assert inside.dtype is torch.float32
     torch.testing.assert_close(inside, plain, rtol=1e-6, atol=1e-7)
 
@@ -234,9 +243,9 @@ def test_pictures_in_half_precision_are_widened(row, dtype):
         return value.float() if isinstance(value, Tensor) else value
 
     half = {name: narrowed(value) for name, value in given_to.items()}
-    value = loss(**half)
+    value = valued(loss, half)
     assert value.dtype is torch.float32
-    wide = loss(**{name: widened(x) for name, x in half.items()})
+    wide = valued(loss, {name: widened(x) for name, x in half.items()})
     torch.testing.assert_close(value, wide, rtol=1e-6, atol=1e-7)
 
 
@@ -255,7 +264,7 @@ def test_gradcheck(row):
             assert result.dtype is torch.float64
             return result
 
-        assert torch.autograd.gradcheck(value, live, atol=1e-6)
+        assert torch.autograd.gradcheck(value, live, atol=1e-6, fast_mode=True)
 
 
 @each_loss
@@ -264,7 +273,7 @@ def test_the_pictures_are_left_alone(row):
     loss = row.make()
     given_to = arguments(row, loss, noise(shape), noise(shape, 1))
     before = {name: [x.detach().clone() for x in tensors(v)] for name, v in given_to.items()}
-    loss(**given_to).backward()
+    valued(loss, given_to).backward()
     for name, value in given_to.items():
         for tensor, copy in zip(tensors(value), before[name], strict=True):
             assert torch.equal(tensor.detach(), copy), name
@@ -275,14 +284,14 @@ def test_memory_format_changes_nothing(row):
     shape = (2, row.channels[-1], 24, 20)
     pred, target = noise(shape), noise(shape, 1)
     loss = row.make()
-    plain = loss(**arguments(row, loss, pred, target))
+    plain = valued(loss, arguments(row, loss, pred, target))
     last = {
         name: value.contiguous(memory_format=torch.channels_last)
         if isinstance(value, Tensor) and value.ndim == 4
         else value
         for name, value in arguments(row, loss, pred, target).items()
     }
-    torch.testing.assert_close(loss(**last), plain, rtol=1e-5, atol=1e-6)
+    torch.testing.assert_close(valued(loss, last), plain, rtol=row.rounding, atol=1e-6)
 
 
 def test_names_are_unique():

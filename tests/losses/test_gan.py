@@ -247,7 +247,7 @@ def test_a_penalty_runs_in_fp32_under_autocast(penalty):
     with torch.autocast("cpu", dtype=torch.bfloat16):
         cast = penalty(net_d, real, fake)
     assert cast.dtype == torch.float32
-    assert float(cast) == float(plain)
+    assert cast.item() == plain.item()
     cast.backward()
     grads = [p.grad for p in net_d.parameters() if p.grad is not None]
     assert all(torch.isfinite(grad).all() for grad in grads)

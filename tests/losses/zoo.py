@@ -2,14 +2,33 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cache
 
 import torch
 from torch import Tensor, nn
 
 from losses.colour import AverageColourLoss, ColourLoss, LQConsistencyLoss, LumaLoss
+from losses.contextual import ContextualLoss
+from losses.contrastive import InfoNCELoss
+from losses.dists import DISTSLoss
+from losses.features import Features, Precision, shared_features
 from losses.frequency import FFTL1Loss, FocalFrequencyLoss
+from losses.gan import (
+    KINDS,
+    LABELLED,
+    DiscriminatorLoss,
+    FeatureMatchingLoss,
+    GeneratorLoss,
+    GradientPenalty,
+    Kind,
+    R1Penalty,
+    RelativisticDiscriminatorLoss,
+    RelativisticGeneratorLoss,
+)
 from losses.gradient import GradientLoss, GradientVarianceLoss
 from losses.ldl import LDLLoss
+from losses.lpips import LPIPSLoss
+from losses.perceptual import PerceptualLoss, StyleLoss
 from losses.pixel import CharbonnierLoss, HuberLoss, L1Loss, MSELoss, PSNRLoss
 from losses.ssim import MSSSIML1Loss, MSSSIMLoss, SSIMLoss
 from losses.variation import MaskedTotalVariationLoss, TotalVariationLoss
@@ -29,10 +48,12 @@ class Row:
     """Numbers of channels that it takes."""
     gradcheck: bool = False
     """Whether it computes in float64 when given that, and is smooth at random pictures."""
-    examples: int = 10
-    """How many random cases to draw; fewer for a loss with a large network in it."""
+    large: bool = False
+    """Whether it has a network in it: fewer cases are tried."""
     zero_within: float = 1e-6
     """How far from 0 the value at identity may be, for pictures in [0, 1]."""
+    rounding: float = 1e-5
+    """How far, relatively, the order of sums may move the value."""
 
 
 PIXEL = [
@@ -82,24 +103,121 @@ COLOUR = [
     Row("lq_consistency", LQConsistencyLoss),
 ]
 
-LOSSES: list[Row] = [*PIXEL, *STRUCTURE, *FREQUENCY, *DETAIL, *COLOUR]
+
+@cache
+def extractor(backbone: str, precision: Precision = "fp32") -> Features:
+    """Return the untrained extractor that losses made later share; kept, for it is large."""
+    return shared_features(backbone, random_init=True, precision=precision)
+
+
+def on(backbone: str, make: Callable[[], nn.Module], precision: Precision = "fp32") -> nn.Module:
+    """Return a loss whose extractor is there already."""
+    extractor(backbone, precision)
+    return make()
+
+
+def perceptual(precision: Precision) -> nn.Module:
+    layers = {"conv1_2": 0.1, "conv2_1": 1.0}
+    return on(
+        "vgg19",
+        lambda: PerceptualLoss(layers, random_init=True, precision=precision),
+        precision,
+    )
+
+
+def style(precision: Precision) -> nn.Module:
+    layers = {"relu1_1": 1.0, "relu2_1": 1.0}
+    return on("vgg19", lambda: StyleLoss(layers, random_init=True, precision=precision), precision)
+
+
+FEATURES = [
+    Row("perceptual", lambda: perceptual("fp32"), large=True),
+    Row("perceptual_bf16", lambda: perceptual("bf16"), large=True, rounding=1e-2),
+    Row("perceptual_fp16", lambda: perceptual("fp16"), large=True, rounding=1e-3),
+    Row("style", lambda: style("fp32"), large=True),
+    Row("style_fp16", lambda: style("fp16"), large=True, rounding=1e-3),
+    Row("lpips_alex", lambda: on("alex", lambda: LPIPSLoss("alex", random_init=True)), large=True),
+    Row("lpips_vgg", lambda: on("vgg16", lambda: LPIPSLoss("vgg", random_init=True)), large=True),
+    Row("dists", lambda: on("vgg16", lambda: DISTSLoss(random_init=True)), large=True),
+    Row(
+        "contextual",
+        lambda: on("vgg19", lambda: ContextualLoss({"conv2_1": 1.0}, random_init=True)),
+        zero=False,
+        large=True,
+    ),
+    Row(
+        "info_nce",
+        lambda: on("vgg19", lambda: InfoNCELoss(["relu2_1"], random_init=True)),
+        zero=False,
+        large=True,
+    ),
+]
+
+
+def generator_rows(kind: Kind) -> list[Row]:
+    return [
+        Row(
+            f"gan_{kind}",
+            lambda: GeneratorLoss(kind),
+            zero=False,
+            live=("fake_logits",),
+            gradcheck=True,
+        ),
+        Row(
+            f"gan_relativistic_{kind}",
+            lambda: RelativisticGeneratorLoss(kind),
+            zero=False,
+            live=("fake_logits",),
+            gradcheck=True,
+        ),
+    ]
+
+
+def discriminator_rows(kind: Kind) -> list[Row]:
+    both = ("fake_logits", "real_logits")
+    return [
+        Row(
+            f"discriminator_{kind}",
+            lambda: DiscriminatorLoss(kind, real_label=0.9 if kind in LABELLED else 1.0),
+            zero=False,
+            live=both,
+            gradcheck=True,
+        ),
+        Row(
+            f"discriminator_relativistic_{kind}",
+            lambda: RelativisticDiscriminatorLoss(kind),
+            zero=False,
+            live=both,
+            gradcheck=True,
+        ),
+    ]
+
+
+GAN = [
+    *(row for kind in KINDS for row in generator_rows(kind)),
+    *(row for kind in KINDS for row in discriminator_rows(kind)),
+    Row("feature_matching", FeatureMatchingLoss, live=("fake_features",)),
+    Row("r1", lambda: R1Penalty(every=1), zero=False, live=("net_d",)),
+    Row("gradient_penalty", GradientPenalty, zero=False, live=("net_d",)),
+]
+
+LOSSES: list[Row] = [*PIXEL, *STRUCTURE, *FREQUENCY, *DETAIL, *COLOUR, *FEATURES, *GAN]
 
 
 class Critic(nn.Module):
-    """A discriminator of two layers, for losses that ask for `net_d`."""
+    """A discriminator of two layers, for losses that ask for `net_d`.
+
+    It is curved, and has no bias at its end: a penalty on its slope depends on all its weights.
+    """
 
     def __init__(self, channels: int) -> None:
         super().__init__()
         generator = torch.Generator().manual_seed(0)
         self.first = nn.Conv2d(channels, 4, 3, padding=1)
-        self.last = nn.Conv2d(4, 1, 3, padding=1)
+        self.last = nn.Conv2d(4, 1, 3, padding=1, bias=False)
         with torch.no_grad():
             for weights in self.parameters():
                 weights.copy_(torch.randn(weights.shape, generator=generator) * 0.2)
 
-    def forward(
-        self, picture: Tensor, with_features: bool = False
-    ) -> Tensor | tuple[Tensor, list[Tensor]]:
-        features = nn.functional.leaky_relu(self.first(picture), 0.2)
-        logits = self.last(features)
-        return (logits, [features]) if with_features else logits
+    def forward(self, picture: Tensor) -> Tensor:
+        return self.last(nn.functional.silu(self.first(picture)))
