@@ -33,7 +33,8 @@ class MaskedTotalVariationLoss(nn.Module):
     Takes (B, C, H, W) pictures, nominally in [0, 1], of any number of channels.
 
     Args:
-        flatness: largest range of a flat neighbourhood, in pixel-value units; at least zero.
+        flatness: largest range of a flat neighbourhood, in pixel-value units; at least zero. The
+            default lies between four and five 8-bit levels: on a level, rounding would decide.
 
     Raises:
         ValueError: if flatness is below zero.
@@ -43,7 +44,7 @@ class MaskedTotalVariationLoss(nn.Module):
         is ours.
     """
 
-    def __init__(self, flatness: float = 4 / 255) -> None:
+    def __init__(self, flatness: float = 4.5 / 255) -> None:
         super().__init__()
         if flatness < 0:
             raise ValueError(f"flatness must be at least zero, got {flatness}")
