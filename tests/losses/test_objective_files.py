@@ -1,22 +1,105 @@
-"""The files of `configs/objective` name what is there."""
+"""The files of `configs/objective` and `configs/adversary` build terms that run."""
 
 import importlib
 import inspect
 from pathlib import Path
 
 import pytest
-import yaml
+import torch
+from omegaconf import OmegaConf
 
-FILES = sorted((Path(__file__).parents[2] / "configs" / "objective").glob("*.yaml"))
+from sr_train.ops.loss_inputs import ADVERSARY, GENERATOR, JUDGED, asked_by
+from tests.losses.test_every_loss import noise, value_of
+from tests.losses.zoo import extractor
+
+CONFIGS = Path(__file__).parents[2] / "configs"
+FILES = sorted((CONFIGS / "objective").glob("*.yaml")) + sorted(
+    (CONFIGS / "adversary").glob("*.yaml")
+)
+TERM = {"loss", "weight", "target", "colour", "start", "ramp"}
+RGB_ALONE = {"ColourLoss", "LumaLoss"}
+CHOSEN = {
+    ("average_colour_lq", "block"),
+    *((f"gan_{kind}", "kind") for kind in ("hinge", "lsgan", "softplus", "wgan")),
+}
+"""Arguments that a file is there to set."""
+PLANES = {"rgb": 3, "y": 1, "cbcr": 2}
+
+each_file = pytest.mark.parametrize(
+    "path", FILES, ids=lambda path: f"{path.parent.name}-{path.stem}"
+)
 
 
-@pytest.mark.parametrize("path", FILES, ids=lambda path: path.stem)
-def test_file_holds_one_term_with_arguments_that_exist(path):
-    content = yaml.safe_load(path.read_text())
-    (term,) = content.values()
-    assert set(term) <= {"loss", "weight", "target", "colour", "start", "ramp"}
-    assert term["weight"] != 0
+@pytest.fixture(scope="module", autouse=True)
+def kept():
+    return [extractor(backbone) for backbone in ("vgg16", "vgg19")]
+
+
+def term_of(path):
+    """Return the one term of a file as plain Python, a generator's kind being the default."""
+    root = OmegaConf.create({"objective": OmegaConf.load(CONFIGS / "objective" / "gan.yaml")})
+    root.file = OmegaConf.load(path)
+    (term,) = OmegaConf.to_container(root, resolve=True)["file"].values()
+    return term
+
+
+def target_of(dotted):
+    module, name = dotted.rsplit(".", 1)
+    return getattr(importlib.import_module(module), name)
+
+
+def built(term):
+    """Return the loss, untrained where the file wants a trained network."""
     arguments = dict(term["loss"])
-    module, name = arguments.pop("_target_").rsplit(".", 1)
-    made = getattr(importlib.import_module(module), name)
-    inspect.signature(made).bind(**arguments)
+    made = target_of(arguments.pop("_target_"))
+    if "random_init" in inspect.signature(made).parameters:
+        assert arguments["random_init"] is False, "never by default"
+        arguments["random_init"] = True
+    return made(**arguments)
+
+
+@each_file
+def test_file_holds_one_term_that_runs(path):
+    term = term_of(path)
+    assert set(term) <= TERM
+    assert term["weight"] != 0
+    loss = built(term)
+    askable = ADVERSARY if path.parent.name == "adversary" else GENERATOR + JUDGED
+    asks = asked_by(loss.forward, path.stem, askable)
+    channels = PLANES[term.get("colour", "rgb")]
+    pred, target = noise((2, channels, 24, 20)), noise((2, channels, 24, 20), 1)
+    given_to = {name: value_of(name, pred, target) for name in asks}
+    assert torch.isfinite(loss(**given_to))
+
+
+@each_file
+def test_luma_networks_are_served_or_told(path):
+    """One plane, as a network of colour space y has; a loss of colours names what it wants."""
+    loss = built(term_of(path))
+    pred, target = noise((2, 1, 24, 20)), noise((2, 1, 24, 20), 1)
+    names = inspect.signature(loss.forward).parameters
+    given_to = {name: value_of(name, pred, target) for name in names}
+    if type(loss).__name__ in RGB_ALONE:
+        with pytest.raises(ValueError, match=r"must be RGB, \(B, 3, H, W\), got \(2, 1, 24, 20\)"):
+            loss(**given_to)
+    else:
+        assert torch.isfinite(loss(**given_to))
+
+
+@each_file
+def test_numbers_are_the_defaults_of_the_code(path):
+    """Whoever writes a term by hand gets what the file gives."""
+    arguments = dict(term_of(path)["loss"])
+    made = target_of(arguments.pop("_target_"))
+    parameters = inspect.signature(made).parameters
+    for name, value in arguments.items():
+        default = parameters[name].default
+        if (path.stem, name) in CHOSEN:
+            assert value != default
+        elif name == "layers":
+            bare = made(random_init=True).layers
+            assert value == (bare if isinstance(value, dict) else list(bare))
+        else:
+            assert value == (
+                pytest.approx(default, rel=0.01) if isinstance(value, float) else default
+            )
