@@ -95,7 +95,7 @@ def arguments(
 
 def valued(loss: nn.Module, given_to: dict[str, object]) -> Tensor:
     """Return the loss; what it draws is the same each time."""
-    torch.manual_seed(0)
+    torch.default_generator.manual_seed(0)  # torch.manual_seed costs more than most losses
     return loss(**given_to)
 
 
@@ -168,14 +168,21 @@ def test_no_gradient_but_into_what_is_live(row):
 @each_dtype
 def test_flat_pictures(row, dtype):
     cases = list(product(row.channels, SIZES, FILLS))
-    # Every fifth of them still has each size, each fill and each number of channels.
-    few = row.large or dtype is not torch.float32
-    for channels, (height, width), fill in cases[:: 5 if few else 1]:
+    if row.large or dtype is not torch.float32:
+        # Six that have each number of channels, each size and each fill.
+        cases = [cases[7 * i % len(cases)] for i in range(6)]
+    for channels, (height, width), fill in cases:
         flat = torch.full((1, channels, height, width), fill)
         others = [torch.zeros_like(flat), torch.ones_like(flat), noise(flat.shape), 3 * flat]
-        check(row, flat, flat, dtype)
-        check(row, flat.expand(5, -1, -1, -1), torch.cat([flat, *others]), dtype)
-        check(row, noise((2, *flat.shape[1:])), flat.expand(2, -1, -1, -1), dtype)
+        checks = [
+            (flat, flat),
+            (flat.expand(5, -1, -1, -1), torch.cat([flat, *others])),
+            (noise((2, *flat.shape[1:])), flat.expand(2, -1, -1, -1)),
+        ]
+        if row.large:
+            checks = [(torch.cat([x for x, _ in checks]), torch.cat([y for _, y in checks]))]
+        for pred, target in checks:
+            check(row, pred, target, dtype)
 
 
 @each_loss

@@ -125,17 +125,16 @@ def perceptual(precision: Precision) -> nn.Module:
     )
 
 
-def style(precision: Precision) -> nn.Module:
+def style() -> nn.Module:
     layers = {"relu1_1": 1.0, "relu2_1": 1.0}
-    return on("vgg19", lambda: StyleLoss(layers, random_init=True, precision=precision), precision)
+    return on("vgg19", lambda: StyleLoss(layers, random_init=True))
 
 
 FEATURES = [
     Row("perceptual", lambda: perceptual("fp32"), large=True),
     Row("perceptual_bf16", lambda: perceptual("bf16"), large=True, rounding=1e-2),
     Row("perceptual_fp16", lambda: perceptual("fp16"), large=True, rounding=1e-3),
-    Row("style", lambda: style("fp32"), large=True),
-    Row("style_fp16", lambda: style("fp16"), large=True, rounding=1e-3),
+    Row("style", style, large=True),
     Row("lpips_alex", lambda: on("alex", lambda: LPIPSLoss("alex", random_init=True)), large=True),
     Row("lpips_vgg", lambda: on("vgg16", lambda: LPIPSLoss("vgg", random_init=True)), large=True),
     Row("dists", lambda: on("vgg16", lambda: DISTSLoss(random_init=True)), large=True),
