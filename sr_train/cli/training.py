@@ -22,6 +22,7 @@ from sr_train.cli.resuming import (
     same_on_all,
     take_up,
 )
+from sr_train.cli.summary import tell_summary
 from sr_train.cli.tables import score_table, write_scores
 from sr_train.config.build import build
 from sr_train.config.schema import RunConfig
@@ -227,7 +228,8 @@ def train_to_end(trainer: Trainer) -> str | None:
 
 
 def close_run(trainer: Trainer, folder: RunFolder, stopped_by: str | None) -> None:
-    """Show what a run came to: table, sheet, paths, what to try next."""
+    """Show what a run came to: tables, sheet, paths, what to try next."""
+    tell_summary(trainer, folder, stopped_by)
     if stopped_by is not None:
         log.info("stopped by %s after step %d; state saved. Go on with:", stopped_by, trainer.step)
         console.print(f"  {_again(trainer.world)}")

@@ -2,7 +2,6 @@
 
 import logging
 import math
-import time
 from collections.abc import Mapping, Sequence
 from typing import Protocol
 
@@ -14,6 +13,7 @@ from sr_train.engine.host import peak_host_bytes
 from sr_train.engine.model import SRModel
 from sr_train.engine.run_folder import RunFolder
 from sr_train.engine.sharding import joint_norm, local
+from sr_train.monitoring.clock import Clock
 from sr_train.monitoring.drift import ParameterDrift
 from sr_train.monitoring.meter import Window
 from sr_train.monitoring.records import MetricsFile
@@ -69,6 +69,8 @@ class Journal:
         self._skipped = {name: each.num_skipped for name, each in learners.items()}
         self._silent: dict[str, list[str]] = {}
         self._logged_step = step
+        if model.device.type == "cuda":
+            torch.cuda.reset_peak_memory_stats(model.device)  # of an earlier run of a sweep
 
     def start_window(self) -> None:
         """Begin to measure time anew."""
@@ -97,8 +99,10 @@ class Journal:
             values["gan/grad_ratio"] = values["grad_norm/g"] / max(values["grad_norm/d"], 1e-12)
         if self.model.adversary is not None:
             values["gan/d_interval"] = self.model.adversary.pace.interval
-        values |= self.clock.rates(step, wait_seconds)
-        values |= _memory(self.model.device)
+        values |= self.clock.close(step, wait_seconds)
+        values |= {
+            f"memory/{name}": value for name, value in peak_memory(self.model.device).items()
+        }
         self.write(values)
         self.name_silent_parameters()
         self.start_window()
@@ -167,39 +171,10 @@ class Journal:
         return note
 
 
-class Clock:
-    """Time of a log window and of the whole run, without what validation and saving took."""
-
-    def __init__(self) -> None:
-        self.seconds = 0.0
-        """Of all windows that were read."""
-        self.steps = 0
-        """Taken in them."""
-        self.restart(0)
-
-    def restart(self, step: int) -> None:
-        self._step = step
-        self._started = time.perf_counter()
-
-    def leave_out(self, seconds: float) -> None:
-        self._started += seconds
-
-    def rates(self, step: int, wait_seconds: float) -> dict[str, float]:
-        """Close a window; return its pace."""
-        elapsed = max(time.perf_counter() - self._started, 1e-9)
-        steps = step - self._step
-        self.seconds += elapsed
-        self.steps += steps
-        return {
-            "time/steps_per_sec": steps / elapsed,
-            "time/data_wait_share": min(1.0, wait_seconds / elapsed),
-        }
-
-
-def _memory(device: torch.device) -> dict[str, float]:
-    """Return peak memory in GiB: of the process, and of the GPU where there is one."""
+def peak_memory(device: torch.device) -> dict[str, float]:
+    """Return peak memory in GiB: of this process, and on the GPU where there is one."""
     host = peak_host_bytes()
-    values = {} if host is None else {"memory/peak_host_gib": host / 2**30}
+    values = {} if host is None else {"peak_host_gib": host / 2**30}
     if device.type == "cuda":
-        values["memory/peak_device_gib"] = torch.cuda.max_memory_allocated(device) / 2**30
+        values["peak_device_gib"] = torch.cuda.max_memory_allocated(device) / 2**30
     return values

@@ -171,6 +171,7 @@ class Trainer:
                     self.save()
                     log.info("state of step %d saved", self.step)
                 raise
+            self.journal.clock.close(self.step, self.stream.wait_seconds)
             if self.step != self._saved_step:
                 self.save()
         return stopped_by
@@ -229,7 +230,7 @@ class Trainer:
         for metric, best in self.best.items():
             if best.improved_by(means[metric]):
                 self._save_weights(self.folder.best_weights(metric))
-        self.journal.clock.leave_out(time.perf_counter() - started)
+        self.journal.clock.leave_out("validation", time.perf_counter() - started)
 
     def save(self) -> None:
         """Write the weights to use, then the training state: a state vouches for its weights."""
@@ -253,7 +254,7 @@ class Trainer:
         if self.world.is_main:
             save_state(self.folder.checkpoints, self.step, state, self.cadence.keep_last)
         self._saved_step = self.step
-        self.journal.clock.leave_out(time.perf_counter() - started)
+        self.journal.clock.leave_out("saving", time.perf_counter() - started)
 
     def _save_weights(self, path: Path, kind: str | None = None) -> None:
         net = self.model.net_for_use(kind)

@@ -51,7 +51,7 @@ def versions() -> dict[str, str]:
 
 def write_manifest(path: Path, facts: Mapping[str, object]) -> None:
     """Append one launch to manifest.json: when, how it was called, versions, and `facts`."""
-    launches = json.loads(path.read_text()) if path.is_file() else []
+    launches = _launches(path)
     launches.append(
         {
             "started": time.strftime("%Y-%m-%dT%H:%M:%S%z"),
@@ -60,6 +60,21 @@ def write_manifest(path: Path, facts: Mapping[str, object]) -> None:
             **facts,
         }
     )
+    _write_launches(path, launches)
+
+
+def close_manifest(path: Path, facts: Mapping[str, object]) -> None:
+    """Add to the last launch in manifest.json when it ended, and `facts`."""
+    launches = _launches(path)
+    launches[-1] |= {"ended": time.strftime("%Y-%m-%dT%H:%M:%S%z"), **facts}
+    _write_launches(path, launches)
+
+
+def _launches(path: Path) -> list[dict[str, object]]:
+    return json.loads(path.read_text()) if path.is_file() else []
+
+
+def _write_launches(path: Path, launches: list[dict[str, object]]) -> None:
     part = path.with_name(f".{path.name}.part")
     part.write_text(json.dumps(launches, indent=2) + "\n")
     part.replace(path)

@@ -207,3 +207,76 @@ def test_a_schedule_free_optimizer_takes_no_other_average(command, in_folder):
         "ema.enabled=false: pytorch_optimizer.ScheduleFreeAdamW averages by itself",
         "swa.enabled=true: pytorch_optimizer.ScheduleFreeAdamW averages by itself",
     )
+
+
+def last_launch(run: Path) -> dict:
+    return json.loads((run / "manifest.json").read_text())[-1]
+
+
+def test_the_end_of_a_run_tells_precision_speed_memory_and_trouble(command, in_folder):
+    words = overflowing_words(in_folder, 20, "train.steps=30")
+    done = command(*words).succeeds()
+    launch = last_launch(in_folder / "runs/toy")
+    told = launch["summary"]
+    assert launch["stopped_by"] is None
+    assert (told["precision"], told["skipped_steps"], told["steps"]) == (
+        "bf16",
+        {"g": 20},
+        {"g": 30},
+    )
+    assert [change.split(":")[0] for change in told["precision_changes"]] == ["step 10", "step 20"]
+    assert told["samples_per_sec"] == pytest.approx(2 * told["steps_per_sec"])
+    assert set(told["seconds"]) == {"training", "saving"}
+    assert told["peak_host_gib"] > 0.05
+    cells = [line.split("\u2502")[1].strip() for line in done.out.splitlines() if "\u2502" in line]
+    labels = [cell for cell in cells if cell]
+    assert labels == ["precision", "speed", "time", "peak memory", "skipped steps"]
+
+
+def test_a_run_that_a_signal_ends_tells_it_too(command, in_folder):
+    (in_folder / "stops").mkdir()
+    (in_folder / "stops/loss.py").write_text(
+        "import os, signal, torch\n"
+        "class Loss(torch.nn.Module):\n"
+        "    def forward(self, pred, step):\n"
+        "        if step == 3:\n"
+        "            os.kill(os.getpid(), signal.SIGTERM)\n"
+        "        return pred.square().mean()\n"
+    )
+    words = train_words(in_folder, "train.steps=1000", "plugins=[stops]")
+    done = command(*words, "objective.l1.loss={_target_: stops.loss.Loss}").succeeds()
+    launch = last_launch(in_folder / "runs/toy")
+    assert launch["stopped_by"] == "SIGTERM"
+    assert launch["summary"]["steps"] == {"g": 3}
+    assert launch["summary"]["steps_per_sec"] > 0  # of a window that was never logged
+    assert "peak memory" in done.out
+
+
+def test_a_split_is_told_at_the_end(command, in_folder):
+    done = command(*large_words(in_folder, 3)).succeeds()
+    told = last_launch(in_folder / "runs/toy")["summary"]
+    assert (told["micro_batches"], told["micro_batches_configured"]) == (2, 1)
+    assert "memory ran out" in done.out
+
+
+def test_tensorboard_and_csv_carry_the_loss_scale_and_its_history(command, in_folder):
+    """Overflow in the first three steps, then growth every second step."""
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+    words = overflowing_words(in_folder, 3, "train.steps=9", "train.log_every=3")
+    words = [w for w in words if w != "logger=none"]
+    command(*words, "precision.growth_interval=2", "precision.adaptive=false").succeeds()
+    run = in_folder / "runs/toy"
+    events = EventAccumulator(str(run / "tensorboard"))
+    events.Reload()
+    expected = {
+        "loss_scale/g": [65536 / 8, 65536 / 4, 65536],
+        "loss_scale_backoffs/g": [3, 3, 3],
+        "loss_scale_growths/g": [0, 1, 3],
+        "skipped_steps/g": [3, 3, 3],
+    }
+    for name, values in expected.items():
+        assert [value for _, value in metrics_rows(run, name)] == values, name
+        assert [(e.step, e.value) for e in events.Scalars(name)] == list(
+            zip((3, 6, 9), values, strict=True)
+        ), name
