@@ -146,24 +146,6 @@ def test_check_says_what_a_step_needs(command, in_folder):
     assert not (in_folder / "runs").exists()
 
 
-def overfit_words(folder: Path, *more: str) -> list[str]:
-    return ["overfit", *no_validation(*toy_words(folder)), "num_steps=150", "num_samples=2", *more]
-
-
-@pytest.mark.parametrize("precision", ["fp32", "bf16", "fp16"])
-def test_overfit_passes_where_a_network_learns(command, in_folder, precision):
-    words = ["arch.num_feat=16", "arch.num_conv=2", "optimizer.lr=5e-3", "ema.enabled=false"]
-    more = [f"precision={precision}", "threshold=1"]
-    done = command(*overfit_words(in_folder, *words, *more)).succeeds()
-    assert "overfit passed" in done.out
-    assert precision in done.out
-
-
-def test_overfit_fails_where_it_does_not(command, in_folder):
-    done = command(*overfit_words(in_folder, "optimizer.lr=0", "num_steps=5"))
-    done.fails_with("overfit failed", "psnr_y", "threshold +2")
-
-
 def test_a_sweep_makes_a_run_for_each_value(command, in_folder):
     words = no_validation(*toy_words(in_folder))
     command("train", *words[:3], "--multirun", *words[3:], "optimizer.lr=1e-3,1e-4").succeeds()
