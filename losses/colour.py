@@ -67,6 +67,8 @@ class ColourLoss(nn.Module):
     Reference: ITU-R BT.601-7, section 3.5, https://www.itu.int/rec/R-REC-BT.601
     """
 
+    planes = (3,)
+
     def __init__(self, block: int = 4) -> None:
         super().__init__()
         self.block = _checked(block)
@@ -88,6 +90,8 @@ class LumaLoss(nn.Module):
 
     Reference: ISO/CIE 11664-4:2019, eq. 1 and 4
     """
+
+    planes = (3,)
 
     def forward(self, pred: Tensor, target: Tensor) -> Tensor:
         pred, target = _rgb_pair(pred, target)

@@ -8,7 +8,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from losses.features import Precision, check_layers, check_pair, shared_features
+from losses.features import PLANES, Precision, check_layers, check_pair, shared_features
 
 LAYERS = {"conv3_2": 1.0, "conv4_2": 1.0}
 
@@ -35,6 +35,8 @@ class ContextualLoss(nn.Module):
     Reference: Mechrez et al., The Contextual Loss for Image Transformation with Non-Aligned Data,
         ECCV 2018, https://arxiv.org/abs/1803.02077
     """
+
+    planes = PLANES
 
     def __init__(
         self,
@@ -71,7 +73,7 @@ class ContextualLoss(nn.Module):
 
 
 def contextual_similarity(x: Tensor, y: Tensor, h: float = 0.5) -> Tensor:
-    """Return CX = mean over j of max over i of CX_ij, (B,), between 1/N^2 and 1.
+    """Return CX = mean over j of max over i of CX_ij, (B,), between 1/N and 1.
 
     d_ij is the cosine distance of x_i and y_j, both less the mean of y; with
     e_ij = d_ij / (min over k of d_ik + 1e-5), CX_ij is the softmax over j of (1 - e_ij) / h.

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from losses.contextual import positions, unit
-from losses.features import Precision, check_layers, check_pair, shared_features
+from losses.features import PLANES, Precision, check_layers, check_pair, shared_features
 
 LAYERS = ("relu2_2", "relu3_4", "relu4_4")
 
@@ -65,6 +65,8 @@ class InfoNCELoss(nn.Module):
         Contrastive Learning for Unpaired Image-to-Image Translation, 2020,
         https://arxiv.org/abs/2007.15651 (positions as classes, T = 0.07, 256 positions)
     """
+
+    planes = PLANES
 
     def __init__(
         self,

@@ -6,7 +6,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from losses.features import check_pair, find_weights, read_state, shared_features
+from losses.features import PLANES, check_pair, find_weights, read_state, shared_features
 from sr_train.ops.errors import CheckpointError
 
 LAYERS = ("relu1_2", "relu2_2", "relu3_3", "relu4_3", "relu5_3")
@@ -43,6 +43,8 @@ class DISTSLoss(nn.Module):
     Reference: Ding et al., Image Quality Assessment: Unifying Structure and Texture Similarity,
         2020, https://arxiv.org/abs/2004.07728, https://github.com/dingkeyan93/DISTS
     """
+
+    planes = PLANES
 
     alpha: Tensor
     beta: Tensor

@@ -25,6 +25,9 @@ log = logging.getLogger(__name__)
 Precision = Literal["fp32", "bf16", "fp16"]
 Pool = Callable[[Tensor], Tensor]
 
+PLANES = (1, 3)
+"""Planes of a picture that the classifiers take: grey, and RGB."""
+
 PRECISIONS = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 
 
@@ -157,7 +160,8 @@ class Features(nn.Module):
         pixel passes; AlexNet's first convolution needs 11 pixels, and the picture is mirrored.
 
         Args:
-            picture: (B, 3, H, W) or grey (B, 1, H, W), which counts as R = G = B; [0, 1].
+            picture: (B, 3, H, W) or grey (B, 1, H, W), which counts as R = G = B; [0, 1]. Luma of
+                studio range is grey with less contrast, 16 to 235 of 255, to the classifier.
             layers: names of layers.
             pool: taken in place of the max pools.
 
@@ -167,7 +171,7 @@ class Features(nn.Module):
         Raises:
             ValueError: if the picture has neither 1 nor 3 channels.
         """
-        if picture.ndim != 4 or picture.shape[1] not in (1, 3):
+        if picture.ndim != 4 or picture.shape[1] not in PLANES:
             raise ValueError(
                 f"expected pictures of 1 or 3 channels, (B, C, H, W), got {tuple(picture.shape)}"
             )

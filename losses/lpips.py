@@ -7,7 +7,7 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
-from losses.features import BACKBONES, Precision, check_pair, read_state, shared_features
+from losses.features import BACKBONES, PLANES, Precision, check_pair, read_state, shared_features
 from sr_train.ops.errors import CheckpointError
 
 LAYERS = {
@@ -40,6 +40,8 @@ class LPIPSLoss(nn.Module):
         Metric, CVPR 2018, https://arxiv.org/abs/1801.03924,
         https://github.com/richzhang/PerceptualSimilarity
     """
+
+    planes = PLANES
 
     def __init__(
         self,

@@ -9,7 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from losses.features import Features, Precision, check_layers, check_pair, shared_features
+from losses.features import PLANES, Features, Precision, check_layers, check_pair, shared_features
 from losses.pixel import charbonnier
 
 Criterion = Literal["l1", "mse", "charbonnier"]
@@ -45,6 +45,8 @@ class PerceptualLoss(nn.Module):
         https://arxiv.org/abs/1809.00219; Wang et al., Real-ESRGAN, 2021, section 4.1,
         https://arxiv.org/abs/2107.10833
     """
+
+    planes = PLANES
 
     def __init__(
         self,
@@ -83,6 +85,8 @@ class StyleLoss(nn.Module):
     References: Gatys et al. 2015, https://arxiv.org/abs/1508.06576; Johnson et al. 2016, equation
         3, https://arxiv.org/abs/1603.08155
     """
+
+    planes = PLANES
 
     def __init__(
         self,

@@ -269,9 +269,12 @@ def make_objective(cfg: RunConfig, spec: NetSpec) -> Objective:
     for name, term in cfg.objective.items():
         if term.colour == "cbcr" and spec.colour == "y":
             raise ConfigError(f"objective.{name}.colour=cbcr: the network makes luma alone")
+        loss = build(term.loss, f"objective.{name}.loss", cfg.plugins)
+        planes = {"y": 1, "cbcr": 2}.get(term.colour, spec.out_channels)
+        loss_inputs.check_planes(loss, planes, f"objective.{name}")
         terms[name] = Term(
             name,
-            build(term.loss, f"objective.{name}.loss", cfg.plugins),
+            loss,
             term.weight,
             term.target,
             term.colour,

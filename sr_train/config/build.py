@@ -11,7 +11,7 @@ from typing import Any, Literal, Union
 from hydra.errors import InstantiationException
 from hydra.utils import instantiate
 
-from sr_train.ops.errors import ConfigError, SRTrainError, did_you_mean
+from sr_train.ops.errors import CheckpointError, ConfigError, SRTrainError, did_you_mean
 
 EXTRAS = {"pytorch_optimizer": "optimizers"}
 """Packages that shipped configs name but a plain install lacks, and the extra that brings each."""
@@ -33,6 +33,7 @@ def build(node: Mapping[str, Any], path: str, plugins: Sequence[str] = (), **run
 
     Raises:
         ConfigError: naming the path, if the target or an argument does not fit.
+        CheckpointError: naming it, too, if a file that the component needs does not.
     """
     problems = node_problems(node, path, plugins, runtime)
     if problems:
@@ -41,6 +42,8 @@ def build(node: Mapping[str, Any], path: str, plugins: Sequence[str] = (), **run
         return instantiate(dict(node), _convert_="all", **runtime)
     except InstantiationException as err:
         cause = err.__cause__
+        if isinstance(cause, CheckpointError):  # a file that the component needs
+            raise CheckpointError(f"{path}: {cause}") from cause
         if isinstance(cause, SRTrainError):
             raise cause from None
         if isinstance(cause, ValueError | TypeError):

@@ -64,6 +64,7 @@ class Term(nn.Module):
         if start < 0 or ramp < 0:
             raise ConfigError(f"{where}: start={start}, ramp={ramp}: expected steps from 0 up")
         self.name = name
+        self.where = where
         self.loss = loss
         self.weight = weight
         self.target = target
@@ -73,7 +74,11 @@ class Term(nn.Module):
         self.asks = asked_by(loss.forward, where, askable)
 
     def forward(self, view: View) -> Tensor:
-        value: Tensor = self.loss(**{name: self._value(view, name) for name in self.asks})
+        given = {name: self._value(view, name) for name in self.asks}
+        try:
+            value: Tensor = self.loss(**given)
+        except ValueError as err:  # pictures that do not fit the loss
+            raise ConfigError(f"{self.where}: {err}") from err
         return value.float()
 
     def weight_at(self, step: int) -> float:

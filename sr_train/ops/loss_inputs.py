@@ -4,6 +4,8 @@ import inspect
 from collections.abc import Callable, Collection
 from typing import Any
 
+from torch import nn
+
 from sr_train.ops.errors import ConfigError, did_you_mean
 
 GENERATOR: tuple[str, ...] = ("pred", "target", "gt", "lq", "lq_up", "ema_pred", "step")
@@ -47,3 +49,25 @@ def asked_by(forward: Callable[..., Any], where: str, askable: Collection[str]) 
                 f"{where}.loss: {label} asks for {name!r}, which a step does not have here{hint}"
             )
     return names
+
+
+def check_planes(loss: nn.Module, planes: int, where: str) -> None:
+    """Check that a loss takes pictures of a number of planes.
+
+    Losses that do not take every number say so by an attribute `planes`, for example (1, 3).
+
+    Args:
+        loss: of any kind; one without the attribute takes all.
+        planes: 3 for RGB, 1 for luma, 2 for CbCr.
+        where: config path of the term, for messages.
+
+    Raises:
+        ConfigError: if it does not take them.
+    """
+    taken: tuple[int, ...] | None = getattr(loss, "planes", None)
+    if taken is not None and planes not in taken:
+        wanted = " or ".join(str(number) for number in taken)
+        raise ConfigError(
+            f"{where}: {type(loss).__name__} compares pictures of {wanted} planes (RGB has 3, "
+            f"luma 1, CbCr 2), but here they have {planes}"
+        )

@@ -5,7 +5,7 @@ from torch import nn
 from losses.pixel import L1Loss
 from sr_train.engine.objective import Objective, Term
 from sr_train.ops.errors import ConfigError
-from sr_train.ops.loss_inputs import GENERATOR, asked_by
+from sr_train.ops.loss_inputs import GENERATOR, asked_by, check_planes
 
 
 class Wants(nn.Module):
@@ -76,3 +76,23 @@ def test_total_is_the_weighted_sum_in_fp32(make_model, make_batch):
     means = model.meter.read().means
     expected = 0.25 * means["loss/a"] + 2.0 * means["loss/b"]
     assert means["loss/total"] == pytest.approx(expected, rel=1e-6)
+
+
+def test_a_loss_that_cannot_use_its_pictures_is_named(make_model, make_batch):
+    class Picky(nn.Module):
+        def forward(self, pred, target):
+            raise ValueError("pred must be striped")
+
+    model = make_model(terms={"picky": Term("picky", Picky())})
+    with pytest.raises(ConfigError, match=r"^objective\.picky: pred must be striped$"):
+        model.optimize_parameters(make_batch(size=8, count=2), last_micro_batch=True)
+
+
+def test_planes_a_loss_does_not_take_are_an_error_before_training():
+    class Tinted(nn.Module):
+        planes = (1, 3)
+
+    check_planes(Tinted(), 3, "objective.x")
+    check_planes(L1Loss(), 2, "objective.x")
+    with pytest.raises(ConfigError, match=r"objective.x: Tinted .* 1 or 3 planes .* have 2"):
+        check_planes(Tinted(), 2, "objective.x")
