@@ -126,6 +126,18 @@ def test_rooms_import_downwards():
     assert found == []
 
 
+def test_nothing_of_a_step_is_made_in_inference_mode():
+    """A tensor made there cannot be saved for a backward; `inference_mode(False)` leaves it."""
+    found = []
+    for path in sources("sr_train/engine", "sr_train/ops", "losses", "archs", "data"):
+        for node in ast.walk(tree(path)):
+            if isinstance(node, ast.Call) and ast.unparse(node.func).endswith("inference_mode"):
+                arguments = [ast.unparse(argument) for argument in node.args]
+                if arguments != ["False"]:
+                    found.append(f"{path}:{node.lineno}")
+    assert found == []
+
+
 def test_every_room_has_a_layer():
     rooms = {path.name for path in (ROOT / "sr_train").iterdir() if (path / "__init__.py").exists()}
     assert rooms == set(LAYERS)
