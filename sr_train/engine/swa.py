@@ -1,13 +1,21 @@
 """Stochastic weight averaging: the plain mean of the weights along the end of a run."""
 
+import logging
+
 import torch
 from torch import Tensor, nn
+from torch.nn.modules.batchnorm import _BatchNorm
 
 from sr_train.engine.ema import Shadow
+
+log = logging.getLogger(__name__)
 
 
 class Swa(Shadow):
     """Keep the mean of the weights as they were every `every` steps after `start`.
+
+    Buffers are those of the live network. BatchNorm's running statistics, which few networks of
+    this field have, are then not those of the averaged weights; a warning says so.
 
     Reference: Izmailov et al., Averaging Weights Leads to Wider Optima and Better
         Generalization, UAI 2018, https://arxiv.org/abs/1803.05407
@@ -22,6 +30,11 @@ class Swa(Shadow):
         if start < 0 or every < 1:
             raise ValueError(f"expected start >= 0 and every >= 1, got {start} and {every}")
         super().__init__(net)
+        if any(isinstance(module, _BatchNorm) for module in net.modules()):
+            log.warning(
+                "warning: swa: the network has BatchNorm; its running statistics are those of the "
+                "live weights, not of the averaged ones"
+            )
         self.start = start
         self.every = every
 

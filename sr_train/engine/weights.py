@@ -169,6 +169,8 @@ def _from_state(path: Path, state: dict[str, Any], which: str) -> Weights:
     holder = {"net_d": "adversary", "live": None}.get(which, which)
     if holder is not None and state[holder] is None:
         raise CheckpointError(f"{path}: holds no {which} weights")
+    if which == "swa" and int(state["swa"]["num_updates"]) == 0:
+        raise CheckpointError(f"{path}: holds no swa weights yet; step swa.start is still ahead")
     tensors = state["net_g"] if holder is None else state[holder]["net"]
     if which == "net_d":
         return Weights(tensors, None, path)

@@ -280,3 +280,44 @@ def test_tensorboard_and_csv_carry_the_loss_scale_and_its_history(command, in_fo
         assert [(e.step, e.value) for e in events.Scalars(name)] == list(
             zip((3, 6, 9), values, strict=True)
         ), name
+
+
+def test_swa_weights_are_written_scored_used_and_exported(command, in_folder):
+    words = train_words(in_folder, "swa.enabled=true", "swa.start=2", "train.checkpoint_every=1")
+    command(*words, "train.steps=5", "train.keep_last=9").succeeds()
+    run = in_folder / "runs/toy"
+    lived = [state_of(run, step)["net_g"] for step in (3, 4, 5)]
+    shipped = read_weights(run / "checkpoints/swa.safetensors")
+    assert shipped.card.weights == "swa"
+    for name, weight in shipped.tensors.items():
+        mean = sum(state[name].double() for state in lived) / 3
+        torch.testing.assert_close(weight.double(), mean, rtol=0, atol=1e-7)
+    assert differing(read_weights(run, "swa").tensors, shipped.tensors) == []
+    use = ("checkpoint=runs/toy", "weights=swa")
+    command("export", *use, "output=swa.safetensors").succeeds()
+    assert differing(read_weights(in_folder / "swa.safetensors").tensors, shipped.tensors) == []
+    command("infer", *use, "input=val", "output=up").succeeds()
+    command("validate", *use, "+dataset=main", "data.val.main.gt=val", "output=a").succeeds()
+    scored = json.loads((in_folder / "a/results.json").read_text())["model"]["mean"]
+    again = ("checkpoint=swa.safetensors", "+dataset=main", "data.val.main.gt=val", "output=b")
+    command("validate", *again).succeeds()
+    assert scored == json.loads((in_folder / "b/results.json").read_text())["model"]["mean"]
+
+
+def test_swa_goes_on_over_a_resume(command, in_folder):
+    words = train_words(in_folder, "swa.enabled=true", "swa.start=1", "train.checkpoint_every=2")
+    command(*words).succeeds()
+    command(*words, "name=halves", "train.steps=2", "scheduler.steps=4").succeeds()
+    command(*words, "name=halves", "resume=auto").succeeds()
+    ends = [state_of(in_folder / "runs" / name, 4)["swa"] for name in ("toy", "halves")]
+    assert differing(*ends) == []
+    assert int(ends[0]["num_updates"]) == 3
+
+
+def test_swa_weights_that_are_not_there_yet_are_an_error(command, in_folder):
+    words = train_words(in_folder, "swa.enabled=true", "swa.start=3", "train.checkpoint_every=2")
+    command(*words).succeeds()
+    early = "checkpoint=runs/toy/checkpoints/step_00000002.pt"
+    command("export", early, "weights=swa", "output=x.safetensors").fails_with(
+        "holds no swa weights yet", "swa.start"
+    )
