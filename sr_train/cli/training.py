@@ -262,8 +262,8 @@ def _again(world: World) -> str:
     """Return the command line that goes on with this run."""
     words = [word for word in sys.argv[1:] if not word.startswith("resume=")]
     program = [f"{_programs()}python"]
-    if world.size > 1:
-        here = int(os.environ.get("LOCAL_WORLD_SIZE", world.size))
+    here = os.environ.get("LOCAL_WORLD_SIZE")  # set by torchrun; srun starts what was typed
+    if here is not None and world.size > 1:
         program = [f"{_programs()}torchrun", f"--nproc-per-node={here}"]
     return shlex.join([*program, "-m", "sr_train", "train", *words, "resume=auto"])
 

@@ -13,8 +13,7 @@ from hydra.core.config_store import ConfigStore
 from sr_train.cli import sweeping, training
 from sr_train.cli.sweeping import FailedRunError
 from sr_train.ops.launch import Stopped
-from tests.ranks import free_port
-from tests.toys import ROOT, metrics_rows, no_validation, process, state_of, toy_words
+from tests.toys import ROOT, metrics_rows, no_validation, state_of, toy_words
 
 SEARCH = ("+search=lr", "hydra.sweeper.n_trials=3")
 
@@ -227,29 +226,3 @@ def test_a_preempted_job_goes_on_where_it_stopped(command, in_folder, monkeypatc
         assert "step_00000003.pt at step 3" in log
         state = state_of(in_folder / f"runs/toy/sweep_{number}", 4)
         assert state["config"]["seed"] == number + 1
-
-
-@pytest.mark.slow
-@pytest.mark.dist
-def test_the_tasks_of_an_srun_step_train_as_one_run(in_folder):
-    words = sweep_words(in_folder, "train.checkpoint_every=2")
-    step = {
-        "SLURM_JOB_ID": str(free_port()),
-        "SLURM_STEP_ID": "0",
-        "SLURM_STEP_NUM_TASKS": "2",
-        "SLURM_STEP_NODELIST": "localhost",
-    }
-    tasks = []
-    for rank in "01":
-        place = {"SLURM_PROCID": rank, "SLURM_LOCALID": rank}
-        tasks.append(process(words, in_folder, **step, **place))
-    try:
-        (out, err), (other, _) = (task.communicate(timeout=120) for task in tasks)
-    finally:
-        for task in tasks:
-            task.kill()
-    assert [task.returncode for task in tasks] == [0, 0], (out, err)
-    assert "learns on 2 processes" in out
-    assert "loss" not in other
-    assert len(list((in_folder / "runs/toy/.hydra").glob("*"))) == 1
-    assert state_of(in_folder / "runs/toy", 4)["step"] == 4
