@@ -60,7 +60,7 @@ def main() -> int:
         sys.stderr.write(f"unknown command {command!r}{hint}\n\n{usage()}")
         return USER_ERROR
     words = sys.argv[2:]
-    many = next((word for word in words if word.startswith(_MANY)), None)
+    many = next(filter(_makes_many, words), None)
     if many is not None and command != "train":
         if command != "check":
             return report(ConfigError(f"{many}: {command} takes no such group; it is for train"))
@@ -125,10 +125,12 @@ def _defect() -> int:
 
 
 def _explained(command: str, err: Exception) -> Exception:
-    from sr_train.config.compose import explain
+    from sr_train.config.compose import explain, of_first_run
 
     added = {_WRITES_NOTHING, _RUNS_ONCE}
     overrides = [word for word in sys.argv[1:] if _is_override(word) and word not in added]
+    if {"-m", "--multirun"} & {*sys.argv} or any(map(_makes_many, overrides)):
+        overrides = of_first_run(overrides)
     return explain(command, overrides, err, _config_dir(sys.argv[1:]))
 
 
@@ -140,6 +142,10 @@ def _config_dir(words: list[str]) -> Path | None:
         if flag.startswith("--config-dir="):
             return Path(flag.split("=", 1)[1])
     return None
+
+
+def _makes_many(word: str) -> bool:
+    return word.startswith(_MANY)
 
 
 def _is_override(word: str) -> bool:

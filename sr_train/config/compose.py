@@ -8,6 +8,7 @@ from typing import Any, TypeVar
 
 from hydra import compose, initialize_config_module
 from hydra.core.global_hydra import GlobalHydra
+from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.errors import HydraException
 from omegaconf import DictConfig, ListConfig, OmegaConf, SCMode
 from omegaconf.errors import OmegaConfBaseException
@@ -141,6 +142,23 @@ def explain(
                         failed_choices.append(group)
         problems += _further(command, accepted, whole=not failed_choices)
     return Problems(problems) if problems else ConfigError(_text(err))
+
+
+def of_first_run(overrides: Sequence[str]) -> list[str]:
+    """Return the overrides of a sweep's first run; what a search alone can choose is left out."""
+    parser = OverridesParser.create()
+    words = []
+    for word in overrides:
+        try:
+            override = parser.parse_override(word)
+        except HydraException:
+            words.append(word)
+            continue
+        if not override.is_sweep_override():
+            words.append(word)
+        elif override.is_choice_sweep() or override.is_range_sweep():
+            words.append(f"{override.get_key_element()}={next(override.sweep_string_iterator())}")
+    return words
 
 
 def _sift(

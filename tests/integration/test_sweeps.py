@@ -52,6 +52,24 @@ def test_what_the_first_run_finds_wrong_with_the_config_ends_a_sweep_at_once(com
     assert not (in_folder / "runs/toy/sweep_1").exists()
 
 
+@pytest.mark.parametrize(
+    "words",
+    [
+        ["-m", "optimizer.lr=1e-3,1e-4", "seed=range(1,3)"],
+        pytest.param(["+search=lr", "optimizer.lr=interval(1e-4,1e-3)"], marks=pytest.mark.slow),
+    ],
+)
+def test_a_misspelt_key_is_the_only_problem_told_of_a_sweep(command, in_folder, words):
+    done = command(*sweep_words(in_folder), *words, "trian.max_norm=1")
+    done.fails_with("1 problem:\n  - trian.max_norm: no such key; did you mean 'train.max_norm'?")
+
+
+def test_a_value_of_a_sweep_that_does_not_exist_is_told(command, in_folder):
+    done = command(*sweep_words(in_folder), "optimizer=adam,adma", "-m")
+    done.fails_with("adma")
+    assert not (in_folder / "runs/toy/sweep_0").exists()
+
+
 def test_a_defect_in_one_run_is_told_and_ends_the_sweep_with_one(command, in_folder):
     (in_folder / "broken").mkdir()
     (in_folder / "broken/loss.py").write_text(
