@@ -166,7 +166,9 @@ def make_trainer(
             name: Best(bool(metric.higher_is_better), stored_best.get(name))
             for name, metric in metrics.items()
         },
-        sentinel=Sentinel(cfg.train.max_skipped_in_row, folder.root),
+        sentinel=Sentinel(
+            cfg.train.max_skipped_in_row, folder.root, world.rank if world.size > 1 else None
+        ),
         validation=make_validation(cfg, folder, model, sets, metrics, loggers, world),
         loggers=loggers,
         policies=policies,
@@ -244,6 +246,8 @@ def close_run(trainer: Trainer, folder: RunFolder, stopped_by: str | None) -> No
         write_scores(folder.root, trainer.scores, baseline, {"step": trainer.step})
         console.print(f"pictures     {_shown(validation.sheet_path)}  (bicubic | SR | GT)")
     console.print(f"weights      {_shown(folder.last_weights)}")
+    if trainer.model.swa is not None and trainer.model.swa.started:
+        console.print(f"SWA          {_shown(folder.swa_weights)}")
     for metric in trainer.best:
         console.print(f"best         {_shown(folder.best_weights(metric))}")
     console.print(f"state        {_shown(folder.checkpoints)}")

@@ -120,7 +120,7 @@ class Journal:
         """Warn of trainable parameters that no gradient reaches, when they change."""
         for name, learner in self.model.learners.items():
             silent = learner.silent_parameters()
-            if silent and silent != self._silent.get(name):
+            if silent and silent != self._silent.get(name) and self._world.is_main:
                 shown = ", ".join(silent[:5]) + (", ..." if len(silent) > 5 else "")
                 log.warning(
                     "warning: step %d: no gradient reaches %d parameters of net_%s: %s",
@@ -146,7 +146,9 @@ class Journal:
             before, self._skipped[name] = self._skipped[name], learner.num_skipped
             new = self._skipped[name] - before
             label = f"net_{name}"
-            self._sentinel.report(new, step - self._logged_step, window.non_finite, step, label)
+            if self._world.is_main:
+                steps = step - self._logged_step
+                self._sentinel.report(new, steps, window.non_finite, step, label)
             in_row = int(learner.skipped_in_row)
             if in_row >= self._sentinel.limit:
                 group = "loss/" if name == "g" else "loss_d/"

@@ -199,7 +199,7 @@ class Trainer:
         self.stream.wait_seconds = 0.0
         for policy in self.policies.values():
             change = policy.observe(self.model, window)
-            if change is not None:
+            if change is not None and self.world.is_main:
                 log.warning("step %d: %s", self.step, change)
         self.journal.watch(batch, window)
         return note

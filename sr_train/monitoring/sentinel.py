@@ -22,11 +22,13 @@ class Sentinel:
     Args:
         limit: this many skipped steps in a row end the run.
         folder: where the batch at fault is written.
+        rank: of several processes, each of which writes its own batch; None: this one alone.
     """
 
-    def __init__(self, limit: int, folder: Path) -> None:
+    def __init__(self, limit: int, folder: Path, rank: int | None = None) -> None:
         self.limit = limit
         self.folder = folder
+        self.rank = rank
 
     def report(
         self, skipped: int, steps: int, non_finite: Mapping[str, int], step: int, network: str
@@ -54,8 +56,10 @@ class Sentinel:
         parameters: list[str],
     ) -> NonFiniteError:
         """Write the batch at fault to disk and return the error that ends the run."""
-        path = self.folder / f"non_finite_step_{step:08d}.pt"
-        torch.save({name: value.cpu() for name, value in batch.items()}, path)
+        name = f"non_finite_step_{step:08d}"
+        part = "" if self.rank is None else f"_rank{self.rank}"
+        content = {name: value.cpu() for name, value in batch.items()}
+        torch.save(content, self.folder / f"{name}{part}.pt")
         shown = ", ".join(parameters[:5]) + (", ..." if len(parameters) > 5 else "")
         pixels = [
             name
@@ -68,6 +72,6 @@ class Sentinel:
             f"  batch with non-finite pixels: {', '.join(pixels) or 'no'}\n"
             f"  loss terms: {', '.join(terms) or 'all finite, so the backward pass is at fault'}\n"
             f"  parameters: {shown or 'none in the last step'}\n"
-            f"  batch saved: {path}\n"
+            f"  batch saved: {self.folder / name}{part and '_rank*'}.pt\n"
             "  try a smaller learning rate, train.max_norm=1, or precision=fp32"
         )

@@ -284,7 +284,8 @@ def test_tensorboard_and_csv_carry_the_loss_scale_and_its_history(command, in_fo
 
 def test_swa_weights_are_written_scored_used_and_exported(command, in_folder):
     words = train_words(in_folder, "swa.enabled=true", "swa.start=2", "train.checkpoint_every=1")
-    command(*words, "train.steps=5", "train.keep_last=9").succeeds()
+    done = command(*words, "train.steps=5", "train.keep_last=9").succeeds()
+    assert "SWA          runs/toy/checkpoints/swa.safetensors" in done.out
     run = in_folder / "runs/toy"
     lived = [state_of(run, step)["net_g"] for step in (3, 4, 5)]
     shipped = read_weights(run / "checkpoints/swa.safetensors")

@@ -131,7 +131,7 @@ def test_parameters_without_a_gradient_are_named_once(make_model, make_batch, tm
     assert caplog.text.count("no gradient reaches 1 parameters of net_g: first.bias") == 1
 
 
-def test_other_ranks_write_no_file(make_model, make_batch, tmp_path):
+def test_other_ranks_write_no_file_and_tell_nothing(make_model, make_batch, tmp_path, caplog):
     model = make_model()
     world = World(rank=1, size=2)
     journal = Journal(
@@ -142,5 +142,8 @@ def test_other_ranks_write_no_file(make_model, make_batch, tmp_path):
         loggers=[],
         world=world,
     )
+    batch = take(model, make_batch, range(2), bad={1})
     journal.write({"a": 1.0})
+    journal.watch(batch, model.meter.read())
     assert not list(tmp_path.iterdir())
+    assert not caplog.records

@@ -3,7 +3,7 @@ import json
 import torch
 
 from sr_train.monitoring.drift import ParameterDrift
-from sr_train.monitoring.records import MetricsFile, write_manifest
+from sr_train.monitoring.records import MetricsFile, close_manifest, write_manifest
 from sr_train.monitoring.sentinel import NonFiniteError, Sentinel
 
 
@@ -54,3 +54,25 @@ def test_sentinel_saves_the_batch_and_names_all(tmp_path):
         assert words in str(error)
     saved = torch.load(tmp_path / "non_finite_step_00000007.pt", weights_only=True)
     assert torch.isnan(saved["lq"]).all()
+
+
+def test_each_of_several_ranks_saves_its_own_batch(tmp_path):
+    told = set()
+    for rank in range(2):
+        error = Sentinel(3, tmp_path, rank).stop(7, 3, {"lq": torch.tensor([rank])}, [], [])
+        told.add(str(error))
+        saved = torch.load(tmp_path / f"non_finite_step_00000007_rank{rank}.pt")
+        assert int(saved["lq"]) == rank
+    assert len(told) == 1  # the same words on all ranks are told once
+    assert "non_finite_step_00000007_rank*.pt" in told.pop()
+
+
+def test_the_end_of_a_launch_is_told_with_it(tmp_path):
+    path = tmp_path / "manifest.json"
+    write_manifest(path, {"device": "cpu"})
+    close_manifest(path, {"stopped_by": "SIGTERM"})
+    write_manifest(path, {"device": "cpu"})
+    launches = json.loads(path.read_text())
+    assert launches[0]["stopped_by"] == "SIGTERM"
+    assert launches[0]["ended"] >= launches[0]["started"]
+    assert "ended" not in launches[1]

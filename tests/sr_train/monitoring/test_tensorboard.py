@@ -1,0 +1,55 @@
+import math
+
+import numpy as np
+import pytest
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+from sr_train.monitoring.tensorboard import TensorBoardLogger
+
+
+def read(folder):
+    events = EventAccumulator(str(folder / "tensorboard"))
+    events.Reload()
+    return events
+
+
+def test_scalars_come_back_with_their_steps(tmp_path):
+    logger = TensorBoardLogger(tmp_path)
+    for step in (100, 200):
+        logger.scalars({"loss_scale/g": step / 2, "skipped_steps/g": 3}, step)
+    logger.close()
+    events = read(tmp_path)
+    assert [(e.step, e.value) for e in events.Scalars("loss_scale/g")] == [(100, 50), (200, 100)]
+
+
+@pytest.mark.parametrize("value", [math.nan, math.inf, -math.inf])
+def test_no_number_that_is_not_finite_is_written(tmp_path, value):
+    logger = TensorBoardLogger(tmp_path)
+    logger.scalars({"bad": value, "good": 1.0}, 1)
+    logger.close()
+    assert read(tmp_path).Tags()["scalars"] == ["good"]
+
+
+def test_what_a_cut_off_run_left_is_hidden(tmp_path):
+    first = TensorBoardLogger(tmp_path)
+    for step in (1, 2, 3):
+        first.scalars({"loss": float(step)}, step)
+    first.close()
+    again = TensorBoardLogger(tmp_path, first_step=2)
+    again.scalars({"loss": 20.0}, 2)
+    again.close()
+    assert [(e.step, e.value) for e in read(tmp_path).Scalars("loss")] == [(1, 1.0), (2, 20.0)]
+
+
+def test_pictures_and_text_are_written(tmp_path):
+    logger = TensorBoardLogger(tmp_path)
+    logger.picture("val/a", np.zeros((4, 6, 3), np.uint8), 5)
+    logger.text("config", "scale: 2\nname: toy")
+    logger.close()
+    events = read(tmp_path)
+    (picture,) = events.Images("val/a")
+    assert (picture.step, picture.width, picture.height) == (5, 6, 4)
+    assert (
+        "    name: toy"
+        in events.Tensors("config/text_summary")[0].tensor_proto.string_val[0].decode()
+    )
