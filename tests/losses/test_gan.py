@@ -60,6 +60,7 @@ def test_value_by_hand(kind, generator, discriminator):
     [
         # fake 1, 3; real 0, 2: fake - mean(real) = 0, 2 and real - mean(fake) = -2, 0
         ("vanilla", -(ln_sigmoid(0) + ln_sigmoid(2) + ln_sigmoid(2) + ln_sigmoid(0)) / 4),
+        ("softplus", -(ln_sigmoid(0) + ln_sigmoid(2) + ln_sigmoid(2) + ln_sigmoid(0)) / 4),
         ("lsgan", (1 + 1 + 1 + 1) / 4),
         ("wgan", (0 - 2 - 2 + 0) / 4),
         ("hinge", (1 + 0 + 0 + 1) / 4),

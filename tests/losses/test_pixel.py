@@ -1,7 +1,9 @@
+import math
+
 import pytest
 import torch
 
-from losses.pixel import CharbonnierLoss, L1Loss, MSELoss
+from losses.pixel import CharbonnierLoss, HuberLoss, L1Loss, MSELoss, PSNRLoss
 
 LOSSES = [L1Loss(), MSELoss(), CharbonnierLoss(), CharbonnierLoss(eps=0.1)]
 
@@ -19,6 +21,10 @@ def test_zero_at_identity(loss):
         (MSELoss(), (0.09 + 0.16) / 2),
         # sqrt(0.09 + 0.16) - 0.4 and sqrt(0.16 + 0.16) - 0.4, halved
         (CharbonnierLoss(eps=0.4), (0.5 - 0.4 + 0.565685425 - 0.4) / 2),
+        (HuberLoss(), (0.09 + 0.16) / 4),
+        # 0.3 is inside, 0.35 (0.4 - 0.35 / 2) outside
+        (HuberLoss(delta=0.35), (0.09 / 2 + 0.35 * 0.4 - 0.35**2 / 2) / 2),
+        (PSNRLoss(), 10 * math.log10(0.125)),
     ],
 )
 def test_value_by_hand(loss, expected):
@@ -52,6 +58,21 @@ def test_extremes_are_finite(loss, dtype, fill):
 def test_shapes_must_agree(loss):
     with pytest.raises(ValueError, match="one shape"):
         loss(torch.zeros(1, 3, 4, 4), torch.zeros(1, 3, 4, 5))
+
+
+def test_psnr_is_that_of_each_picture():
+    """The mean of decibels, not the decibels of the mean."""
+    pred = torch.zeros(2, 1, 2, 2)
+    target = torch.stack([torch.full((1, 2, 2), 0.1), torch.full((1, 2, 2), 0.01)])
+    assert float(PSNRLoss()(pred, target)) == pytest.approx(-(20 + 40) / 2, abs=1e-3)
+    assert float(PSNRLoss()(pred, pred)) == pytest.approx(-80, abs=1e-4)
+
+
+def test_arguments_are_checked():
+    with pytest.raises(ValueError, match="delta"):
+        HuberLoss(delta=0.0)
+    with pytest.raises(ValueError, match="eps"):
+        PSNRLoss(eps=0.0)
 
 
 def test_charbonnier_needs_a_positive_eps():
