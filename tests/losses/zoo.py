@@ -117,7 +117,7 @@ def on(backbone: str, make: Callable[[], nn.Module], precision: Precision = "fp3
 
 
 def perceptual(precision: Precision) -> nn.Module:
-    layers = {"conv1_2": 0.1, "conv2_1": 1.0}
+    layers = {"conv1_1": 0.1, "conv1_2": 1.0}
     return on(
         "vgg19",
         lambda: PerceptualLoss(layers, random_init=True, precision=precision),
