@@ -17,6 +17,7 @@ from sr_train.config.preflight import run_problems
 from sr_train.config.schema import CheckConfig
 from sr_train.engine.host import PeakMemory
 from sr_train.engine.model import SRModel
+from sr_train.engine.splitting import is_out_of_memory
 from sr_train.monitoring.console import console, start_logging
 from sr_train.ops.errors import Problems, SRTrainError
 
@@ -104,7 +105,9 @@ def _steps(cfg: CheckConfig, dataset: Any) -> list[str]:
             _one_step(model, [batch] * cfg.train.accum)
     except SRTrainError as err:
         return [str(err)]
-    except torch.OutOfMemoryError:
+    except RuntimeError as err:
+        if not is_out_of_memory(err):
+            raise
         return [
             f"data.batch_size={cfg.data.batch_size}, data.lq_size={cfg.data.lq_size}: one step "
             "does not fit into the device's memory; raise train.accum, or lower them"

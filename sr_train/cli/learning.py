@@ -300,8 +300,8 @@ def called(factory: Callable[..., Optimizer], groups: list[dict[str, Any]], path
         raise ConfigError(f"{path}: {_name_of(factory)}: {err}") from err
     if not getattr(optimizer, "_step_supports_amp_scaling", False):
         log.info(
-            "%s is not fused: each step waits once for the device to learn whether its gradient "
-            "is finite (optimizer.fused=true, where it can)",
+            "%s is not fused: each step waits for the device to learn whether its gradient is "
+            "finite (optimizer.fused=true, where it can)",
             type(optimizer).__name__,
         )
     return optimizer

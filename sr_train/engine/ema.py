@@ -37,11 +37,15 @@ class Shadow:
 
     @torch.no_grad()
     def draw(self, weight: Tensor) -> None:
-        """Move the weights by `weight` in [0, 1] of the way to the live ones; copy the buffers."""
+        """Move the weights by `weight` in [0, 1] of the way to the live ones.
+
+        Buffers are copied where the weight is above 0: a step that was skipped may have spoilt
+        the statistics of a BatchNorm.
+        """
         for shadow, live in self._weights:
             shadow.lerp_(live, weight)
         for kept, current in self._buffers:
-            kept.copy_(current)
+            kept.copy_(torch.where(weight > 0, current, kept))
 
     def state_dict(self) -> dict[str, object]:
         return {"net": self.net.state_dict(), "num_updates": self.num_updates}

@@ -73,3 +73,17 @@ def test_state_round_trip():
 def test_impossible_decay_is_refused():
     with pytest.raises(ValueError, match=r"\[0, 1\)"):
         Ema(nn.Linear(1, 1), decay=1.0)
+
+
+def test_a_skipped_step_leaves_statistics_alone():
+    """A batch with NaN spoils the running mean of the live network, not that of the average."""
+    net = nn.BatchNorm2d(3)
+    ema = Ema(net)
+    net(torch.rand(2, 3, 4, 4))
+    ema.update(torch.ones(()))
+    kept = ema.net.running_mean.clone()
+    assert not torch.equal(kept, torch.zeros(3))
+    net(torch.full((2, 3, 4, 4), float("nan")))
+    ema.update(torch.zeros(()))
+    assert torch.equal(ema.net.running_mean, kept)
+    assert int(ema.net.num_batches_tracked) == 1
