@@ -48,12 +48,13 @@ def make_gan(
     schedule: Schedule | None = None,
     init_scale: float = 65536.0,
     growth_interval: int = 2000,
+    device: torch.device = CPU,
 ) -> SRModel:
     """Return a model with a tiny generator and the U-Net discriminator, always the same."""
     torch.manual_seed(0)
-    net = TinyNet()
-    critic = UNetDiscriminatorSN(num_feat=4) if critic is None else critic
-    resolved = resolve_precision(precision, CPU)
+    net = TinyNet().to(device)
+    critic = (UNetDiscriminatorSN(num_feat=4) if critic is None else critic).to(device)
+    resolved = resolve_precision(precision, device)
 
     def learner(module: nn.Module, limit: float | None) -> Learner:
         return Learner(
@@ -79,7 +80,7 @@ def make_gan(
 
 def _scaler(precision: Precision, init_scale: float, growth_interval: int) -> LossScaler:
     return LossScaler(
-        CPU,
+        precision.device,
         dynamic=precision.scales_loss,
         init_scale=init_scale,
         growth_interval=growth_interval,

@@ -135,6 +135,20 @@ def test_a_step_of_both_never_waits_for_the_device(make_batch, precision):
     assert not WAITS & seen
 
 
+@pytest.mark.gpu
+@pytest.mark.parametrize("precision", PRECISIONS)
+def test_a_step_of_both_never_synchronises_on_cuda(make_batch, precision):
+    model = make_gan(precision, max_norm=1.0, device=torch.device("cuda"))
+    batch = {name: value.pin_memory() for name, value in make_batch().items()}
+    run(model, [batch] * 3)
+    torch.cuda.set_sync_debug_mode("error")
+    try:
+        run(model, [batch] * 50)
+    finally:
+        torch.cuda.set_sync_debug_mode("default")
+    assert model.meter.read().counts["loss_d/total"] == 53
+
+
 class Counting(TorchDispatchMode):
     """Count the operations on tensors of more than one element, in both directions."""
 

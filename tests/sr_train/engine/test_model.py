@@ -236,6 +236,47 @@ def test_two_terms_of_one_class_both_count(make_model, make_batch):
     assert means["loss/total"] == pytest.approx(means["loss/to_gt"] + means["loss/to_lq"])
 
 
+class Doubled(torch.autograd.Function):
+    """Writes its own backward, as some networks' fast kernels do."""
+
+    @staticmethod
+    def forward(ctx, x):
+        ctx.save_for_backward(x)
+        return x + x.square()
+
+    @staticmethod
+    def backward(ctx, grad):
+        (x,) = ctx.saved_tensors
+        return grad * (1 + 2 * x)
+
+
+class WithItsOwnBackward(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.spec = NetSpec(scale=2)
+        self.first = nn.Conv2d(3, 8, 3, padding=1)
+        self.last = nn.Conv2d(8, 12, 3, padding=1)
+
+    def forward(self, lq):
+        return nn.functional.pixel_shuffle(self.last(Doubled.apply(self.first(lq))), 2)
+
+
+@pytest.mark.parametrize("precision", PRECISIONS)
+def test_custom_autograd_functions_get_and_give_right_gradients(make_model, make_batch, precision):
+    def gradients(wanted, accum):
+        torch.manual_seed(3)
+        model = make_model(wanted, accum=accum, net=WithItsOwnBackward())
+        batch = make_batch(count=4)
+        parts = [
+            {name: value.chunk(accum)[n] for name, value in batch.items()} for n in range(accum)
+        ]
+        run(model, parts, last=[False] * (accum - 1) + [True])
+        return torch.cat([p.grad.flatten() for p in model.generator.parameters])
+
+    exact, found = gradients("fp32", 1), gradients(precision, 2)
+    assert float((found - exact).norm() / exact.norm()) < 0.05
+
+
 def test_colour_y_compares_luma_alone(make_model, make_batch):
     model = make_model(terms={"y": Term("y", MSELoss(), colour="y")})
     batch = make_batch()
