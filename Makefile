@@ -3,6 +3,7 @@
 PYTHON ?= python3.11
 VENV ?= .venv
 BIN = $(VENV)/bin
+PYTEST = $(BIN)/python -m pytest --numprocesses auto --maxprocesses 8
 
 .PHONY: demo test test-slow lint types clean
 
@@ -10,10 +11,10 @@ demo: $(VENV)/ready
 	$(BIN)/python -m sr_train train +experiment=quickstart resume=auto
 
 test: $(VENV)/ready
-	$(BIN)/python -m pytest
+	$(PYTEST)
 
 test-slow: $(VENV)/ready
-	$(BIN)/python -m pytest -m "slow and not gpu"
+	$(PYTEST) -m "slow and not gpu"
 
 lint: $(VENV)/ready
 	$(BIN)/ruff check .

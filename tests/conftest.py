@@ -55,7 +55,8 @@ def command(
 ) -> Iterator[Callable[..., Outcome]]:
     """Return a function that runs `python -m sr_train WORDS` and gives code, stdout, stderr."""
     handlers = list(logging.getLogger().handlers)
-    level = logging.getLogger().level
+    names = ("", "hydra", "hydra_plugins")  # a sweep makes Hydra's own quieter
+    levels = {name: logging.getLogger(name).level for name in names}
     monkeypatch.setenv("HYDRA_FULL_ERROR", "")
 
     def run(*words: str) -> Outcome:
@@ -74,4 +75,5 @@ def command(
         root.removeHandler(handler)
         handler.close()
     root.handlers[:] = handlers
-    root.setLevel(level)
+    for name, level in levels.items():
+        logging.getLogger(name).setLevel(level)

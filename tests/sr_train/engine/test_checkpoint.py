@@ -55,7 +55,7 @@ def test_only_damaged_states_are_an_error(tmp_path):
 
 def test_a_state_of_another_layout_is_refused(tmp_path):
     torch.save({"format": 99, "generator": {}}, tmp_path / "step_00000001.pt")
-    with pytest.raises(CheckpointError, match="layout 99, expected 1"):
+    with pytest.raises(CheckpointError, match="layout 99, expected 2"):
         read_state(tmp_path / "step_00000001.pt")
 
 
