@@ -14,15 +14,20 @@ def fixed(x: Tensor) -> Tensor:
     return widened(x.detach() if x.requires_grad else x)
 
 
+def check_pair(pred: Tensor, target: Tensor) -> None:
+    """Raise a ValueError unless the shapes agree."""
+    if pred.shape != target.shape:
+        raise ValueError(
+            f"pred and target must have one shape, got {tuple(pred.shape)} and "
+            f"{tuple(target.shape)}"
+        )
+
+
 def pair(pred: Tensor, target: Tensor) -> tuple[Tensor, Tensor]:
     """Return `pred` widened and `target` fixed.
 
     Raises:
         ValueError: if the shapes differ.
     """
-    if pred.shape != target.shape:
-        raise ValueError(
-            f"pred and target must have one shape, got {tuple(pred.shape)} and "
-            f"{tuple(target.shape)}"
-        )
+    check_pair(pred, target)
     return widened(pred), fixed(target)

@@ -1,19 +1,67 @@
 """Contextual loss: features of VGG19 compared by their nearest neighbours, not by position."""
 
 import math
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from losses.features import PLANES, Precision, check_layers, check_pair, shared_features
+from losses.features import PLANES, Precision, check_layers, shared_features
 
 LAYERS = {"conv3_2": 1.0, "conv4_2": 1.0}
 
 
-class ContextualLoss(nn.Module):
+class PositionLoss(nn.Module):
+    """What losses share that compare the features of positions of VGG19's layers.
+
+    Args:
+        layers: names of layers.
+        max_positions: most positions of a layer that are compared, taken at even distances in
+            reading order, the same in both pictures; memory grows with the square.
+        weights: torchvision's `vgg19-dcbb9e9d.pth`; None looks in torch hub's cache.
+        random_init: leave the network untrained; for tests.
+        precision: of the network, see `Features`.
+
+    Raises:
+        CheckpointError: if the weights are not there or are something else.
+        ValueError: if an argument cannot be used.
+    """
+
+    planes = PLANES
+
+    def __init__(
+        self,
+        layers: Iterable[str],
+        max_positions: int,
+        weights: str | Path | None,
+        random_init: bool,
+        precision: Precision,
+    ) -> None:
+        super().__init__()
+        self._names = list(layers)
+        check_layers("vgg19", self._names)
+        if max_positions < 1:
+            raise ValueError(f"max_positions must be at least 1, got {max_positions}")
+        self.max_positions = max_positions
+        self.features = shared_features("vgg19", weights, random_init, precision)
+
+    def pairs(self, pred: Tensor, target: Tensor) -> dict[str, tuple[Tensor, Tensor]]:
+        """Return the positions of both pictures, (B, N, C) each, by layer; `target`'s fixed.
+
+        Raises:
+            ValueError: if the shapes differ.
+        """
+        found, wanted = self.features.pair(pred, target, self._names)
+        most = self.max_positions
+        return {
+            name: (positions(found[name], most), positions(wanted[name], most))
+            for name in self._names
+        }
+
+
+class ContextualLoss(PositionLoss):
     """Weighted sum over layers of -log CX, see `contextual_similarity`.
 
     It is made for pictures that are not aligned. It is near 0 for equal pictures whose positions
@@ -36,8 +84,6 @@ class ContextualLoss(nn.Module):
         ECCV 2018, https://arxiv.org/abs/1803.02077
     """
 
-    planes = PLANES
-
     def __init__(
         self,
         layers: Mapping[str, float] | None = None,
@@ -47,28 +93,18 @@ class ContextualLoss(nn.Module):
         random_init: bool = False,
         precision: Precision = "fp32",
     ) -> None:
-        super().__init__()
         layers = LAYERS if layers is None else layers
-        check_layers("vgg19", layers)
+        super().__init__(layers, max_positions, weights, random_init, precision)
         if h <= 0:
             raise ValueError(f"h must be above zero, got {h}")
-        if max_positions < 1:
-            raise ValueError(f"max_positions must be at least 1, got {max_positions}")
         self.layers = dict(layers)
         self.h = h
-        self.max_positions = max_positions
-        self.features = shared_features("vgg19", weights, random_init, precision)
 
     def forward(self, pred: Tensor, target: Tensor) -> Tensor:
-        check_pair(pred, target)
-        found = self.features(pred, self.layers)
-        with torch.no_grad():
-            wanted = self.features(target, self.layers)
-        terms = []
-        for layer, weight in self.layers.items():
-            x = positions(found[layer], self.max_positions)
-            y = positions(wanted[layer], self.max_positions)
-            terms.append(-weight * contextual_similarity(x, y, self.h).log().mean())
+        terms = [
+            -self.layers[layer] * contextual_similarity(x, y, self.h).log().mean()
+            for layer, (x, y) in self.pairs(pred, target).items()
+        ]
         return torch.stack(terms).sum()
 
 

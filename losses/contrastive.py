@@ -4,10 +4,11 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
-from losses.contextual import positions, unit
-from losses.features import PLANES, Precision, check_layers, check_pair, shared_features
+from losses.common import check_pair
+from losses.contextual import PositionLoss, unit
+from losses.features import Precision
 
 LAYERS = ("relu2_2", "relu3_4", "relu4_4")
 
@@ -42,7 +43,7 @@ def info_nce(
         return (torch.logsumexp(logits, dim=2) - own).mean()
 
 
-class InfoNCELoss(nn.Module):
+class InfoNCELoss(PositionLoss):
     """Mean over layers of VGG19 of InfoNCE between positions of a picture.
 
     The positive of a position of `pred` is the same position of `target`; its negatives are the
@@ -66,8 +67,6 @@ class InfoNCELoss(nn.Module):
         https://arxiv.org/abs/2007.15651 (positions as classes, T = 0.07, 256 positions)
     """
 
-    planes = PLANES
-
     def __init__(
         self,
         layers: Sequence[str] = LAYERS,
@@ -77,28 +76,15 @@ class InfoNCELoss(nn.Module):
         random_init: bool = False,
         precision: Precision = "fp32",
     ) -> None:
-        super().__init__()
-        check_layers("vgg19", layers)
+        super().__init__(layers, max_positions, weights, random_init, precision)
         if temperature <= 0:
             raise ValueError(f"temperature must be above zero, got {temperature}")
-        if max_positions < 1:
-            raise ValueError(f"max_positions must be at least 1, got {max_positions}")
         self.layers = tuple(layers)
         self.temperature = temperature
-        self.max_positions = max_positions
-        self.features = shared_features("vgg19", weights, random_init, precision)
 
     def forward(self, pred: Tensor, target: Tensor) -> Tensor:
-        check_pair(pred, target)
-        found = self.features(pred, self.layers)
-        with torch.no_grad():
-            wanted = self.features(target, self.layers)
         terms = [
-            info_nce(
-                positions(found[layer], self.max_positions),
-                positions(wanted[layer], self.max_positions),
-                temperature=self.temperature,
-            )
-            for layer in self.layers
+            info_nce(query, positive, temperature=self.temperature)
+            for query, positive in self.pairs(pred, target).values()
         ]
         return torch.stack(terms).mean()

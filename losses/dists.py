@@ -6,8 +6,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from losses.features import PLANES, check_pair, find_weights, read_state, shared_features
+from losses.features import PLANES, shared_features
 from sr_train.ops.errors import CheckpointError
+from sr_train.ops.pretrained import find_weights, read_state
 
 LAYERS = ("relu1_2", "relu2_2", "relu3_3", "relu4_3", "relu5_3")
 CHANNELS = (3, 64, 128, 256, 512, 512)
@@ -67,21 +68,14 @@ class DISTSLoss(nn.Module):
         self.features = shared_features("vgg16", weights, random_init)
 
     def forward(self, pred: Tensor, target: Tensor) -> Tensor:
-        check_pair(pred, target)
-        found = self._describe(pred)
-        with torch.no_grad():
-            wanted = self._describe(target)
-        textures, structures = zip(
-            *(self._similarities(x, y) for x, y in zip(found, wanted, strict=True)), strict=True
-        )
+        found, wanted = self.features.pair(pred, target, LAYERS, pool=l2_pool)
+        described = [(_three_planes(pred), _three_planes(target.detach()))]
+        described += [(found[layer], wanted[layer]) for layer in LAYERS]
+        textures, structures = zip(*(self._similarities(x, y) for x, y in described), strict=True)
         lost = self.alpha * (1 - torch.cat(textures, 1)) + self.beta * (
             1 - torch.cat(structures, 1)
         )
         return lost.sum(1).mean()
-
-    def _describe(self, picture: Tensor) -> list[Tensor]:
-        layers = self.features(picture, LAYERS, pool=l2_pool)
-        return [picture.float().expand(-1, CHANNELS[0], -1, -1), *layers.values()]
 
     def _similarities(self, x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
         """Return texture and structure of every channel, (B, C) each."""
@@ -94,6 +88,10 @@ class DISTSLoss(nn.Module):
         texture = (2 * m * n + self.c) / (m.square() + n.square() + self.c)
         structure = (2 * (x * y).mean(2) + self.c) / (spread + self.c)
         return texture, structure
+
+
+def _three_planes(picture: Tensor) -> Tensor:
+    return picture.float().expand(-1, CHANNELS[0], -1, -1)
 
 
 def l2_pool(x: Tensor) -> Tensor:
@@ -114,7 +112,7 @@ def _even() -> tuple[Tensor, Tensor]:
 
 
 def _calibration(given: str | Path | None) -> tuple[Tensor, Tensor]:
-    path = find_weights("DISTS calibration", _FILE, given, _URL)
+    path = find_weights("DISTS calibration", _FILE, given, _URL, "calibration")
     state = read_state(path)
     found = []
     for key in ("alpha", "beta"):

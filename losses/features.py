@@ -5,7 +5,6 @@ Nothing is ever downloaded: weights are torchvision's own files, named or in tor
 """
 
 import logging
-import pickle
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,8 +16,10 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 
-from sr_train.ops.errors import CheckpointError, did_you_mean
+from losses.common import check_pair
+from sr_train.ops.errors import did_you_mean
 from sr_train.ops.padding import pad_to
+from sr_train.ops.pretrained import find_weights, read_state, stored_tensor
 
 log = logging.getLogger(__name__)
 
@@ -139,8 +140,8 @@ class Features(nn.Module):
                 weight = torch.randn(kernels, generator=generator) * deviation
                 bias = torch.zeros(conv.fan_out)
             else:
-                weight = _entry(state, f"features.{conv.index}.weight", kernels, source)
-                bias = _entry(state, f"features.{conv.index}.bias", (conv.fan_out,), source)
+                weight = stored_tensor(state, f"features.{conv.index}.weight", kernels, source)
+                bias = stored_tensor(state, f"features.{conv.index}.bias", (conv.fan_out,), source)
             self.register_buffer(f"weight{conv.index}", weight.to(dtype), persistent=False)
             self.register_buffer(f"bias{conv.index}", bias.to(dtype), persistent=False)
         for name, values in (("mean", (0.485, 0.456, 0.406)), ("std", (0.229, 0.224, 0.225))):
@@ -188,6 +189,20 @@ class Features(nn.Module):
             if dtype == torch.float16:
                 values = _NormaliseGradient.apply(exchange, *values)
         return dict(zip(taps, values, strict=True))
+
+    def pair(
+        self, pred: Tensor, target: Tensor, layers: Iterable[str], pool: Pool | None = None
+    ) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
+        """Return the named layers of both pictures, see `forward`; those of `target` fixed.
+
+        Raises:
+            ValueError: if the shapes differ.
+        """
+        check_pair(pred, target)
+        names = list(layers)
+        found = self(pred, names, pool)
+        with torch.no_grad():
+            return found, self(target, names, pool)
 
     def _run(self, x: Tensor, wanted: set[str], pool: Pool) -> dict[str, Tensor]:
         taps: dict[str, Tensor] = {}
@@ -251,15 +266,6 @@ def shared_features(
     return features
 
 
-def check_pair(pred: Tensor, target: Tensor) -> None:
-    """Raise a ValueError unless the shapes agree."""
-    if pred.shape != target.shape:
-        raise ValueError(
-            f"pred and target must have one shape, got {tuple(pred.shape)} and "
-            f"{tuple(target.shape)}"
-        )
-
-
 def check_layers(backbone: str, layers: Iterable[str]) -> None:
     """Check names of layers.
 
@@ -273,55 +279,6 @@ def check_layers(backbone: str, layers: Iterable[str]) -> None:
     for name in names:
         if name not in known:
             raise ValueError(f"{backbone} has no layer {name!r}{did_you_mean(name, known)}")
-
-
-def find_weights(user: str, file: str, given: str | Path | None, url: str = "") -> Path:
-    """Return the path of a file of weights that is on this machine.
-
-    Args:
-        user: what needs it, for the error.
-        file: its published name, looked for in torch hub's cache.
-        given: a path to take instead.
-        url: where it is published; empty for torchvision's place.
-
-    Raises:
-        CheckpointError: if it is not there.
-    """
-    path = Path(torch.hub.get_dir()) / "checkpoints" / file if given is None else Path(given)
-    path = path.expanduser()
-    if path.is_file():
-        return path
-    raise CheckpointError(
-        f"{user}: no weights at {path.absolute()}. Download "
-        f"{url or f'https://download.pytorch.org/models/{file}'} once, and either put it there or "
-        "give its path in the config"
-    )
-
-
-def read_state(path: Path) -> dict[str, Any]:
-    """Return the state dict in a file.
-
-    Raises:
-        CheckpointError: if the file holds none.
-    """
-    try:
-        state = torch.load(path, map_location="cpu", weights_only=True)
-    except (RuntimeError, OSError, EOFError, pickle.UnpicklingError, ValueError) as err:
-        raise CheckpointError(f"cannot read the weights {path}: {err}") from err
-    if not isinstance(state, dict):
-        raise CheckpointError(f"{path} holds {type(state).__name__}, not a state dict")
-    return state
-
-
-def _entry(state: Mapping[str, Any], key: str, shape: tuple[int, ...], source: str) -> Tensor:
-    """Return a tensor of a state dict, or raise a CheckpointError."""
-    stored = state.get(key)
-    if not isinstance(stored, Tensor) or stored.shape != shape:
-        found = tuple(stored.shape) if isinstance(stored, Tensor) else "nothing"
-        raise CheckpointError(
-            f"{source} is not what was asked for: {key} should have shape {shape}, found {found}"
-        )
-    return stored
 
 
 class _NormaliseGradient(torch.autograd.Function):

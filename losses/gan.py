@@ -223,6 +223,11 @@ class GradientPenalty(nn.Module):
         self.eps = eps
 
     def forward(self, real: Tensor, fake: Tensor, net_d: nn.Module) -> Tensor:
+        """Return the penalty of pictures (B, C, H, W), with a graph into the weights of `net_d`.
+
+        Raises:
+            ValueError: if the shapes differ.
+        """
         if real.shape != fake.shape:
             raise ValueError(
                 f"real and fake must have one shape, got {tuple(real.shape)} and "

@@ -7,8 +7,9 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
-from losses.features import BACKBONES, PLANES, Precision, check_pair, read_state, shared_features
+from losses.features import BACKBONES, PLANES, Precision, shared_features
 from sr_train.ops.errors import CheckpointError
+from sr_train.ops.pretrained import read_state
 
 LAYERS = {
     "alex": ("relu1", "relu2", "relu3", "relu4", "relu5"),
@@ -64,10 +65,7 @@ class LPIPSLoss(nn.Module):
             self.register_buffer(f"calibration_{layer}", calibration, persistent=False)
 
     def forward(self, pred: Tensor, target: Tensor) -> Tensor:
-        check_pair(pred, target)
-        found = self.features(pred, self.layers)
-        with torch.no_grad():
-            wanted = self.features(target, self.layers)
+        found, wanted = self.features.pair(pred, target, self.layers)
         terms = []
         for layer in self.layers:
             difference = self._unit(found[layer]) - self._unit(wanted[layer])

@@ -3,13 +3,13 @@
 import math
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Literal
+from typing import ClassVar, Literal
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from losses.features import PLANES, Features, Precision, check_layers, check_pair, shared_features
+from losses.features import PLANES, Precision, check_layers, shared_features
 from losses.pixel import charbonnier
 
 Criterion = Literal["l1", "mse", "charbonnier"]
@@ -22,7 +22,39 @@ ESRGAN_LAYERS = {"conv1_2": 0.1, "conv2_2": 0.1, "conv3_4": 1.0, "conv4_4": 1.0,
 GATYS_LAYERS = {"relu1_1": 1.0, "relu2_1": 1.0, "relu3_1": 1.0, "relu4_1": 1.0, "relu5_1": 1.0}
 
 
-class PerceptualLoss(nn.Module):
+class _LayerLoss(nn.Module):
+    """Weighted sum over layers of VGG19 of a distance of what `describe` makes of them."""
+
+    planes = PLANES
+    usual_layers: ClassVar[Mapping[str, float]]
+
+    def __init__(
+        self,
+        layers: Mapping[str, float] | None = None,
+        criterion: Criterion = "l1",
+        weights: str | Path | None = None,
+        random_init: bool = False,
+        precision: Precision = "fp32",
+    ) -> None:
+        super().__init__()
+        self.layers = _checked(self.usual_layers if layers is None else layers, criterion)
+        self.criterion = CRITERIA[criterion]
+        self.features = shared_features("vgg19", weights, random_init, precision)
+
+    def describe(self, features: Tensor) -> Tensor:
+        """Return what of features (B, C, H, W) is compared: all of them."""
+        return features
+
+    def forward(self, pred: Tensor, target: Tensor) -> Tensor:
+        found, wanted = self.features.pair(pred, target, self.layers)
+        terms = [
+            weight * self.criterion(self.describe(found[name]), self.describe(wanted[name]))
+            for name, weight in self.layers.items()
+        ]
+        return torch.stack(terms).sum()
+
+
+class PerceptualLoss(_LayerLoss):
     """Weighted sum over layers of VGG19 of the mean distance of features.
 
     ESRGAN compares features before the ReLU, which are denser and keep brightness better than
@@ -46,26 +78,10 @@ class PerceptualLoss(nn.Module):
         https://arxiv.org/abs/2107.10833
     """
 
-    planes = PLANES
-
-    def __init__(
-        self,
-        layers: Mapping[str, float] | None = None,
-        criterion: Criterion = "l1",
-        weights: str | Path | None = None,
-        random_init: bool = False,
-        precision: Precision = "fp32",
-    ) -> None:
-        super().__init__()
-        self.layers = _checked(ESRGAN_LAYERS if layers is None else layers, criterion)
-        self.criterion = CRITERIA[criterion]
-        self.features = shared_features("vgg19", weights, random_init, precision)
-
-    def forward(self, pred: Tensor, target: Tensor) -> Tensor:
-        return _over_layers(self.features, self.layers, pred, target, self.criterion)
+    usual_layers = ESRGAN_LAYERS
 
 
-class StyleLoss(nn.Module):
+class StyleLoss(_LayerLoss):
     """Weighted sum over layers of VGG19 of the mean distance of Gram matrices.
 
     G = F F^T / (C H W) for features F of (C, H*W): which channels are strong together, wherever
@@ -86,26 +102,11 @@ class StyleLoss(nn.Module):
         3, https://arxiv.org/abs/1603.08155
     """
 
-    planes = PLANES
+    usual_layers = GATYS_LAYERS
 
-    def __init__(
-        self,
-        layers: Mapping[str, float] | None = None,
-        criterion: Criterion = "l1",
-        weights: str | Path | None = None,
-        random_init: bool = False,
-        precision: Precision = "fp32",
-    ) -> None:
-        super().__init__()
-        self.layers = _checked(GATYS_LAYERS if layers is None else layers, criterion)
-        self.criterion = CRITERIA[criterion]
-        self.features = shared_features("vgg19", weights, random_init, precision)
-
-    def forward(self, pred: Tensor, target: Tensor) -> Tensor:
-        return _over_layers(self.features, self.layers, pred, target, self._distance)
-
-    def _distance(self, found: Tensor, wanted: Tensor) -> Tensor:
-        return self.criterion(gram(found), gram(wanted))
+    def describe(self, features: Tensor) -> Tensor:
+        """Return the Gram matrices, (B, C, C)."""
+        return gram(features)
 
 
 def gram(features: Tensor) -> Tensor:
@@ -115,18 +116,6 @@ def gram(features: Tensor) -> Tensor:
     flat = flat / math.sqrt(flat.shape[1] * flat.shape[2])
     with torch.autocast(flat.device.type, enabled=False):
         return flat @ flat.transpose(1, 2)
-
-
-def _over_layers(
-    features: Features, layers: dict[str, float], pred: Tensor, target: Tensor, distance: Distance
-) -> Tensor:
-    """Return the weighted sum over layers of a distance; the gradient goes to `pred` alone."""
-    check_pair(pred, target)
-    found = features(pred, layers)
-    with torch.no_grad():
-        wanted = features(target, layers)
-    terms = [weight * distance(found[name], wanted[name]) for name, weight in layers.items()]
-    return torch.stack(terms).sum()
 
 
 def _checked(layers: Mapping[str, float], criterion: str) -> dict[str, float]:

@@ -119,6 +119,7 @@ class PrecisionPolicy:
         self.standing = Standing(needed=calm)
 
     def observe(self, model: SRModel, window: Window) -> str | None:
+        """Move down or up the ladder by one look at a window; return the change and its reason."""
         hopeless = _collapse(model) or self._dead_end(model)
         if hopeless:
             return self._move(model, self._next_precision(), hopeless)

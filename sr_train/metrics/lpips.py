@@ -1,7 +1,6 @@
 """Learned perceptual distance, through the `lpips` package."""
 
 import logging
-import pickle
 import warnings
 from pathlib import Path
 from typing import Literal
@@ -11,7 +10,8 @@ import torch
 from torch import Tensor, nn
 
 from sr_train.metrics.base import Border, Pixels, check_border, cropped_pair
-from sr_train.ops.errors import CheckpointError, ConfigError
+from sr_train.ops.errors import ConfigError
+from sr_train.ops.pretrained import find_weights, read_state, stored_tensor
 
 log = logging.getLogger(__name__)
 
@@ -56,7 +56,7 @@ class LPIPS:
         self.net = net
         self.border = check_border(border)
         self.device = torch.device(device)
-        path = None if random_init else _find_weights(net, weights)
+        path = None if random_init else find_weights(f"LPIPS({net})", _FILES[net], weights)
         self._distance = _build(net)
         if path is None:
             log.warning("LPIPS(%s) runs with RANDOM weights: its values mean nothing", net)
@@ -97,38 +97,14 @@ def _build(net: str) -> nn.Module:
     return distance.eval().requires_grad_(False)
 
 
-def _find_weights(net: str, weights: str | Path | None) -> Path:
-    """Return the file of the backbone's weights, or raise a CheckpointError."""
-    cached = Path(torch.hub.get_dir()) / "checkpoints" / _FILES[net]
-    path = cached if weights is None else Path(weights).expanduser()
-    if path.is_file():
-        return path
-    raise CheckpointError(
-        f"LPIPS({net}): no backbone weights at {path.absolute()}. Download "
-        f"https://download.pytorch.org/models/{_FILES[net]} once, and either put it there or "
-        "name it with weights=PATH"
-    )
-
-
 def _load_backbone(distance: nn.Module, path: Path) -> None:
     """Fill the backbone from torchvision's `features.N.weight` and `.bias`.
 
     The package keeps torchvision's layer numbers and only sorts them into slices, `net.sliceK.N`.
     """
-    try:
-        state = torch.load(path, map_location="cpu", weights_only=True)
-    except (RuntimeError, OSError, EOFError, pickle.UnpicklingError, ValueError) as err:
-        raise CheckpointError(f"LPIPS: cannot read the backbone weights {path}: {err}") from err
-    if not isinstance(state, dict):
-        raise CheckpointError(f"LPIPS: {path} holds {type(state).__name__}, not a state dict")
+    state = read_state(path)
     for name, parameter in distance.get_submodule("net").named_parameters():
         key = f"features.{name.split('.', 1)[1]}"
-        stored = state.get(key)
-        if not isinstance(stored, Tensor) or stored.shape != parameter.shape:
-            found = tuple(stored.shape) if isinstance(stored, Tensor) else "nothing"
-            raise CheckpointError(
-                f"LPIPS: {path} is not the backbone asked for: {key} should have shape "
-                f"{tuple(parameter.shape)}, found {found}"
-            )
+        stored = stored_tensor(state, key, tuple(parameter.shape), f"LPIPS: {path}")
         with torch.no_grad():
             parameter.copy_(stored)
