@@ -54,7 +54,7 @@ def _one(
         MASTER_PORT=str(port),
     )
     try:
-        world = start_world(torch.device("cpu"), timeout_s=20.0)
+        world = start_world(torch.device("cpu"), timeout_sec=20.0)
         result = job(world, *arguments)
         stop_world(world)
     except Exception as err:

@@ -135,6 +135,18 @@ def differing(a: Any, b: Any, path: str = "") -> list[str]:
     return [] if a == b else [path]
 
 
+def broken_loss(folder: Path) -> str:
+    """Write a loss with a defect, `broken.loss.Loss`; return the word that lets it be used."""
+    (folder / "broken").mkdir()
+    (folder / "broken/loss.py").write_text(
+        "import torch\n"
+        "class Loss(torch.nn.Module):\n"
+        "    def forward(self, pred):\n"
+        "        return pred.sum() / (1 - 1) if pred.numel() < 0 else 1 // 0\n"
+    )
+    return "plugins=[broken]"
+
+
 def process(words: Sequence[str], folder: Path, **environment: str) -> subprocess.Popen[str]:
     """Start `python -m sr_train WORDS` in a folder, as the leader of a group of processes."""
     return subprocess.Popen(

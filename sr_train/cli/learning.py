@@ -270,7 +270,7 @@ def make_objective(cfg: RunConfig, spec: NetSpec) -> Objective:
         if term.colour == "cbcr" and spec.colour == "y":
             raise ConfigError(f"objective.{name}.colour=cbcr: the network makes luma alone")
         loss = build(term.loss, f"objective.{name}.loss", cfg.plugins)
-        planes = {"y": 1, "cbcr": 2}.get(term.colour, spec.out_channels)
+        planes = loss_inputs.COLOURS.get(term.colour) or spec.out_channels
         loss_inputs.check_planes(loss, planes, f"objective.{name}")
         terms[name] = Term(
             name,

@@ -61,7 +61,7 @@ def run_training(cfg: RunConfig, resolved: dict[str, Any], run_dir: Path) -> flo
         Stopped: after a signal.
     """
     device = device_of_rank(assemble.choose_device(cfg.device))
-    world = start_world(device, cfg.distributed.timeout_s)
+    world = start_world(device, cfg.distributed.timeout_sec)
     folder = RunFolder(run_dir)
     with ExitStack() as held:
         found = None

@@ -114,8 +114,8 @@ def _numbers(cfg: RunConfig) -> Iterator[str]:
         yield f"train.max_norm={cfg.train.max_norm}: expected a number above 0, or null"
     if not 0.0 <= cfg.ema.decay < 1.0:
         yield f"ema.decay={cfg.ema.decay}: expected a number in [0, 1)"
-    if cfg.distributed.timeout_s <= 0:
-        yield f"distributed.timeout_s={cfg.distributed.timeout_s}: expected seconds above 0"
+    if cfg.distributed.timeout_sec <= 0:
+        yield f"distributed.timeout_sec={cfg.distributed.timeout_sec}: expected seconds above 0"
     if cfg.swa.start is not None and not 0 <= cfg.swa.start < cfg.train.steps:
         yield f"swa.start={cfg.swa.start}: expected steps from 0 to below train.steps"
     yield from _precision(cfg.precision)

@@ -50,61 +50,56 @@ class PrecisionConfig:
 
 
 @dataclass
-class NetConfig:
-    """How the generator starts and runs."""
+class LearnerConfig:
+    """How a network that learns starts and runs."""
 
     pretrained: str | None = None
-    """Weights to start from (.safetensors, .pth, run folder); None: as initialised."""
+    """Weights to start from (.safetensors, .pth, run folder or state); None: as initialised. For
+    the discriminator, a run or a state that has one."""
     strict: bool = True
     """False: load what fits by name and shape, and list what was left out."""
     compile: bool = False
-    """torch.compile the generator in place."""
-    channels_last: ChannelsLast = ChannelsLast.auto
-    """auto: for half precision on CUDA and CPU."""
+    """torch.compile the network in place."""
     freeze: list[str] = field(default_factory=list)
     """Shell patterns on parameter names that stay as they are, for example `conv_first.*`."""
 
 
 @dataclass
+class NetConfig(LearnerConfig):
+    """The generator."""
+
+    channels_last: ChannelsLast = ChannelsLast.auto
+    """auto: for half precision on CUDA and CPU. The discriminator follows."""
+
+
+@dataclass
 class TermConfig:
-    """One loss term of the objective."""
+    """One loss term."""
 
     loss: Any = MISSING
     weight: float = 1.0
     """Factor in the total; its sign counts; not zero."""
+    start: int = 0
+    """Steps of the network that learns from it which pass before the term counts."""
+    ramp: int = 0
+    """Such steps over which its weight then rises linearly."""
+
+
+@dataclass
+class ObjectiveTermConfig(TermConfig):
+    """One loss term of the generator."""
+
     target: str = "gt"
     """`gt`, or `lq` (upscaled by bicubic)."""
     colour: str = "rgb"
     """`rgb` (the network's own planes), `y`, or `cbcr`."""
-    start: int = 0
-    """Steps that pass before the term counts."""
-    ramp: int = 0
-    """Steps over which its weight then rises linearly."""
 
 
 @dataclass
-class AdversaryTermConfig:
-    """One loss term of the discriminator."""
-
-    loss: Any = MISSING
-    weight: float = 1.0
-    """Factor in the total; its sign counts; not zero."""
-    start: int = 0
-    """Steps of the discriminator that pass before the term counts."""
-    ramp: int = 0
-    """Its steps over which the weight then rises linearly."""
-
-
-@dataclass
-class DiscriminatorConfig:
+class DiscriminatorConfig(LearnerConfig):
     """The discriminator; without an arch there is none."""
 
     arch: Any = None
-    pretrained: str | None = None
-    """Weights to start from: .pth, .safetensors, or a run folder or state with a discriminator."""
-    strict: bool = True
-    compile: bool = False
-    freeze: list[str] = field(default_factory=list)
     optimizer: Any = None
     """null: the same as the generator's."""
     lr: float | None = None
@@ -171,7 +166,7 @@ class DistributedConfig:
 
     strategy: Strategy = Strategy.ddp
     """ddp: a whole network on each; fsdp: the generator in shards, for what does not fit."""
-    timeout_s: float = 600.0
+    timeout_sec: float = 600.0
     """A process that does not answer for so many seconds ends the run."""
     find_unused: bool = False
     """For networks some of whose weights get no gradient in some steps (slower)."""
@@ -246,9 +241,9 @@ class RunConfig:
     """Your own packages that `_target_` may name."""
     arch: Any = MISSING
     net_g: NetConfig = field(default_factory=NetConfig)
-    objective: dict[str, TermConfig] = field(default_factory=dict)
+    objective: dict[str, ObjectiveTermConfig] = field(default_factory=dict)
     discriminator: DiscriminatorConfig = field(default_factory=DiscriminatorConfig)
-    adversary: dict[str, AdversaryTermConfig] = field(default_factory=dict)
+    adversary: dict[str, TermConfig] = field(default_factory=dict)
     """The discriminator's terms."""
     optimizer: Any = MISSING
     param_groups: list[ParamGroupConfig] = field(default_factory=list)

@@ -4,17 +4,10 @@ from collections.abc import Iterator, Sequence
 from typing import Any
 
 from sr_train.config.build import resolve_target
-from sr_train.config.schema import (
-    AdversaryTermConfig,
-    DiscriminatorConfig,
-    RunConfig,
-    TermConfig,
-)
+from sr_train.config.schema import DiscriminatorConfig, RunConfig, TermConfig
 from sr_train.ops import loss_inputs
 from sr_train.ops.errors import ConfigError, did_you_mean
 
-TARGETS = ("gt", "lq")
-COLOURS = ("rgb", "y", "cbcr")
 FEATURES = {"fake_features", "real_features"}
 
 
@@ -28,10 +21,10 @@ def term_problems(cfg: RunConfig) -> Iterator[str]:
     for name, term in cfg.objective.items():
         where = f"objective.{name}"
         yield from _common(cfg, where, term, askable)
-        if term.target not in TARGETS:
+        if term.target not in loss_inputs.TARGETS:
             yield f"{where}.target={term.target}: expected gt or lq"
-        if term.colour not in COLOURS:
-            hint = did_you_mean(term.colour, COLOURS)
+        if term.colour not in loss_inputs.COLOURS:
+            hint = did_you_mean(term.colour, loss_inputs.COLOURS)
             yield f"{where}.colour={term.colour}: expected rgb, y or cbcr{hint}"
         if not cfg.ema.enabled and "ema_pred" in asked_of(term.loss, cfg.plugins):
             yield f"{where}: asks for ema_pred, but ema.enabled=false; expected true"
@@ -92,9 +85,7 @@ def asked_of(node: Any, plugins: Sequence[str]) -> set[str]:
         return set()
 
 
-def _common(
-    cfg: RunConfig, where: str, term: TermConfig | AdversaryTermConfig, askable: Sequence[str]
-) -> Iterator[str]:
+def _common(cfg: RunConfig, where: str, term: TermConfig, askable: Sequence[str]) -> Iterator[str]:
     if term.weight == 0:
         yield f"{where}.weight=0: expected another number; to drop the term: ~{where}"
     for key, value in {"start": term.start, "ramp": term.ramp}.items():

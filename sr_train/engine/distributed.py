@@ -153,14 +153,14 @@ def reduce_scalars(values: Mapping[str, Tensor | float | Tally], world: World) -
     return {name: tally.total / tally.count for name, tally in tallies.items() if tally.count}
 
 
-def start_world(device: torch.device, timeout_s: float = 600.0) -> World:
+def start_world(device: torch.device, timeout_sec: float = 600.0) -> World:
     """Join the processes that torchrun started with this one; alone, do nothing.
 
     Python objects and scalars travel by Gloo, gradients on CUDA by NCCL.
 
     Args:
         device: of this rank, see `device_of_rank`.
-        timeout_s: a collective that takes longer ends the run.
+        timeout_sec: a collective that takes longer ends the run.
 
     Raises:
         LostRankError: if the others cannot be reached.
@@ -175,7 +175,10 @@ def start_world(device: torch.device, timeout_s: float = 600.0) -> World:
     backend = "cpu:gloo,cuda:nccl" if device.type == "cuda" else "gloo"
     try:
         dist.init_process_group(
-            backend, rank=launch.rank, world_size=launch.size, timeout=timedelta(seconds=timeout_s)
+            backend,
+            rank=launch.rank,
+            world_size=launch.size,
+            timeout=timedelta(seconds=timeout_sec),
         )
     except (RuntimeError, ValueError) as err:
         raise LostRankError(

@@ -24,9 +24,9 @@ def post(key: str, text: str) -> None:
         store.set(key, text)
 
 
-def read(key: str, patience_s: float) -> str | None:
+def read(key: str, patience_sec: float) -> str | None:
     """Return a notice of rank 0, waiting for it; None where none came."""
-    store = _store(timedelta(seconds=patience_s))
+    store = _store(timedelta(seconds=patience_sec))
     if store is None:
         return None
     try:

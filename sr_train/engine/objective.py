@@ -9,10 +9,7 @@ from torch import Tensor, nn
 
 from sr_train.engine.context import View
 from sr_train.ops.errors import ConfigError, did_you_mean
-from sr_train.ops.loss_inputs import GENERATOR, PICTURES, asked_by
-
-TARGETS = {"gt": "gt", "lq": "lq_up"}
-COLOURS = ("rgb", "y", "cbcr")
+from sr_train.ops.loss_inputs import COLOURS, GENERATOR, PICTURES, TARGETS, asked_by
 
 
 @dataclass(frozen=True)

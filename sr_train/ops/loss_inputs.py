@@ -17,6 +17,12 @@ JUDGED: tuple[str, ...] = ("fake_logits", "real_logits", "fake_features", "real_
 ADVERSARY: tuple[str, ...] = ("fake_logits", "real_logits", "fake", "real", "net_d", "step")
 """For a term of the discriminator."""
 
+TARGETS = {"gt": "gt", "lq": "lq_up"}
+"""What a term may take for `target`, and the picture that this is."""
+
+COLOURS = {"rgb": None, "y": 1, "cbcr": 2}
+"""Colour spaces a term may compare in, and their planes; None: those of the network."""
+
 PICTURES = frozenset({"pred", "target", "gt", "lq_up", "ema_pred", "lq", "fake", "real"})
 
 

@@ -23,13 +23,6 @@ RUN = Path("runs/toy")
 
 
 @pytest.fixture
-def train(command, in_folder):
-    """Return a function that trains the toy without validation, its settings amended."""
-    words = no_validation(*toy_words(in_folder))
-    return lambda *more: command("train", *words, *more)
-
-
-@pytest.fixture
 def check(command, in_folder):
     words = no_validation(*toy_words(in_folder))
     return lambda *more: command("check", *words, *more)

@@ -10,12 +10,6 @@ RUN = Path("runs/toy")
 
 
 @pytest.fixture
-def train(command, in_folder):
-    words = no_validation(*toy_words(in_folder))
-    return lambda *more: command("train", *words, *more)
-
-
-@pytest.fixture
 def train_luma(command, in_folder):
     words = no_validation(*toy_words(in_folder))
     words = [word for word in words if not word.startswith("arch")]

@@ -13,7 +13,7 @@ from hydra.core.config_store import ConfigStore
 from sr_train.cli import sweeping, training
 from sr_train.cli.sweeping import FailedRunError
 from sr_train.ops.launch import Stopped
-from tests.toys import ROOT, metrics_rows, no_validation, state_of, toy_words
+from tests.toys import ROOT, broken_loss, metrics_rows, no_validation, state_of, toy_words
 
 SEARCH = ("+search=lr", "hydra.sweeper.n_trials=3")
 
@@ -71,15 +71,8 @@ def test_a_value_of_a_sweep_that_does_not_exist_is_told(command, in_folder):
 
 
 def test_a_defect_in_one_run_is_told_and_ends_the_sweep_with_one(command, in_folder):
-    (in_folder / "broken").mkdir()
-    (in_folder / "broken/loss.py").write_text(
-        "import torch\n"
-        "class Loss(torch.nn.Module):\n"
-        "    def forward(self, pred):\n"
-        "        return pred.sum() / (1 - 1) if pred.numel() < 0 else 1 // 0\n"
-    )
     swept = "objective.l1.loss._target_=broken.loss.Loss,losses.pixel.L1Loss"
-    done = command(*sweep_words(in_folder, "plugins=[broken]"), swept, "-m")
+    done = command(*sweep_words(in_folder, broken_loss(in_folder)), swept, "-m")
     assert done.code == 1
     assert "Traceback" in done.err
     assert "- sweep_0: ZeroDivisionError" in done.err

@@ -8,7 +8,7 @@ from sr_train import __version__
 from sr_train.cli import entry
 from sr_train.cli.reporting import is_outside, report
 from sr_train.ops.errors import ConfigError, Problems
-from tests.toys import no_validation, toy_words
+from tests.toys import broken_loss, no_validation, toy_words
 
 
 def test_the_version(command):
@@ -16,14 +16,7 @@ def test_the_version(command):
 
 
 def test_a_defect_keeps_its_traceback_and_ends_with_one(command, in_folder):
-    (in_folder / "broken").mkdir()
-    (in_folder / "broken/loss.py").write_text(
-        "import torch\n"
-        "class Loss(torch.nn.Module):\n"
-        "    def forward(self, pred):\n"
-        "        return pred.sum() / (1 - 1) if pred.numel() < 0 else 1 // 0\n"
-    )
-    words = ["plugins=[broken]", "objective.l1.loss={_target_: broken.loss.Loss}"]
+    words = [broken_loss(in_folder), "objective.l1.loss={_target_: broken.loss.Loss}"]
     done = command("train", *no_validation(*toy_words(in_folder)), *words)
     assert done.code == 1
     assert "ZeroDivisionError" in done.err

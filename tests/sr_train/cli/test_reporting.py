@@ -20,7 +20,7 @@ def as_rank(monkeypatch):
         monkeypatch.setenv("RANK", str(rank))
         monkeypatch.setenv("WORLD_SIZE", "2")
         monkeypatch.setattr(notices, "post", board.__setitem__)
-        monkeypatch.setattr(notices, "read", lambda key, patience_s: board.get(key))
+        monkeypatch.setattr(notices, "read", lambda key, patience_sec: board.get(key))
         return board
 
     return become

@@ -29,6 +29,14 @@ class TinyNet(nn.Module):
         return nn.functional.pixel_shuffle(self.last(torch.relu(self.first(lq))), 2)
 
 
+def pieces(batch: dict[str, torch.Tensor], count: int) -> list[dict[str, torch.Tensor]]:
+    """Return a batch in equal micro-batches."""
+    return [
+        {name: value.chunk(count)[number] for name, value in batch.items()}
+        for number in range(count)
+    ]
+
+
 @pytest.fixture
 def make_batch() -> Callable[..., dict[str, torch.Tensor]]:
     def make(seed: int = 0, size: int = 8, count: int = 4) -> dict[str, torch.Tensor]:
@@ -58,15 +66,18 @@ def make_model() -> Callable[..., SRModel]:
         fused: bool = True,
         growth_interval: int = 2000,
         net: nn.Module | None = None,
+        device: torch.device = CPU,
     ) -> SRModel:
         torch.manual_seed(0)
-        net = TinyNet() if net is None else net
-        resolved = resolve_precision(precision, CPU)
+        net = (TinyNet() if net is None else net).to(device)
+        resolved = resolve_precision(precision, device)
         learner = Learner(
             net,
             optimizer(net.parameters(), lr=lr, fused=fused),
             schedule=schedule or Constant(),
-            scaler=LossScaler(CPU, dynamic=resolved.scales_loss, growth_interval=growth_interval),
+            scaler=LossScaler(
+                device, dynamic=resolved.scales_loss, growth_interval=growth_interval
+            ),
             max_norm=max_norm,
         )
         objective = Objective(terms or {"l1": Term("l1", L1Loss())})

@@ -17,6 +17,7 @@ from losses.pixel import L1Loss
 from sr_train.engine.adversary import Pace, frozen, separation
 from tests.toys import differing
 
+from .conftest import pieces
 from .gans import PRECISIONS, critical, gradients, judging, make_gan, run, state_of
 
 NEVER = Pace(start=10**6)
@@ -204,12 +205,8 @@ def test_a_prediction_that_is_not_finite_stops_both(make_batch):
 def test_micro_batches_give_both_the_gradient_of_the_whole(make_batch, precision, accum):
     whole, parts = make_gan(precision), make_gan(precision, accum=accum)
     batch = make_batch(count=4)
-    pieces = [
-        {name: value.chunk(accum)[number] for name, value in batch.items()}
-        for number in range(accum)
-    ]
     run(whole, [batch])
-    run(parts, pieces, last=[False] * (accum - 1) + [True])
+    run(parts, pieces(batch, accum), last=[False] * (accum - 1) + [True])
     tolerance = {"fp32": 1e-5, "bf16": 5e-2, "fp16": 5e-3}[precision]
     for name in "gd":
         a, b = (

@@ -24,7 +24,7 @@ from losses.pixel import L1Loss
 from tests.archs.discriminators import SMALL, build
 
 from .gans import PRECISIONS, critical, judging, make_gan, run
-from .test_model import DeviceSGD
+from .test_model import DeviceSGD, take_fifty_steps_without_synchronising
 
 
 @pytest.mark.parametrize("precision", PRECISIONS)
@@ -139,14 +139,7 @@ def test_a_step_of_both_never_waits_for_the_device(make_batch, precision):
 @pytest.mark.parametrize("precision", PRECISIONS)
 def test_a_step_of_both_never_synchronises_on_cuda(make_batch, precision):
     model = make_gan(precision, max_norm=1.0, device=torch.device("cuda"))
-    batch = {name: value.pin_memory() for name, value in make_batch().items()}
-    run(model, [batch] * 3)
-    torch.cuda.set_sync_debug_mode("error")
-    try:
-        run(model, [batch] * 50)
-    finally:
-        torch.cuda.set_sync_debug_mode("default")
-    assert model.meter.read().counts["loss_d/total"] == 53
+    take_fifty_steps_without_synchronising(model, make_batch())
 
 
 class Counting(TorchDispatchMode):

@@ -11,6 +11,8 @@ from losses.pixel import CharbonnierLoss, L1Loss, MSELoss
 from sr_train.engine.objective import Term
 from sr_train.ops.spec import NetSpec
 
+from .conftest import pieces
+
 PRECISIONS = ("fp32", "bf16", "fp16")
 
 
@@ -18,6 +20,17 @@ def run(model, batches, last=None):
     for number, batch in enumerate(batches):
         is_last = last[number] if last else True
         model.optimize_parameters(batch, last_micro_batch=is_last)
+
+
+def take_fifty_steps_without_synchronising(model, batch):
+    pinned = {name: value.pin_memory() for name, value in batch.items()}
+    run(model, [pinned] * 3)
+    torch.cuda.set_sync_debug_mode("error")
+    try:
+        run(model, [pinned] * 50)
+    finally:
+        torch.cuda.set_sync_debug_mode("default")
+    assert model.meter.read().counts["loss/total"] == 53
 
 
 class DeviceSGD(torch.optim.Optimizer):
@@ -133,12 +146,8 @@ def test_forward_runs_in_half_and_losses_in_fp32(make_model, make_batch, precisi
 def test_micro_batches_give_the_gradient_of_the_whole(make_model, make_batch, precision, accum):
     whole, parts = make_model(precision), make_model(precision, accum=accum)
     batch = make_batch(count=4)
-    pieces = [
-        {name: value.chunk(accum)[number] for name, value in batch.items()}
-        for number in range(accum)
-    ]
     run(whole, [batch])
-    run(parts, pieces, last=[False] * (accum - 1) + [True])
+    run(parts, pieces(batch, accum), last=[False] * (accum - 1) + [True])
     tolerance = {"fp32": 1e-6, "bf16": 2e-2, "fp16": 3e-3}[precision]
     for a, b in zip(whole.generator.parameters, parts.generator.parameters, strict=True):
         torch.testing.assert_close(a.grad, b.grad, rtol=tolerance, atol=tolerance * 1e-1)
@@ -266,11 +275,7 @@ def test_custom_autograd_functions_get_and_give_right_gradients(make_model, make
     def gradients(wanted, accum):
         torch.manual_seed(3)
         model = make_model(wanted, accum=accum, net=WithItsOwnBackward())
-        batch = make_batch(count=4)
-        parts = [
-            {name: value.chunk(accum)[n] for name, value in batch.items()} for n in range(accum)
-        ]
-        run(model, parts, last=[False] * (accum - 1) + [True])
+        run(model, pieces(make_batch(count=4), accum), last=[False] * (accum - 1) + [True])
         return torch.cat([p.grad.flatten() for p in model.generator.parameters])
 
     exact, found = gradients("fp32", 1), gradients(precision, 2)
@@ -334,38 +339,9 @@ def test_a_step_never_waits_for_the_device(make_model, make_batch, precision):
 
 @pytest.mark.gpu
 @pytest.mark.parametrize("precision", PRECISIONS)
-def test_no_synchronisation_on_cuda(precision):
-    from losses.pixel import L1Loss as Loss
-    from sr_train.engine.ema import Ema
-    from sr_train.engine.learner import Learner
-    from sr_train.engine.model import SRModel
-    from sr_train.engine.objective import Objective
-    from sr_train.engine.precision import LossScaler, resolve_precision
-    from sr_train.engine.schedule import Constant
-
-    from .conftest import TinyNet
-
-    device = torch.device("cuda")
-    net = TinyNet().to(device)
-    resolved = resolve_precision(precision, device)
-    learner = Learner(
-        net,
-        torch.optim.Adam(net.parameters(), fused=True),
-        schedule=Constant(),
-        scaler=LossScaler(device, dynamic=resolved.scales_loss),
-        max_norm=1.0,
-    )
-    model = SRModel(learner, net.spec, Objective({"l1": Term("l1", Loss())}), resolved, Ema(net))
-    batch = {
-        "lq": torch.randint(0, 256, (2, 3, 8, 8), dtype=torch.uint8).pin_memory(),
-        "gt": torch.randint(0, 256, (2, 3, 16, 16), dtype=torch.uint8).pin_memory(),
-    }
-    run(model, [batch] * 3)
-    torch.cuda.set_sync_debug_mode("error")
-    try:
-        run(model, [batch] * 50)
-    finally:
-        torch.cuda.set_sync_debug_mode("default")
+def test_no_synchronisation_on_cuda(make_model, make_batch, precision):
+    model = make_model(precision, max_norm=1.0, device=torch.device("cuda"))
+    take_fifty_steps_without_synchronising(model, make_batch())
 
 
 class LumaNet(nn.Module):
