@@ -30,12 +30,12 @@ from sr_train.engine.objective import Objective, Term
 from sr_train.engine.own_average import OwnAverage
 from sr_train.engine.policy import PacePolicy, Policy, PrecisionPolicy
 from sr_train.engine.precision import LossScaler, Precision
-from sr_train.engine.sharding import shard_
+from sr_train.engine.sharding import is_sharded, shard_
 from sr_train.engine.swa import Swa
 from sr_train.engine.weights import load_into, read_weights
 from sr_train.ops import loss_inputs
 from sr_train.ops.errors import ConfigError, did_you_mean
-from sr_train.ops.optimizers import averages_itself
+from sr_train.ops.optimizers import averages_itself, is_fused
 from sr_train.ops.spec import NetSpec
 
 log = logging.getLogger(__name__)
@@ -289,7 +289,13 @@ def make_optimizer(cfg: RunConfig, net: nn.Module) -> Optimizer:
     """Build the optimizer over the trainable parameters, in groups by name pattern."""
     factory: Callable[..., Optimizer] = build(cfg.optimizer, "optimizer", cfg.plugins)
     groups = split_parameters(net, cfg.param_groups, cfg.optimizer.get("lr"))
-    return called(factory, groups, "optimizer")
+    optimizer = called(factory, groups, "optimizer")
+    if is_sharded(net) and is_fused(optimizer) and not isinstance(optimizer, torch.optim.Adam):
+        raise ConfigError(
+            f"optimizer.fused=true: torch splits fused Adam and AdamW alone over processes, not "
+            f"{type(optimizer).__name__}; with distributed.strategy=fsdp set optimizer.fused=false"
+        )
+    return optimizer
 
 
 def called(factory: Callable[..., Optimizer], groups: list[dict[str, Any]], path: str) -> Optimizer:
@@ -298,7 +304,7 @@ def called(factory: Callable[..., Optimizer], groups: list[dict[str, Any]], path
         optimizer = factory(groups)
     except (TypeError, ValueError) as err:
         raise ConfigError(f"{path}: {_name_of(factory)}: {err}") from err
-    if not getattr(optimizer, "_step_supports_amp_scaling", False):
+    if not is_fused(optimizer):
         log.info(
             "%s is not fused: each step waits for the device to learn whether its gradient is "
             "finite (optimizer.fused=true, where it can)",

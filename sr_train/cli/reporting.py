@@ -49,9 +49,9 @@ def mendable(err: Exception) -> Exception | None:
     if isinstance(err, SRTrainError) or (isinstance(err, OSError) and is_outside(err)):
         return err
     if isinstance(err, RuntimeError):
-        from sr_train.engine.distributed import lost_rank
+        from sr_train.engine.distributed import fault_of_ranks
 
-        return lost_rank(err)
+        return fault_of_ranks(err)
     return None
 
 

@@ -215,6 +215,16 @@ def device_of_rank(device: torch.device) -> torch.device:
     return torch.device("cuda", launch.local_rank)
 
 
+def fault_of_ranks(err: BaseException) -> SRTrainError | None:
+    """Return what to tell about an error that only several ranks meet; else None."""
+    if isinstance(err, RuntimeError) and "find_unused_parameters" in str(err):
+        return SharedError(
+            "some weights got no gradient in a step (a warning of the first step names them), "
+            "which several processes wait for; set distributed.find_unused=true, or freeze them"
+        )
+    return lost_rank(err)
+
+
 def lost_rank(err: BaseException) -> LostRankError | None:
     """Return what to tell about an error of a collective whose partner is gone; else None.
 

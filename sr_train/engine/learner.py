@@ -15,7 +15,7 @@ from sr_train.engine.optimizer_state import OptimizerState
 from sr_train.engine.precision import LossScaler
 from sr_train.engine.schedule import Schedule
 from sr_train.engine.sharding import joint_norm, joint_peaks, local
-from sr_train.ops.optimizers import averages_itself
+from sr_train.ops.optimizers import averages_itself, is_fused
 
 
 @dataclass(frozen=True)
@@ -63,7 +63,7 @@ class Learner:
         self.steps = 0
         """Steps taken, those included that were skipped."""
         self.parameters = [p for group in optimizer.param_groups for p in group["params"]]
-        self._fused = bool(getattr(optimizer, "_step_supports_amp_scaling", False))
+        self._fused = is_fused(optimizer)
         if averages_itself(optimizer):
             optimizer.train()  # type: ignore[attr-defined]
         names = {id(p): name for name, p in net.named_parameters()}

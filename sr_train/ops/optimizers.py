@@ -8,3 +8,11 @@ def averages_itself(optimizer: object) -> bool:
     moves them back.
     """
     return all(callable(getattr(optimizer, name, None)) for name in ("train", "eval"))
+
+
+def is_fused(optimizer: object) -> bool:
+    """Tell an optimizer that takes the verdict on its gradients, and its rates, on the device.
+
+    So do torch's own with `fused=True`, which say it by this attribute to torch.amp.GradScaler.
+    """
+    return bool(getattr(optimizer, "_step_supports_amp_scaling", False))

@@ -2,6 +2,7 @@
 
 import json
 import math
+import sys
 from pathlib import Path
 
 import pytest
@@ -141,6 +142,22 @@ def test_a_run_that_is_short_of_memory_goes_on_in_smaller_parts(command, in_fold
         torch.testing.assert_close(weight, ends[1][name], rtol=0, atol=1e-6)
     rows = [metrics_rows(in_folder / "runs" / name, "loss/total") for name in ("whole", "toy")]
     assert rows[0][-1][1] == pytest.approx(rows[1][-1][1], rel=1e-5)
+
+
+def test_check_tells_a_step_that_is_too_large(command, in_folder):
+    words = large_words(in_folder, 2)
+    cpu_words = "DefaultCPUAllocator: can't allocate memory: you tried to allocate 8 bytes"
+    for error in ("torch.OutOfMemoryError('CUDA out of memory.')", f'RuntimeError("{cpu_words}")'):
+        text = LARGE.replace(
+            'torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB.")', error
+        )
+        assert error in text
+        (in_folder / "large/nets.py").write_text(text)
+        for name in [name for name in sys.modules if name.split(".")[0] == "large"]:
+            del sys.modules[name]
+        command("check", *words[1:]).fails_with(
+            "data.batch_size=6", "one step does not fit into the device's memory", "train.accum"
+        )
 
 
 def test_samples_that_do_not_fit_alone_end_the_run_with_its_state_saved(command, in_folder):

@@ -179,6 +179,36 @@ def test_sigterm_ends_all_processes_after_the_same_step(in_folder):
     assert again[-1] == "resume=auto"
 
 
+PICKY = """
+import os
+from data.pictures import PictureSet
+from sr_train.ops.errors import DataError
+
+class Picky(PictureSet):
+    "Fails on rank 1 after some epochs."
+    def batch(self, positions, pool=None):
+        epoch, index = positions[0]
+        if epoch > 5 and os.environ["RANK"] == "1":
+            raise DataError(f"picture {index} is damaged")
+        return super().batch(positions, pool)
+"""
+
+
+@pytest.mark.slow
+def test_a_damaged_picture_of_one_process_ends_all_without_waiting(in_folder):
+    (in_folder / "picky").mkdir()
+    (in_folder / "picky/sets.py").write_text(PICKY)
+    own = ("plugins=[picky]", "data.train._target_=picky.sets.Picky", *LONG)
+    started = time.monotonic()
+    code, out, err = finish(torchrun(words_of(in_folder, "toy", 2, *own), in_folder))
+    assert code != 0
+    assert time.monotonic() - started < 80
+    assert "rank 1: error: " in err
+    assert "is damaged" in err
+    assert "sr_train/cli" not in err, "no traceback but torchrun's own"
+    assert (in_folder / "runs/toy/checkpoints/step_00000002.pt").exists(), (out, err)
+
+
 def test_a_fault_of_the_config_is_told_once(in_folder):
     words = words_of(in_folder, "toy", 2, "arch.num_feet=3", "data.train.gt=nowhere")
     code, out, err = finish(torchrun(words, in_folder))

@@ -2,13 +2,17 @@
 
 import pytest
 import torch
+from torch import nn
 from torch.distributed.algorithms.ddp_comm_hooks.default_hooks import allreduce_hook
 
+from archs.compact import SRVGGNetCompact
 from sr_train.cli.joining import share
 from sr_train.cli.learning import make_model
 from sr_train.config.compose import typed
 from sr_train.config.schema import RunConfig
-from sr_train.engine.distributed import World
+from sr_train.engine.distributed import World, fault_of_ranks
+from sr_train.engine.sharding import whole
+from sr_train.ops.errors import ConfigError
 from tests.ranks import on_ranks
 from tests.sr_train.config.test_shipped import raw
 
@@ -34,7 +38,9 @@ WORDS = (
 
 def joined(world, *words):
     torch.manual_seed(0)
-    cfg = typed(raw(*WORDS, *words), RunConfig)
+    own = [word.split("=")[0] for word in words]
+    kept = [word for word in WORDS if "arch" not in own or not word.startswith("arch")]
+    cfg = typed(raw(*kept, *words), RunConfig)
     model = make_model(cfg, CPU, world)
     share(model, cfg.distributed, world)
     return model
@@ -111,6 +117,83 @@ def test_gradients_are_exchanged_on_the_last_micro_batch_alone():
             assert counts[:2] == [0, 0]
             assert counts[2] >= 1
             assert counts[3:] == [counts[2]] * 2 + [2 * counts[2]]
+
+
+SPLIT = (
+    "arch=swinir_light",
+    "arch.img_size=8",
+    "arch.window_size=4",
+    "arch.embed_dim=12",
+    "arch.depths=[2,2]",
+    "arch.num_heads=[2,2]",
+    "+arch.drop_path_rate=0.0",
+    "optimizer=sgd",
+    "precision=fp32",
+    "train.max_norm=0.05",
+    "distributed.strategy=fsdp",
+)
+
+
+def accumulate_split(world):
+    model = joined(world, "train.accum=2", *SPLIT, "optimizer.fused=false")
+    held = []
+    for number, piece in enumerate(batches(world, 0, 2), start=1):
+        model.optimize_parameters(piece, last_micro_batch=number == 2)
+        held.append(sum(p.grad is not None for p in model.generator.parameters))
+    silent = model.generator.silent_parameters()
+    return held, silent, whole(model.generator.net.state_dict()), model.meter.read(world.combine)
+
+
+def test_split_gradients_are_exchanged_on_the_last_micro_batch_alone():
+    (_, silent_alone, alone, window) = accumulate_split(World())
+    results = on_ranks(accumulate_split)
+    for held, silent, found, logged in results:
+        assert held[0] == 0, "nothing is exchanged yet"
+        assert held[1] > 0
+        assert silent == silent_alone == []
+        assert logged.means["grad_norm/g"] == pytest.approx(window.means["grad_norm/g"], rel=1e-5)
+        for name, value in alone.items():
+            torch.testing.assert_close(found[name], value, atol=1e-6, rtol=0, msg=name)
+
+
+def split_with(world, *words):
+    try:
+        return type(joined(world, *SPLIT, *words).generator.optimizer).__name__
+    except ConfigError as err:
+        return str(err)
+
+
+def test_an_optimizer_that_torch_cannot_split_is_refused():
+    for told in on_ranks(split_with, "optimizer=sgd"):
+        assert told.startswith("optimizer.fused=true: ")
+        assert "SGD; with distributed.strategy=fsdp set optimizer.fused=false" in told
+    assert on_ranks(split_with, "optimizer=adamw") == ["AdamW", "AdamW"]
+
+
+class Idle(SRVGGNetCompact):
+    """A network with a weight that nothing uses."""
+
+    def __init__(self, **arguments):
+        super().__init__(**arguments)
+        self.idle = nn.Parameter(torch.ones(()))
+
+
+def meet_idle(world, find):
+    target = "arch._target_=tests.sr_train.engine.test_joined_step.Idle"
+    words = ("plugins=[tests]", target, "precision=fp32", f"distributed.find_unused={find}")
+    model = joined(world, *words)
+    try:
+        for step in range(3):
+            take(model, batches(world, step, 1))
+    except RuntimeError as err:
+        return str(fault_of_ranks(err))
+    return model.generator.silent_parameters()
+
+
+def test_an_unused_weight_is_told_or_looked_for():
+    for told in on_ranks(meet_idle, False):
+        assert "set distributed.find_unused=true" in told
+    assert on_ranks(meet_idle, True) == [["idle"], ["idle"]]
 
 
 def meet_nan(world, precision, where):
