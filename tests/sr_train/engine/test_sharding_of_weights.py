@@ -11,6 +11,8 @@ from archs.swinir import SwinIR
 from sr_train.engine.distributed import World
 from sr_train.engine.sharding import (
     is_sharded,
+    joint_norm,
+    joint_peaks,
     local,
     shard_,
     split_moments,
@@ -105,3 +107,23 @@ def shared_memory(world):
 
 def test_a_local_part_shares_memory():
     assert on_ranks(shared_memory) == [3.0, 3.0]
+
+
+def measure(world):
+    torch.manual_seed(0)
+    net = nn.Sequential(nn.Linear(3, 1), nn.Linear(1, 4))
+    expected = list(net.parameters())
+    norm = nn.utils.get_total_norm([p.detach().clone() for p in expected])
+    peaks = torch.stack([p.detach().abs().max() for p in expected])
+    shard_(net)
+    parts = [local(p.detach()) for p in net.parameters()]
+    found = joint_norm(parts, net), joint_peaks(parts, net)
+    return [part.numel() for part in parts], found, (norm, peaks)
+
+
+def test_norms_and_peaks_are_those_of_the_whole_also_where_a_rank_holds_nothing():
+    first, second = on_ranks(measure)
+    assert 0 in second[0], "a rank without any element of a tensor"
+    for _, found, expected in (first, second):
+        torch.testing.assert_close(found[0], expected[0])
+        torch.testing.assert_close(found[1], expected[1])
