@@ -1,6 +1,7 @@
 """What a network says about itself: the facts that data, tiling and export need."""
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from typing import Literal
 
 
@@ -8,13 +9,13 @@ from typing import Literal
 class NetSpec:
     """The contract between a generator and the framework; `net.spec` holds one.
 
-    All lengths are pixels on the LQ grid.
+    All lengths are pixels on the LQ grid, or frames.
     """
 
     scale: int
     """Integer upscaling factor; 1 for restoration."""
     in_channels: int = 3
-    """Channels of `lq`."""
+    """Channels of `lq`, without those of `extra_inputs`."""
     out_channels: int = 3
     """Channels of `pred`."""
     colour: Literal["rgb", "y"] = "rgb"
@@ -27,3 +28,14 @@ class NetSpec:
     receptive_field: int | None = None
     """Radius: how far to each side an input pixel can influence an output pixel. None: unbounded
     (global pooling, shifted windows), so tiling is a blend and not exact."""
+    takes_clips: bool = False
+    """True: from (B, T, C, H, W) to (B, T, out_channels, H*scale, W*scale), one frame for each;
+    False: the same without T."""
+    time_field: int | None = 0
+    """Radius in frames: how far to each side an input frame can influence an output frame. None:
+    unbounded (recurrence), so chunks of a long clip are blended. Read where `takes_clips`."""
+    min_frames: int = 1
+    """Fewest frames of a clip."""
+    extra_inputs: Mapping[str, int] = field(default_factory=dict)
+    """Further inputs on the LQ grid by name, such as `spikes`, and their channels; they follow
+    those of `lq` in the network's input, in this order."""
