@@ -27,8 +27,9 @@ class SRVGGNetCompact(nn.Module):
 
     Args:
         scale: 1 to 8.
-        in_channels: channels of `lq`.
-        out_channels: channels of `pred`; equal to `in_channels` unless that is 1.
+        in_channels: channels of `lq`: 1, or at least `out_channels`, whose upscaled first ones
+            are added to the result.
+        out_channels: channels of `pred`.
         num_feat: channels of the body.
         num_conv: convolutions between the first and the last.
         activation: `prelu`, `relu` or `leakyrelu` (slope 0.1).
@@ -54,10 +55,10 @@ class SRVGGNetCompact(nn.Module):
         check_count(name, "num_feat", num_feat)
         check_count(name, "num_conv", num_conv, least=0)
         check_choice(name, "activation", activation, ("prelu", "relu", "leakyrelu"))
-        if in_channels not in (1, out_channels):
+        if 1 < in_channels < out_channels:
             raise ConfigError(
-                f"{name}: out_channels must equal in_channels ({in_channels}), as the upscaled "
-                f"input is added to the result; got {out_channels}"
+                f"{name}: in_channels must be 1 or at least out_channels ({out_channels}), as the "
+                f"upscaled input is added to the result; got {in_channels}"
             )
         self.spec = NetSpec(
             scale=scale,
@@ -76,4 +77,5 @@ class SRVGGNetCompact(nn.Module):
     def forward(self, lq: Tensor) -> Tensor:
         """Return (B, out_channels, H*scale, W*scale) for `lq` (B, in_channels, H, W)."""
         residual = functional.pixel_shuffle(self.body(lq), self.spec.scale)
-        return residual + functional.interpolate(lq, scale_factor=float(self.spec.scale))
+        base = lq[:, : self.spec.out_channels]
+        return residual + functional.interpolate(base, scale_factor=float(self.spec.scale))

@@ -62,7 +62,9 @@ class SwinIR(nn.Module):
 
     Args:
         scale: those of the head, see `SCALES`.
-        in_channels: channels of `lq` and of `pred`.
+        in_channels: channels of `lq`.
+        out_channels: channels of `pred`; None: as many as those of `lq`. Without a head, the
+            first ones of `lq` are added to the result.
         upsampler: the head: `pixelshuffle`, `pixelshuffledirect`, `nearest+conv`, or empty for a
             residual at scale 1.
         window_size: side of an attention window, LQ pixels; at least 2.
@@ -88,6 +90,7 @@ class SwinIR(nn.Module):
         self,
         scale: int,
         in_channels: int = 3,
+        out_channels: int | None = None,
         upsampler: str = "pixelshuffle",
         window_size: int = 8,
         embed_dim: int = 180,
@@ -105,6 +108,13 @@ class SwinIR(nn.Module):
         check_choice("SwinIR", f"scale (upsampler {upsampler!r})", scale, SCALES[upsampler])
         check_choice("SwinIR", "resi_connection", resi_connection, ("1conv", "3conv"))
         check_count("SwinIR", "in_channels", in_channels)
+        out_channels = in_channels if out_channels is None else out_channels
+        check_count("SwinIR", "out_channels", out_channels)
+        if upsampler == "" and 1 < in_channels < out_channels:
+            raise ConfigError(
+                f"SwinIR: in_channels (upsampler '') must be 1 or at least out_channels "
+                f"({out_channels}), as the input is added to the result; got {in_channels}"
+            )
         check_count("SwinIR", "embed_dim", embed_dim, least=4)
         _check_attention(embed_dim, depths, num_heads)
         _check_window(window_size, img_size)
@@ -112,16 +122,17 @@ class SwinIR(nn.Module):
         self.spec = NetSpec(
             scale=scale,
             in_channels=in_channels,
-            out_channels=in_channels,
-            colour=colour_of(in_channels, in_channels),
+            out_channels=out_channels,
+            colour=colour_of(in_channels, out_channels),
             size_multiple=window_size,
             min_size=window_size,
         )
         self.window_size = window_size
         self.img_range = img_range
         self.upsampler = upsampler
-        mean = (0.4488, 0.4371, 0.4040) if in_channels == 3 else (0.0,) * in_channels
-        self.register_buffer("mean", torch.tensor(mean).view(1, -1, 1, 1), persistent=False)
+        known = in_channels == out_channels == 3
+        mean = torch.tensor((0.4488, 0.4371, 0.4040) if known else (0.0,)).view(1, -1, 1, 1)
+        self.register_buffer("mean", mean, persistent=False)
         self.conv_first = nn.Conv2d(in_channels, embed_dim, 3, padding=1)
         self.patch_embed = nn.ModuleDict({"norm": nn.LayerNorm(embed_dim)})
         rates = iter(torch.linspace(0, drop_path_rate, sum(depths), device="cpu").tolist())
@@ -172,12 +183,15 @@ class SwinIR(nn.Module):
         self.conv_last = nn.Conv2d(HEAD_FEAT, out_channels, 3, padding=1)
 
     def forward(self, lq: Tensor) -> Tensor:
-        """Return (B, in_channels, H*scale, W*scale) for `lq` (B, in_channels, H, W) in [0, 1]."""
+        """Return (B, out_channels, H*scale, W*scale) for `lq` (B, in_channels, H, W) in [0, 1]."""
         height, width = lq.shape[-2:]
         x = (pad_to(lq, self.window_size) - self.mean) * self.img_range
         shallow = self.conv_first(x)
         features = shallow + self.conv_after_body(self._body(shallow))
-        pred = x + self.conv_last(features) if self.upsampler == "" else self._enlarge(features)
+        if self.upsampler == "":
+            pred = x[:, : self.spec.out_channels] + self.conv_last(features)
+        else:
+            pred = self._enlarge(features)
         pred = pred / self.img_range + self.mean
         return pred[..., : height * self.spec.scale, : width * self.spec.scale]
 

@@ -31,6 +31,14 @@ def test_one_channel_may_become_three():
     assert SRVGGNetCompact(2, 1, 3, num_feat=4)(torch.rand(1, 1, 4, 4)).shape == (1, 3, 8, 8)
 
 
+def test_of_many_channels_the_first_are_upscaled():
+    net = SRVGGNetCompact(2, in_channels=9, num_feat=4, num_conv=1)
+    torch.nn.init.zeros_(net.body[-1].weight)
+    torch.nn.init.zeros_(net.body[-1].bias)
+    lq = torch.rand(1, 9, 4, 5)
+    assert torch.equal(net(lq), functional.interpolate(lq[:, :3], scale_factor=2))
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
@@ -39,7 +47,7 @@ def test_one_channel_may_become_three():
         ({"activation": "gelu"}, "activation must be one of 'prelu', 'relu', 'leakyrelu'"),
         ({"num_feat": 0}, "num_feat must be"),
         ({"num_conv": -1}, "num_conv must be"),
-        ({"in_channels": 4}, r"out_channels must equal in_channels \(4\).*got 3"),
+        ({"in_channels": 2}, r"in_channels must be 1 or at least out_channels \(3\).*got 2"),
     ],
 )
 def test_impossible_arguments_are_refused(arguments, message):

@@ -154,6 +154,14 @@ def test_scale_1_without_head_starts_from_the_input():
     torch.testing.assert_close(net(lq), lq)
 
 
+def test_scale_1_without_head_starts_from_the_first_channels():
+    net = build(lambda: swinir(1, "", in_channels=9, out_channels=3)).eval()
+    torch.nn.init.zeros_(net.conv_last.weight)
+    torch.nn.init.zeros_(net.conv_last.bias)
+    lq = picture(net, 5, 6)
+    torch.testing.assert_close(net(lq), lq[:, :3])
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
@@ -163,6 +171,10 @@ def test_scale_1_without_head_starts_from_the_input():
         ({"scale": 3, "upsampler": "nearest+conv"}, ".* must be one of 2, 4; got 3"),
         ({"resi_connection": "2conv"}, "resi_connection must be one of '1conv', '3conv'"),
         ({"num_heads": (7,) * 6}, r"embed_dim \(180\) must be a multiple of num_heads\[0\]"),
+        (
+            {"scale": 1, "upsampler": "", "in_channels": 2, "out_channels": 3},
+            r"in_channels \(upsampler ''\) must be 1 or at least out_channels \(3\).*got 2",
+        ),
         ({"depths": (6, 6)}, "depths and num_heads must be of the same length"),
         ({"depths": (6,) * 5 + (0,)}, r"depths\[5\] must be"),
         ({"window_size": 7}, "img_size must be .* got 64, nearest: 63, 70"),
