@@ -11,6 +11,7 @@ from archs.imdn import IMDN
 from archs.rrdb import RRDBNet
 from archs.span import SPAN
 from archs.swinir import SwinIR
+from archs.temporal import TemporalWindow
 
 
 def rrdb(scale: int, *, gradient_checkpointing: bool = False, num_block: int = 1) -> RRDBNet:
@@ -60,6 +61,14 @@ SMALL: dict[str, Callable[[], nn.Module]] = {
     "swinir_real_x4": lambda: swinir(4, "nearest+conv"),
     "swinir_denoise": lambda: swinir(1, ""),
     "swinir_jpeg_luma": lambda: swinir(1, "", in_channels=1, img_range=255.0),
+    "temporal_compact": lambda: TemporalWindow(
+        SRVGGNetCompact(2, in_channels=9, num_feat=8, num_conv=1), frames=3
+    ),
+    "temporal_rrdb": lambda: TemporalWindow(
+        RRDBNet(2, in_channels=20, num_feat=4, num_block=1, num_grow=4),
+        frames=5,
+        extra_inputs={"spikes": 1},
+    ),
 }
 
 CHECKPOINTED: dict[str, Callable[[bool], nn.Module]] = {
@@ -82,7 +91,12 @@ def build(make: Callable[[], nn.Module]) -> nn.Module:
     return net
 
 
-def picture(net: nn.Module, height: int, width: int, batch: int = 1) -> Tensor:
-    """Return (batch, in_channels, height, width) noise in [0, 1]."""
+def picture(net: nn.Module, height: int, width: int, batch: int = 1, num_frames: int = 3) -> Tensor:
+    """Return noise in [0, 1] that the network takes: (batch, channels, height, width), or a clip.
+
+    A clip is (batch, num_frames, channels, height, width), with the channels of extra inputs.
+    """
     generator = torch.Generator().manual_seed(height * 1000 + width)
-    return torch.rand((batch, net.spec.in_channels, height, width), generator=generator)
+    frames = (num_frames,) if net.spec.takes_clips else ()
+    channels = net.spec.in_channels + sum(net.spec.extra_inputs.values())
+    return torch.rand((batch, *frames, channels, height, width), generator=generator)

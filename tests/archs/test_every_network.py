@@ -20,11 +20,12 @@ bounded = pytest.mark.parametrize(
 @pytest.mark.parametrize("size", [(16, 16), (13, 9), (1, 1), (1, 7), (7, 1), (3, 18)])
 def test_a_picture_of_any_size_is_enlarged_by_the_scale(make, size):
     net = build(make).eval()
+    lq = picture(net, *size)
     with torch.no_grad():
-        pred = net(picture(net, *size))
+        pred = net(lq)
     height, width = size
     assert pred.shape == (
-        1,
+        *lq.shape[:-3],
         net.spec.out_channels,
         height * net.spec.scale,
         width * net.spec.scale,
@@ -45,8 +46,8 @@ def test_every_parameter_gets_a_finite_gradient(make):
 @every_network
 def test_flat_and_black_pictures_give_finite_gradients(make):
     net = build(make).train()
-    net(torch.zeros(1, net.spec.in_channels, 5, 5)).square().mean().backward()
-    net(torch.ones(1, net.spec.in_channels, 1, 1)).square().mean().backward()
+    net(torch.zeros_like(picture(net, 5, 5))).square().mean().backward()
+    net(torch.ones_like(picture(net, 1, 1))).square().mean().backward()
     assert all(torch.isfinite(weights.grad).all() for weights in net.parameters())
 
 
@@ -142,9 +143,9 @@ def test_the_receptive_field_is_as_far_as_gradients_reach(make):
     pred = net(lq)
     reach = 0
     for at in range(centre * scale, (centre + grid) * scale):
-        (gradient,) = torch.autograd.grad(pred[0, 0, at, at], lq, retain_graph=True)
-        for axis in (2, 3):
-            touched = gradient[0].abs().amax(0).amax(3 - axis).nonzero().flatten()
+        (gradient,) = torch.autograd.grad(pred[..., at, at].flatten()[0], lq, retain_graph=True)
+        for axis in (-2, -1):
+            touched = gradient.abs().flatten(0, -3).amax(0).amax(-3 - axis).nonzero().flatten()
             pixel = at // scale
             reach = max(reach, pixel - int(touched.min()), int(touched.max()) - pixel)
     assert reach == radius
