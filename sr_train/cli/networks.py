@@ -9,7 +9,7 @@ import torch
 from torch import nn
 
 from sr_train.cli.assemble import choose_device, make_precision
-from sr_train.config.build import build, resolve_target
+from sr_train.config.build import at_scale, build, resolve_target
 from sr_train.config.schema import ChannelsLast, NetworkUseConfig, TilingConfig, UseConfig
 from sr_train.engine.precision import Precision
 from sr_train.engine.weights import Card, Weights, load_into, read_weights
@@ -27,7 +27,9 @@ def make_net(arch: Mapping[str, Any], plugins: list[str], scale: int) -> tuple[n
         raise ConfigError(f"arch._target_={arch['_target_']}: expected a torch.nn.Module")
     spec = spec_of(net, scale)
     if spec.scale != scale:
-        raise ConfigError(f"arch.scale={spec.scale}: expected scale={scale}")
+        raise ConfigError(
+            f"arch: {type(net).__name__} upscales by {spec.scale}; expected scale={scale}"
+        )
     return net, spec
 
 
@@ -94,6 +96,35 @@ def card_of(arch: Mapping[str, Any], spec: NetSpec) -> Card:
     return Card(str(arch["_target_"]), arguments, spec.scale)
 
 
+def network_of_card(
+    architecture: str, arguments: Mapping[str, Any], where: str, plugins: list[str]
+) -> nn.Module:
+    """Build the network that a file describes, and the networks inside it.
+
+    Nothing but networks of the allowed packages is called; all else in `arguments` is data.
+
+    Args:
+        architecture: dotted path of the class.
+        arguments: of its constructor, plain Python; a network inside it is a mapping with a
+            `_target_`.
+        where: the file, for messages.
+        plugins: the user's packages.
+
+    Raises:
+        ConfigError: if a class lies outside the allowed packages or is no network.
+    """
+    factory = resolve_target(architecture, "checkpoint", plugins)
+    if not (isinstance(factory, type) and issubclass(factory, nn.Module)):
+        raise ConfigError(f"{where}: names {architecture}, no network")
+    made = {}
+    for key, value in arguments.items():
+        if isinstance(value, Mapping) and "_target_" in value:
+            inner = {name: item for name, item in value.items() if name != "_target_"}
+            value = network_of_card(str(value["_target_"]), inner, where, plugins)
+        made[key] = value
+    return factory(**made)
+
+
 def load_for_use(cfg: UseConfig) -> tuple[nn.Module, NetSpec, Weights]:
     """Read a checkpoint and build its network.
 
@@ -109,14 +140,12 @@ def load_for_use(cfg: UseConfig) -> tuple[nn.Module, NetSpec, Weights]:
         scale = cfg.scale if cfg.scale is not None else (card.scale if card else None)
         if scale is None:
             raise ConfigError(f"checkpoint={weights.source}: names no scale; add scale=2, 3 or 4")
-        net, spec = make_net({**cfg.arch, "scale": scale}, cfg.plugins, scale)
+        net, spec = make_net(at_scale(cfg.arch, scale), cfg.plugins, scale)
     elif card is not None:
         if cfg.scale not in (None, card.scale):
             raise ConfigError(f"scale={cfg.scale}: the checkpoint's is {card.scale}; leave it out")
-        factory = resolve_target(card.architecture, "checkpoint", cfg.plugins)
-        if not (isinstance(factory, type) and issubclass(factory, nn.Module)):
-            raise ConfigError(f"checkpoint={weights.source}: names {card.architecture}, no network")
-        net = factory(**card.arguments)
+        where = f"checkpoint={weights.source}"
+        net = network_of_card(card.architecture, card.arguments, where, cfg.plugins)
         spec = spec_of(net, card.scale)
     else:
         raise ConfigError(

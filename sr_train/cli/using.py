@@ -9,6 +9,7 @@ from omegaconf import DictConfig, OmegaConf, open_dict
 
 from sr_train.cli import assemble, networks
 from sr_train.cli.tables import score_table, write_scores
+from sr_train.config.build import at_scale
 from sr_train.config.compose import typed
 from sr_train.config.preflight import use_problems
 from sr_train.config.schema import ExportConfig, InferConfig, ValidateConfig
@@ -148,7 +149,7 @@ def run_export(config: ExportConfig) -> None:
         raise ConfigError(f"output={output}: exists; choose another name, or overwrite=true")
     net, spec, weights = networks.load_for_use(config)
     if config.arch is not None:
-        card = networks.card_of({**config.arch, "scale": spec.scale}, spec)
+        card = networks.card_of(at_scale(config.arch, spec.scale), spec)
     else:
         assert weights.card is not None
         card = weights.card

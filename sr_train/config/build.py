@@ -55,7 +55,7 @@ def node_problems(
     node: Any, path: str, plugins: Sequence[str] = (), runtime: Mapping[str, Any] | None = None
 ) -> list[str]:
     """Check a node without making anything: target, argument names, required ones, plain types."""
-    if not isinstance(node, Mapping) or "_target_" not in node:
+    if not _is_node(node):
         return [f"{path}: expected a component with a _target_, found {node!r}"]
     try:
         target = resolve_target(str(node["_target_"]), path, plugins)
@@ -64,11 +64,22 @@ def node_problems(
     arguments = {k: v for k, v in node.items() if k not in {"_target_", "_partial_"}}
     problems = []
     for key, value in arguments.items():
-        if isinstance(value, Mapping) and "_target_" in value:
+        if _is_node(value):
             problems += node_problems(value, f"{path}.{key}", plugins)
     complete = not node.get("_partial_", False)
     problems += _signature_problems(target, arguments, path, set(runtime or ()), complete)
     return problems
+
+
+def at_scale(arch: Mapping[str, Any], scale: int) -> dict[str, Any]:
+    """Return a network's node with `scale` put in: into it, or into the networks inside it."""
+    inner = {key: at_scale(value, scale) for key, value in arch.items() if _is_node(value)}
+    own = {} if inner and "scale" not in arch else {"scale": scale}
+    return {**arch, **inner, **own}
+
+
+def _is_node(value: Any) -> bool:
+    return isinstance(value, Mapping) and "_target_" in value
 
 
 def resolve_target(dotted: str, path: str, plugins: Sequence[str] = ()) -> Callable[..., Any]:

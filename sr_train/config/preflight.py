@@ -5,7 +5,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from sr_train.config.build import node_problems, resolve_target
+from sr_train.config.build import at_scale, node_problems, resolve_target
 from sr_train.config.schema import (
     NetworkUseConfig,
     OverfitConfig,
@@ -51,8 +51,7 @@ def use_problems(cfg: UseConfig) -> list[str]:
         problems.append(f"weights={cfg.weights}: expected ema, live or swa")
     if cfg.arch is not None:
         # A scale that is not given comes from the checkpoint.
-        arch = {k: v for k, v in cfg.arch.items() if k != "scale" or v is not None}
-        problems += node_problems(arch, "arch", cfg.plugins, {"scale": None})
+        problems += node_problems(at_scale(cfg.arch, cfg.scale or 1), "arch", cfg.plugins)
     if isinstance(cfg, NetworkUseConfig):
         problems += _tiling(asdict(cfg.tiling))
     return problems
