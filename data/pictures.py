@@ -109,9 +109,11 @@ class PictureSet(TrainSet):
             raise Problems(problems)
         self._dtype = np.uint16 if self._has_16_bit() else np.uint8
         shapes = [self._shapes(entry) for entry in self._entries]
-        self._store = FrameStore(shapes, self._dtype, budget(cache_gib), self._load)
+        dtype = np.dtype(self._dtype)
+        records = [tuple((shape, dtype) for shape in pair) for pair in shapes]
+        self._store = FrameStore(records, budget(cache_gib), self._load, self._key())
         num_pixels = sum(np.prod(shape, dtype=np.int64) for pair in shapes for shape in pair)
-        self._decoded_bytes = int(num_pixels) * np.dtype(self._dtype).itemsize
+        self._decoded_bytes = int(num_pixels) * dtype.itemsize
 
     def __len__(self) -> int:
         return len(self._entries)
@@ -155,15 +157,7 @@ class PictureSet(TrainSet):
         Raises:
             DataError: a picture is damaged.
         """
-        held = [number for number in range(len(self)) if self._store.holds(number)]
-        with ThreadPoolExecutor(_num_threads()) as pool:
-            try:
-                for done, _ in enumerate(pool.map(self._store.get, held), start=1):
-                    if progress is not None:
-                        progress(done, len(held))
-            except DataError:
-                pool.shutdown(cancel_futures=True)
-                raise
+        self._store.fill(None, _num_threads(), progress)
 
     def whole(self, index: int) -> WholePicture:
         """Return a picture uncropped, for validation.
@@ -246,6 +240,13 @@ class PictureSet(TrainSet):
             # 255 * 257 = 65535, so white stays white.
             pixels = pixels.astype(np.uint16) * np.uint16(257)
         return pixels
+
+    def _key(self) -> str:
+        """Return what tells the decoded pictures from all others on this machine."""
+        # Paths too: files of two folders may agree in names, sizes and times.
+        pairs = ((entry.gt, entry.lq) for entry in self._entries)
+        paths = (file.path for pair in pairs for file in pair if file is not None)
+        return "\n".join((f"pictures x{self.scale}", self.fingerprint(), *paths))
 
     def _has_16_bit(self) -> bool:
         return any(
