@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from sr_train import __version__
 from sr_train.engine.checkpoint import load_plain, newest_state, read_state, write_atomically
 from sr_train.ops.errors import CheckpointError, did_you_mean
+from sr_train.ops.names import to_own_names
 
 log = logging.getLogger(__name__)
 
@@ -25,7 +26,10 @@ discriminator's."""
 LAYOUTS = ("params_ema", "params-ema", "params", "state_dict", "model_state_dict", "model")
 """Keys under which other programs keep a state dict, best first."""
 
-PREFIXES = ("module.", "_orig_mod.", "net_g.")
+PREFIXES = ("module.", "_orig_mod.", "net_g.", "generator.", "generator_ema.")
+
+GENERATORS = ("generator_ema.", "generator.")
+"""Prefixes of the generator where a file of another program holds more than it, best first."""
 
 
 @dataclass(frozen=True)
@@ -121,7 +125,7 @@ def load_into(net: nn.Module, weights: Weights, *, strict: bool = True) -> None:
         CheckpointError: if something does not fit (strict), or nothing fits (not strict).
     """
     wanted = net.state_dict()
-    given = weights.tensors
+    given = to_own_names(net, weights.tensors)
     missing = [name for name in wanted if name not in given]
     extra = [name for name in given if name not in wanted]
     shapes = [
@@ -206,6 +210,26 @@ def _state_dict(content: Any, path: Path) -> dict[str, Tensor]:
             f"{path}: holds no state dict; found the keys {found}, expected tensors, or one of "
             f"{', '.join(LAYOUTS)}"
         )
+    tensors = _generator_alone(tensors, path)
     while prefix := next((p for p in PREFIXES if all(n.startswith(p) for n in tensors)), None):
         tensors = {name.removeprefix(prefix): value for name, value in tensors.items()}
+    return tensors
+
+
+def _generator_alone(tensors: dict[str, Tensor], path: Path) -> dict[str, Tensor]:
+    """Drop what a file of mmagic's holds beside its generator: counters, critics, losses."""
+    for prefix in GENERATORS:
+        kept = {name: value for name, value in tensors.items() if name.startswith(prefix)}
+        if kept:
+            dropped = [name for name in tensors if name not in kept]
+            if dropped:
+                shown = ", ".join(dropped[:5]) + (", ..." if len(dropped) > 5 else "")
+                log.info(
+                    "%s: taking %s*, leaving out %d others: %s",
+                    path.name,
+                    prefix,
+                    len(dropped),
+                    shown,
+                )
+            return kept
     return tensors

@@ -1,0 +1,40 @@
+"""Names in a state dict: what other programs call a parameter becomes a network's own name."""
+
+from collections.abc import Mapping, MutableMapping
+from typing import Any, Protocol, TypeVar, runtime_checkable
+
+from torch import nn
+
+ValueT = TypeVar("ValueT")
+
+
+@runtime_checkable
+class Renames(Protocol):
+    """A module that knows what other programs call its parameters."""
+
+    def own_name(self, name: str) -> str:
+        """Return the own name for one of another program, or `name` as it is."""
+
+
+def to_own_names(net: nn.Module, state: Mapping[str, ValueT]) -> dict[str, ValueT]:
+    """Return a state dict under the names that `net` and its submodules use."""
+    own = dict(state)
+    for place, module in net.named_modules():
+        _rename(module, own, f"{place}." if place else "")
+    return own
+
+
+def accept_other_names(module: nn.Module) -> None:
+    """Let `load_state_dict` of a `Renames` module, or of one that holds it, take other names."""
+    module.register_load_state_dict_pre_hook(_rename)
+
+
+def _rename(
+    module: nn.Module, state: MutableMapping[str, Any], prefix: str, *unused: object
+) -> None:
+    if not isinstance(module, Renames):
+        return
+    for name in [name for name in state if name.startswith(prefix)]:
+        own = prefix + module.own_name(name.removeprefix(prefix))
+        if own != name:
+            state[own] = state.pop(name)
