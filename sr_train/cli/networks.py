@@ -92,7 +92,8 @@ def make_upscaler(
 
 def card_of(arch: Mapping[str, Any], spec: NetSpec) -> Card:
     """Describe a network for the files its weights go into."""
-    arguments = {key: value for key, value in arch.items() if key != "_target_"}
+    left_out = {"_target_", *spec.weight_files}
+    arguments = {key: value for key, value in arch.items() if key not in left_out}
     return Card(str(arch["_target_"]), arguments, spec.scale)
 
 

@@ -39,3 +39,6 @@ class NetSpec:
     extra_inputs: Mapping[str, int] = field(default_factory=dict)
     """Further inputs on the LQ grid by name, such as `spikes`, and their channels; they follow
     those of `lq` in the network's input, in this order."""
+    weight_files: tuple[str, ...] = ()
+    """Arguments of the constructor that name files of weights to start from. Trained weights hold
+    what became of those, so the card of such a file leaves them out."""

@@ -6,7 +6,7 @@ from torch import nn
 
 from sr_train.cli.assemble import choose_device, make_sets
 from sr_train.cli.learning import split_parameters
-from sr_train.cli.networks import make_net, spec_of
+from sr_train.cli.networks import card_of, make_net, spec_of
 from sr_train.config.schema import ParamGroupConfig
 from sr_train.ops.errors import ConfigError, DataError, Problems
 from sr_train.ops.spec import NetSpec
@@ -83,3 +83,10 @@ def test_the_problems_of_all_sets_are_told_together():
     with pytest.raises(Problems) as err:
         make_sets(nodes, ["tests"])
     assert err.value.problems == ["data.train: one", "data.train: two", "data.val.a: three"]
+
+
+def test_a_card_leaves_out_weights_to_start_from():
+    """Trained weights hold what became of them, and may be used where that file is not."""
+    arch = {"_target_": "nets.Net", "width": 8, "spynet": "/somewhere/flow.pth"}
+    assert card_of(arch, NetSpec(scale=2)).arguments == {"width": 8, "spynet": arch["spynet"]}
+    assert card_of(arch, NetSpec(scale=2, weight_files=("spynet",))).arguments == {"width": 8}
