@@ -5,6 +5,7 @@ from collections.abc import Callable
 import torch
 from torch import Tensor, nn
 
+from archs.basicvsr import BasicVSR
 from archs.compact import SRVGGNetCompact
 from archs.fsrcnn import FSRCNN
 from archs.imdn import IMDN
@@ -34,6 +35,12 @@ def swinir(scale: int, upsampler: str, *, resi_connection: str = "1conv", **more
         "drop_path_rate": 0.0,
     }
     return SwinIR(scale, upsampler=upsampler, resi_connection=resi_connection, **{**small, **more})
+
+
+def basicvsr(scale: int, *, gradient_checkpointing: bool = False) -> BasicVSR:
+    return BasicVSR(
+        scale, mid_channels=8, num_blocks=1, gradient_checkpointing=gradient_checkpointing
+    )
 
 
 SMALL: dict[str, Callable[[], nn.Module]] = {
@@ -69,6 +76,7 @@ SMALL: dict[str, Callable[[], nn.Module]] = {
         frames=5,
         extra_inputs={"spikes": 1},
     ),
+    "basicvsr_x2": lambda: basicvsr(2),
 }
 
 CHECKPOINTED: dict[str, Callable[[bool], nn.Module]] = {
@@ -78,16 +86,21 @@ CHECKPOINTED: dict[str, Callable[[bool], nn.Module]] = {
     "swinir": lambda on: swinir(
         2, "pixelshuffledirect", drop_path_rate=0.5, gradient_checkpointing=on
     ),
+    "basicvsr": lambda on: basicvsr(2, gradient_checkpointing=on),
 }
 
 
 def build(make: Callable[[], nn.Module]) -> nn.Module:
-    """Build with fixed weights, all of them far enough from zero to matter."""
+    """Build with fixed weights, all of them far enough from zero to matter.
+
+    Flow stays as made: more of it would point beyond pictures of a few pixels.
+    """
     torch.manual_seed(0)
     net = make()
     with torch.no_grad():
-        for weights in net.parameters():
-            weights.add_(torch.randn_like(weights) * 0.05)
+        for name, weights in net.named_parameters():
+            if not name.startswith("spynet."):
+                weights.add_(torch.randn_like(weights) * 0.05)
     return net
 
 
