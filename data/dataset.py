@@ -1,7 +1,8 @@
 """What a training set offers to the stream that reads it."""
 
+import threading
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import Executor
 from functools import partial
 
@@ -28,6 +29,26 @@ class TrainSet(ABC):
     def in_ram(self) -> bool:
         """Whether samples are cut from memory, so that worker processes would only cost."""
         return False
+
+    def fill(
+        self,
+        progress: Callable[[int, int], None] | None = None,
+        stop: threading.Event | None = None,
+    ) -> None:
+        """Load into memory what has a place there, beside a training that runs; none here.
+
+        Args:
+            progress: called with (done, in all) of what had to be loaded, from any thread.
+            stop: ends it soon once it is set.
+
+        Raises:
+            DataError: a file is damaged.
+        """
+        return
+
+    def cached(self) -> str:
+        """Return in words what is in memory now, for the log."""
+        return "nothing is kept in memory"
 
     def batch(
         self, positions: Sequence[tuple[int, int]], pool: Executor | None = None

@@ -13,6 +13,7 @@ from typing import Literal, Self
 from torch import Tensor
 
 from data.dataset import TrainSet
+from data.filling import Filling
 from data.sampler import EndlessOrder
 from data.workers import Workers
 from sr_train.ops.errors import DataError
@@ -31,7 +32,8 @@ class TrainStream:
     other inside a batch; no two ranks meet the same sample in the same epoch.
 
     A background thread keeps batches ready. With workers it collects theirs; without, it makes
-    them itself, and decodes what is not in memory yet with a few threads.
+    them itself, and decodes what is not in memory yet with a few threads. Beside that, one rank
+    of each machine fills the set's cache, which all of them share.
     """
 
     def __init__(
@@ -44,6 +46,7 @@ class TrainStream:
         rank: int = 0,
         world_size: int = 1,
         pin_memory: bool = False,
+        fill_cache: bool = True,
     ) -> None:
         """Set up the stream; threads and processes start with the first batch asked for.
 
@@ -57,6 +60,8 @@ class TrainStream:
             rank: of this process.
             world_size: number of ranks.
             pin_memory: put batches into page-locked memory, for copies to a CUDA device.
+            fill_cache: load in the background what the set has a place for in memory; else only
+                what samples need.
 
         Raises:
             DataError: a number out of its range, or an empty set.
@@ -78,6 +83,7 @@ class TrainStream:
         self._batch_size = batch_size
         self._prefetch = prefetch
         self._pin_memory = pin_memory
+        self._fills_cache = fill_cache and int(os.environ.get("LOCAL_RANK", rank)) == 0
         self._order = EndlessOrder(len(dataset), seed, rank, world_size)
         self._num_threads = min(_MAX_THREADS, _processors(world_size))
         self._position = 0
@@ -143,6 +149,11 @@ class TrainStream:
             make = _Maker(self._dataset, self._order, self._batch_size, pool)
             producer = _Producer(make, self._position, self._prefetch, self._pin_memory)
             stops = [producer.ask_to_stop, producer.join, pool.shutdown]
+        if self._fills_cache:
+            # Its thread starts after the worker processes have been forked.
+            filling = Filling(self._dataset)
+            filling.start()
+            stops = [filling.ask_to_stop, *stops, filling.join]
         producer.start()
         self._next = producer.get
         self._stop = weakref.finalize(self, _run_all, stops)

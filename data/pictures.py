@@ -1,6 +1,7 @@
 """PictureSet: pairs of pictures, or ground truth alone, for training and for validation."""
 
 import os
+import threading
 from collections.abc import Callable, Sequence
 from concurrent.futures import Executor, ThreadPoolExecutor
 from dataclasses import dataclass
@@ -148,11 +149,23 @@ class PictureSet(TrainSet):
             found = pool.map(self._damage, self._entries)
             return [line for lines in found for line in lines]
 
+    def fill(
+        self,
+        progress: Callable[[int, int], None] | None = None,
+        stop: threading.Event | None = None,
+    ) -> None:
+        """Fill the cache with few threads, beside a training that needs the processors too."""
+        self._store.fill(None, _num_spare_threads(), progress, stop)
+
+    def cached(self) -> str:
+        """Return in words how many pictures are in memory now."""
+        return self._store.describe("pictures")
+
     def preload(self, progress: Callable[[int, int], None] | None = None) -> None:
         """Fill the cache now, with threads, instead of at the first access.
 
         Args:
-            progress: called with (pictures done, pictures in all) as they arrive.
+            progress: called with (pictures loaded, pictures to load) as they arrive.
 
         Raises:
             DataError: a picture is damaged.
@@ -194,13 +207,13 @@ class PictureSet(TrainSet):
         jobs = (list(positions), lq.numpy(), gt.numpy())
         if pool is None or all(self._store.is_ready(index) for _, index in positions):
             for (epoch, index), out_lq, out_gt in zip(*jobs, strict=True):
-                self._fill(epoch, index, out_lq, out_gt)
+                self._write(epoch, index, out_lq, out_gt)
         else:
             epochs, indices = zip(*positions, strict=True)
-            list(pool.map(self._fill, epochs, indices, *jobs[1:]))
+            list(pool.map(self._write, epochs, indices, *jobs[1:]))
         return {"lq": lq, "gt": gt}
 
-    def _fill(self, epoch: int, index: int, out_lq: np.ndarray, out_gt: np.ndarray) -> None:
+    def _write(self, epoch: int, index: int, out_lq: np.ndarray, out_gt: np.ndarray) -> None:
         """Write one sample into (3, h, w) arrays."""
         entry, side, scale = self._entries[index], out_lq.shape[1], self.scale
         bits = _mix(_mix(_mix(self._seed) ^ epoch) ^ index)
@@ -310,3 +323,8 @@ def _mix(bits: int) -> int:
 
 def _num_threads() -> int:
     return min(_LOAD_THREADS, os.cpu_count() or 1)
+
+
+def _num_spare_threads() -> int:
+    """A quarter of the processors: the samples of the next steps are decoded on all of them."""
+    return min(_LOAD_THREADS, max(1, (os.cpu_count() or 1) // 4))

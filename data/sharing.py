@@ -3,6 +3,7 @@
 import contextlib
 import mmap
 import os
+import re
 import socket
 import struct
 import sys
@@ -10,9 +11,11 @@ import threading
 import time
 import weakref
 from multiprocessing import reduction
+from pathlib import Path
 from typing import Any, Self
 
 _PATIENCE_SEC = 10.0
+_GLANCE_SEC = 0.5
 _RETRY_SEC = 0.01
 
 
@@ -51,7 +54,7 @@ class SharedBytes:
         """
         deadline = time.monotonic() + _PATIENCE_SEC
         while sys.platform == "linux" and time.monotonic() < deadline:
-            address = f"\0sr_train-{os.geteuid()}-{name}"
+            address = f"{_prefix()}{name}"
             listener = _bind(address)
             if listener is not None:
                 memory = cls(size)
@@ -59,7 +62,7 @@ class SharedBytes:
                 _serve(memory, listener, memory._descriptor)
                 return memory, False
             try:
-                descriptor = _ask(address)
+                descriptor = _ask(address, _PATIENCE_SEC)
             except PermissionError:
                 break
             if descriptor is not None:
@@ -68,6 +71,19 @@ class SharedBytes:
         memory = cls(size)
         memory.map[: len(head)] = head
         return memory, False
+
+    @classmethod
+    def promised_bytes(cls) -> dict[int, int]:
+        """Return what the named memories of this user can still take, by their `identity`."""
+        promised = {}
+        for address in _addresses():
+            with contextlib.suppress(PermissionError):
+                descriptor = _ask(address, _GLANCE_SEC)
+                if descriptor is not None:
+                    about = os.fstat(descriptor)
+                    os.close(descriptor)
+                    promised[about.st_ino] = max(0, about.st_size - about.st_blocks * 512)
+        return promised
 
     @property
     def identity(self) -> int:
@@ -97,14 +113,29 @@ def _bind(address: str) -> socket.socket | None:
     return listener
 
 
-def _ask(address: str) -> int | None:
+def _prefix() -> str:
+    return f"\0sr_train-{os.geteuid()}-"
+
+
+def _addresses() -> set[str]:
+    """Return the names of memories of this user that some process hands out."""
+    try:
+        table = Path("/proc/net/unix").read_text(errors="replace")
+    except OSError:
+        return set()
+    # There, the zero byte is written as @.
+    found = re.findall(f"@{re.escape(_prefix()[1:])}\\w+$", table, re.MULTILINE)
+    return {f"\0{name[1:]}" for name in found}
+
+
+def _ask(address: str, patience_sec: float) -> int | None:
     """Return the descriptor that the maker of a name hands out; None: ask again.
 
     Raises:
         PermissionError: another user has taken the name.
     """
     with socket.socket(socket.AF_UNIX) as peer:
-        peer.settimeout(_PATIENCE_SEC)
+        peer.settimeout(patience_sec)
         try:
             peer.connect(address)
             is_ours = _user(peer) == os.geteuid()

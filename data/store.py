@@ -2,6 +2,7 @@
 
 import functools
 import hashlib
+import itertools
 import os
 import sys
 import threading
@@ -15,6 +16,7 @@ import numpy as np
 
 from data.memory import available_bytes
 from data.sharing import SharedBytes
+from data.threads import for_each
 from sr_train.ops import errors
 from sr_train.ops.errors import DataError
 
@@ -236,13 +238,13 @@ class FrameStore:
         progress: Callable[[int, int], None] | None = None,
         stop: threading.Event | None = None,
     ) -> None:
-        """Load what has a place and is not in memory yet; ends early where memory gets short.
+        """Load what has a place and is not in memory; ends early where memory gets short.
 
         Args:
             numbers: of the records, in the order wanted; None: all. Of another process's memory
                 from the end, so that two that fill it meet in the middle.
             threads: that load side by side.
-            progress: called with (records done, records that have a place) as they arrive.
+            progress: called with (records loaded, records to load) as they arrive.
             stop: ends it, within the time of one record, once it is set.
 
         Raises:
@@ -250,8 +252,32 @@ class FrameStore:
         """
         if numbers is None:
             numbers = range(len(self))[:: -1 if self.shared else 1]
-        filling = _Filling(self, [n for n in numbers if self.holds(n)], progress, stop)
-        filling.run(threads)
+        wanted = [n for n in numbers if self.holds(n) and not self.is_ready(n)]
+        done = itertools.count(1)
+        lock = threading.Lock()
+
+        def load(number: int) -> bool:
+            self.get(number)
+            if not self.is_ready(number):
+                return False
+            with lock:
+                if progress is not None:
+                    progress(next(done), len(wanted))
+            return True
+
+        for_each(wanted, load, threads, stop)
+
+    def describe(self, unit: str) -> str:
+        """Return in words what is in memory now, of records called `unit`."""
+        taken = (self.num_bytes - self.num_empty_bytes()) / _GIB
+        text = f"{self.num_ready()} of {len(self)} {unit} in memory, {taken:.2f} GiB"
+        if self.shared:
+            text += " of another process"
+        if self.num_held < len(self):
+            text += f", no place for {len(self) - self.num_held}"
+        if self.ran_short:
+            text += ", no more because the machine ran short of memory"
+        return text
 
     def _has_room(self, size: int) -> bool:
         """Return whether the machine has memory for a record, looking that up now and then."""
@@ -276,66 +302,6 @@ class FrameStore:
             np.ndarray(shape, dtype, memory, offset + start)
             for shape, dtype, start, _ in self._layouts[self._kinds[number]].places
         )
-
-
-class _Filling:
-    """Threads that load records of a store until all are there or one of several ends comes."""
-
-    def __init__(
-        self,
-        store: FrameStore,
-        numbers: list[int],
-        progress: Callable[[int, int], None] | None,
-        stop: threading.Event | None,
-    ) -> None:
-        self._store = store
-        self._total = len(numbers)
-        self._left = iter(numbers)
-        self._done = 0
-        self._progress = progress
-        self._stop = stop
-        self._ended = threading.Event()
-        self._errors: list[Exception] = []
-        self._lock = threading.Lock()
-
-    def run(self, count: int) -> None:
-        """Load with `count` threads and return when all have ended."""
-        # Daemons: a program that ends meanwhile shall not wait for them.
-        threads = [
-            threading.Thread(target=self._work, name="sr_train-fill", daemon=True)
-            for _ in range(count)
-        ]
-        for thread in threads:
-            thread.start()
-        try:
-            for thread in threads:
-                thread.join()
-        finally:
-            self._ended.set()
-            for thread in threads:
-                thread.join()
-        if self._errors:
-            raise self._errors[0]
-
-    def _work(self) -> None:
-        try:
-            while not self._ended.is_set() and not (self._stop and self._stop.is_set()):
-                with self._lock:
-                    number = next(self._left, None)
-                if number is None:
-                    return
-                self._store.get(number)
-                if not self._store.is_ready(number):
-                    return
-                with self._lock:
-                    self._done += 1
-                    if self._progress is not None:
-                        self._progress(self._done, self._total)
-        except Exception as error:
-            self._errors.append(error)
-        finally:
-            # Whatever the reason, it is one for all.
-            self._ended.set()
 
 
 def _lay_out(parts: tuple[Part, ...]) -> _Layout:
@@ -367,8 +333,8 @@ _stores: "weakref.WeakSet[FrameStore]" = weakref.WeakSet()
 def budget(cache_gib: float | str) -> int:
     """Return a number of bytes for a setting of `cache_gib`.
 
-    What other stores of this process have promised and not yet filled is not available. Where
-    ranks of a run cannot share a store (on all but Linux), each gets its part.
+    What other stores have promised and not yet filled, here or under a key in other processes, is
+    not available. Where ranks cannot share a store (on all but Linux), each gets its part.
 
     Args:
         cache_gib: GiB, 0 for no cache, or `auto` for half of what is available. More than nine
@@ -377,7 +343,8 @@ def budget(cache_gib: float | str) -> int:
     Raises:
         DataError: another word, or a negative number.
     """
-    promised = {store.identity: store.num_empty_bytes() for store in _stores if store.num_bytes}
+    promised = SharedBytes.promised_bytes()
+    promised |= {store.identity: store.num_empty_bytes() for store in _stores}
     ranks = 1 if sys.platform == "linux" else int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
     available = max(0, available_bytes() // ranks - sum(promised.values()))
     if isinstance(cache_gib, str):

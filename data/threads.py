@@ -1,0 +1,63 @@
+"""Calling a function for many items with a few threads that can be stopped."""
+
+import threading
+from collections.abc import Callable, Iterable
+from typing import TypeVar
+
+Item = TypeVar("Item")
+
+
+def for_each(
+    items: Iterable[Item],
+    call: Callable[[Item], bool],
+    threads: int,
+    stop: threading.Event | None = None,
+) -> None:
+    """Call a function for each item, in any order; end early when something says so.
+
+    Unlike those of a `ThreadPoolExecutor`, the threads do not hold up a program that ends.
+
+    Args:
+        items: what to call it for.
+        call: returns whether to go on.
+        threads: how many.
+        stop: no item is begun any more once it is set.
+
+    Raises:
+        Exception: the first that `call` raised; no item is begun after that.
+    """
+    left = iter(items)
+    lock = threading.Lock()
+    ended = threading.Event()
+    errors: list[Exception] = []
+
+    def work() -> None:
+        try:
+            while not ended.is_set() and not (stop is not None and stop.is_set()):
+                with lock:
+                    item = next(left)
+                if not call(item):
+                    return
+        except StopIteration:
+            return
+        except Exception as error:
+            errors.append(error)
+        finally:
+            # Whatever the reason was, it is one for all threads.
+            ended.set()
+
+    workers = [
+        threading.Thread(target=work, name=f"sr_train-each-{number}", daemon=True)
+        for number in range(threads)
+    ]
+    for worker in workers:
+        worker.start()
+    try:
+        for worker in workers:
+            worker.join()
+    finally:
+        ended.set()
+        for worker in workers:
+            worker.join()
+    if errors:
+        raise errors[0]
