@@ -13,6 +13,7 @@ from sr_train.config.build import at_scale, build, resolve_target
 from sr_train.config.schema import ChannelsLast, NetworkUseConfig, TilingConfig, UseConfig
 from sr_train.engine.precision import Precision
 from sr_train.engine.weights import Card, Weights, load_into, read_weights
+from sr_train.inference.clips import ClipUpscale, ClipUpscaler, frame_by_frame
 from sr_train.inference.upscaler import Upscaler
 from sr_train.ops.errors import ConfigError
 from sr_train.ops.spec import NetSpec
@@ -78,7 +79,7 @@ def use_channels_last(wish: ChannelsLast, precision: Precision, *, split: bool =
 def make_upscaler(
     net: nn.Module, spec: NetSpec, precision: Precision, tiling: TilingConfig
 ) -> Upscaler:
-    """Wrap a network for whole pictures."""
+    """Wrap a network that takes single pictures."""
     return Upscaler(
         net,
         spec,
@@ -87,6 +88,25 @@ def make_upscaler(
         tile=tiling.tile,
         overlap=tiling.overlap,
         tile_batch=tiling.tile_batch,
+    )
+
+
+def make_clip_upscaler(
+    net: nn.Module, spec: NetSpec, precision: Precision, tiling: TilingConfig
+) -> ClipUpscale:
+    """Wrap a network for clips; one that takes single pictures goes frame by frame."""
+    if not spec.takes_clips:
+        return frame_by_frame(make_upscaler(net, spec, precision, tiling))
+    return ClipUpscaler(
+        net,
+        spec,
+        device=precision.device,
+        autocast=precision.autocast,
+        tile=tiling.tile,
+        overlap=tiling.overlap,
+        tile_batch=tiling.tile_batch,
+        frames=tiling.frames,
+        frame_overlap=tiling.frame_overlap,
     )
 
 

@@ -174,12 +174,14 @@ def _averages(cfg: RunConfig) -> Iterator[str]:
 
 
 def _tiling(tiling: Mapping[str, Any]) -> Iterator[str]:
-    tile, overlap = tiling["tile"], tiling["overlap"]
-    number = isinstance(tile, int) and not isinstance(tile, bool)
-    if not (tile in (None, "auto") or (number and tile > 0)):
-        yield f"tiling.tile={tile}: expected auto, null, or a number of LQ pixels above 0"
-    if overlap is not None and overlap < 0:
-        yield f"tiling.overlap={overlap}: expected null or a number of LQ pixels from 0 up"
+    axes = [("tile", "overlap", "LQ pixels"), ("frames", "frame_overlap", "frames")]
+    for size, shared, unit in axes:
+        found, overlap = tiling[size], tiling[shared]
+        number = isinstance(found, int) and not isinstance(found, bool)
+        if not (found in (None, "auto") or (number and found > 0)):
+            yield f"tiling.{size}={found}: expected auto, null, or a number of {unit} above 0"
+        if overlap is not None and overlap < 0:
+            yield f"tiling.{shared}={overlap}: expected null or a number of {unit} from 0 up"
     if tiling["tile_batch"] < 1:
         yield f"tiling.tile_batch={tiling['tile_batch']}: expected a number from 1 up"
 

@@ -213,13 +213,19 @@ class DataConfig:
 
 @dataclass
 class TilingConfig:
-    """Tiled inference, in LQ pixels."""
+    """Inference in tiles, LQ pixels, and of clips in chunks, frames."""
 
     tile: Any = "auto"
     """Side of a tile; `auto`: whole pictures while they are small; null: always whole."""
     overlap: int | None = None
     """Context of a tile; null: the receptive field, or a blend where that is unbounded."""
     tile_batch: int = 1
+    frames: Any = "auto"
+    """Frames of a chunk, with those it shares; `auto`: 30, and the context of a network that says
+    how far it sees; null: always the whole clip, which takes memory with its length."""
+    frame_overlap: int | None = None
+    """Frames that neighbouring chunks share; null: twice the network's time field or, where that
+    is unbounded, 10."""
 
 
 @dataclass

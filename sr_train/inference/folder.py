@@ -11,7 +11,8 @@ from typing import Literal, Protocol
 
 import numpy as np
 
-from sr_train.inference.upscaler import Pixels, Upscaler
+from sr_train.inference.upscaler import Upscaler
+from sr_train.inference.wrapping import Pixels
 from sr_train.ops.errors import ConfigError, DataError, SRTrainError, did_you_mean
 from sr_train.ops.image_io import SUFFIXES, read_picture, write_picture
 

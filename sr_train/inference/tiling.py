@@ -311,10 +311,10 @@ def blend_weights(windows: tuple[Window, ...], scale: int) -> tuple[Tensor, ...]
         weight = torch.ones((window.stop - window.start) * scale, dtype=torch.float64)
         if number > 0:
             shared = (windows[number - 1].stop - window.start) * scale
-            weight[:shared] *= _ramp(shared)
+            weight[:shared] *= raised_cosine(shared)
         if number + 1 < len(windows):
             shared = (window.stop - windows[number + 1].start) * scale
-            weight[len(weight) - shared :] *= _ramp(shared).flip(0)
+            weight[len(weight) - shared :] *= raised_cosine(shared).flip(0)
         weight.clamp_(min=_SMALLEST_WEIGHT)
         total[window.start * scale : window.stop * scale] += weight
         raw.append(weight)
@@ -322,7 +322,7 @@ def blend_weights(windows: tuple[Window, ...], scale: int) -> tuple[Tensor, ...]
     return tuple((weight / part).float() for weight, part in zip(raw, parts, strict=True))
 
 
-def _ramp(length: int) -> Tensor:
+def raised_cosine(length: int) -> Tensor:
     """Return a raised cosine from near 0 to near 1, at pixel centres."""
     centres = (torch.arange(length, dtype=torch.float64) + 0.5) / max(length, 1)
     return torch.sin(centres * (math.pi / 2)) ** 2

@@ -237,7 +237,7 @@ class _Converter:
         if self._size not in (None, size):
             raise DataError(f"{self._name}: its size changes from {self._size} to {size}")
         self._size = size
-        matrix = SWSCALE_MATRICES.get(_colour(frame).matrix, 5)
+        matrix = SWSCALE_MATRICES[_matrix(frame)]
         is_full = _is_full_range(frame)
         rgb = self._reformatter.reformat(
             frame,
@@ -292,7 +292,7 @@ def _video_stream(container: InputContainer, name: str) -> Any:
 
 
 def _is_cover(stream: Any) -> bool:
-    return bool(int(stream.disposition) & int(av.stream.Disposition.attached_pic))
+    return bool(stream.disposition & av.stream.Disposition.attached_pic)
 
 
 def _origin(container: InputContainer) -> Fraction:
@@ -307,6 +307,7 @@ def _time(frame: av.VideoFrame, origin: Fraction) -> Fraction | None:
 
 
 def _info(container: InputContainer, stream: Any, frame: av.VideoFrame, name: str) -> VideoInfo:
+    codec = stream.codec_context
     rotation = _rotation(frame)
     width, height = frame.width, frame.height
     aspect = Fraction(stream.sample_aspect_ratio or 1)
@@ -329,10 +330,10 @@ def _info(container: InputContainer, stream: Any, frame: av.VideoFrame, name: st
         fps=Fraction(fps),
         duration=duration,
         rotation=rotation,
-        codec=stream.codec_context.name,
+        codec=codec.name,
         pixel_format=frame.format.name,
         bits=_bits(frame),
-        colour=_colour(frame),
+        colour=Colour(_matrix(frame), int(codec.color_primaries), int(codec.color_trc)),
         is_full_range=_is_full_range(frame),
         aspect=aspect,
         time_base=Fraction(stream.time_base),
@@ -354,12 +355,10 @@ def _is_full_range(frame: av.VideoFrame) -> bool:
     return frame.color_range == ColorRange.JPEG.value
 
 
-def _colour(frame: av.VideoFrame) -> Colour:
-    """Return a frame's colour, with the matrix that players guess where the file names none."""
+def _matrix(frame: av.VideoFrame) -> int:
+    """Return a frame's matrix, or the one that players guess where the file names none."""
     matrix = int(frame.colorspace)
-    if matrix not in SWSCALE_MATRICES:
-        matrix = usual_matrix(frame.width, frame.height)
-    return Colour(matrix, int(frame.color_primaries), int(frame.color_trc))
+    return matrix if matrix in SWSCALE_MATRICES else usual_matrix(frame.width, frame.height)
 
 
 def usual_matrix(width: int, height: int) -> int:
