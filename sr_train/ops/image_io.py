@@ -86,6 +86,20 @@ def read_picture(path: str | os.PathLike[str]) -> Picture:
         data = path.read_bytes()
     except OSError as error:
         raise DataError(f"{path}: cannot be read: {error.strerror or error}") from None
+    return decode_picture(data, path)
+
+
+def decode_picture(data: bytes, path: str | os.PathLike[str]) -> Picture:
+    """Decode the bytes of a picture file.
+
+    Args:
+        data: the whole file.
+        path: for messages.
+
+    Raises:
+        DataError: no picture, damaged or truncated, or not supported; starts with the path.
+    """
+    path = Path(path)
     header, kind, orientation = _parse_header(path, io.BytesIO(data))
     whole: bytes | None = data
     if kind == "PNG":

@@ -1,8 +1,11 @@
 """Read files that hold one tensor: `.npy` and `.pt`, without running code that lies in them."""
 
+import io
 import os
 import pickle
+import zipfile
 from pathlib import Path
+from typing import Literal
 from zipfile import BadZipFile
 
 import numpy as np
@@ -15,29 +18,60 @@ SUFFIXES = frozenset({".npy", ".pt", ".pth"})
 """Lower-case file name suffixes that are taken for tensors."""
 
 
-def read_tensor(path: str | os.PathLike[str]) -> np.ndarray:
+def read_tensor(path: str | os.PathLike[str], mapped: bool = False) -> np.ndarray:
     """Return the array that a file holds, as stored; bfloat16, which NumPy lacks, as float32.
+
+    Args:
+        path: of the file.
+        mapped: map the file where its kind allows, so that only what is used is read; the array
+            may be read-only then, and must not outlive the file.
 
     Raises:
         DataError: no such file, damaged, of another kind, or holding anything but one array of
             numbers; the message starts with the path.
     """
     path = Path(path)
-    suffix = path.suffix.lower()
-    if suffix not in SUFFIXES:
-        raise DataError(f"{path}: not a tensor; expected a name in {', '.join(sorted(SUFFIXES))}")
+    _check_suffix(path)
     try:
-        array = _read_npy(path) if suffix == ".npy" else _read_pt(path)
+        # Of .pt files, only the zipped ones can be mapped.
+        if mapped and (path.suffix.lower() == ".npy" or zipfile.is_zipfile(path)):
+            return _decoded(path, path)
+        return _decoded(io.BytesIO(path.read_bytes()), path)
     except OSError as err:
         raise DataError(f"{path}: cannot be read: {err.strerror or err}") from None
+
+
+def decode_tensor(data: bytes, path: str | os.PathLike[str]) -> np.ndarray:
+    """Return what `read_tensor` would, from the bytes of a file.
+
+    Args:
+        data: the whole file.
+        path: tells the kind, by its suffix; for messages.
+
+    Raises:
+        DataError: as `read_tensor`.
+    """
+    _check_suffix(Path(path))
+    return _decoded(io.BytesIO(data), Path(path))
+
+
+def _check_suffix(path: Path) -> None:
+    if path.suffix.lower() not in SUFFIXES:
+        raise DataError(f"{path}: not a tensor; expected a name in {', '.join(sorted(SUFFIXES))}")
+
+
+def _decoded(source: io.BytesIO | Path, path: Path) -> np.ndarray:
+    is_npy = path.suffix.lower() == ".npy"
+    array = _read_npy(source, path) if is_npy else _read_pt(source, path)
     if array.dtype.kind not in "biuf":
         raise DataError(f"{path}: holds {array.dtype}, not numbers")
     return array
 
 
-def _read_npy(path: Path) -> np.ndarray:
+def _read_npy(source: io.BytesIO | Path, path: Path) -> np.ndarray:
+    mode: Literal["r"] | None = "r" if isinstance(source, Path) else None
     try:
-        array = np.load(path, allow_pickle=False)
+        array = np.load(source, mmap_mode=mode, allow_pickle=False)
     except (ValueError, EOFError, BadZipFile) as err:
         if "allow_pickle" in str(err):
             raise DataError(
@@ -49,9 +83,10 @@ def _read_npy(path: Path) -> np.ndarray:
     return array
 
 
-def _read_pt(path: Path) -> np.ndarray:
+def _read_pt(source: io.BytesIO | Path, path: Path) -> np.ndarray:
+    is_mapped = isinstance(source, Path)
     try:
-        held = torch.load(path, map_location="cpu", weights_only=True)
+        held = torch.load(source, map_location="cpu", weights_only=True, mmap=is_mapped)
     except pickle.UnpicklingError as err:
         if "GLOBAL" in str(err):
             raise DataError(

@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from sr_train.ops.errors import DataError
-from sr_train.ops.tensor_io import read_tensor
+from sr_train.ops.tensor_io import decode_tensor, read_tensor
 
 
 @pytest.mark.parametrize("dtype", [np.float32, np.float16, np.uint8, np.int16, np.bool_])
@@ -65,3 +65,19 @@ def test_what_is_no_tensor(tmp_path):
         with pytest.raises(DataError, match=words) as caught:
             read_tensor(tmp_path / name)
         assert name in str(caught.value)
+
+
+@pytest.mark.parametrize("name", ["voxel.npy", "voxel.pt", "old.pt"])
+def test_mapped_and_from_bytes(tmp_path, name):
+    path, values = tmp_path / name, np.arange(24, dtype=np.int16).reshape(2, 3, 4)
+    if path.suffix == ".npy":
+        np.save(path, values)
+    else:
+        is_zip = name != "old.pt"
+        torch.save(torch.from_numpy(values), path, _use_new_zipfile_serialization=is_zip)
+    for array in (read_tensor(path, mapped=True), decode_tensor(path.read_bytes(), path)):
+        assert array.dtype == np.int16
+        np.testing.assert_array_equal(array, values)
+    path.write_bytes(path.read_bytes()[:-30])
+    with pytest.raises(DataError, match=str(path)):
+        read_tensor(path, mapped=True)
