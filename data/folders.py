@@ -16,7 +16,7 @@ _PACKAGE_PREFIX = "pkg://"
 
 @dataclass(frozen=True, slots=True)
 class FoundFile:
-    """A file with a picture's suffix."""
+    """A file with a picture's suffix, or with one of those that were looked for."""
 
     path: str
     """Absolute."""
@@ -75,8 +75,12 @@ def resolve_root(text: str) -> Path:
     raise DataError(_missing(path))
 
 
-def list_folder(root: Path) -> Listing:
+def list_folder(root: Path, suffixes: frozenset[str] = SUFFIXES) -> Listing:
     """Find the pictures below a folder, links followed, names that begin with `.` left out.
+
+    Args:
+        root: absolute.
+        suffixes: of the files to find, lower case; those of pictures if nothing else is said.
 
     Raises:
         DataError: there is no file with a picture's suffix; says what was found instead.
@@ -88,7 +92,7 @@ def list_folder(root: Path) -> Listing:
         for name in names:
             path = f"{folder}{os.sep}{name}"
             suffix = os.path.splitext(name)[1].lower()
-            if suffix not in SUFFIXES:
+            if suffix not in suffixes:
                 listing.ignored[suffix or "(no suffix)"] += 1
                 continue
             try:
@@ -102,7 +106,7 @@ def list_folder(root: Path) -> Listing:
             size, time_ns = status.st_size, status.st_mtime_ns
             listing.files.append(FoundFile(path, relative, written, size, time_ns))
     if not listing.files:
-        raise DataError(_empty(listing, num_folders - 1))
+        raise DataError(_empty(listing, num_folders - 1, suffixes))
     listing.files.sort(key=lambda file: (natural_key(file.relative), file.path))
     return listing
 
@@ -137,13 +141,14 @@ def _missing(path: Path) -> str:
     return f"{path}: no such folder; looked for {child.name!r} in {parent}{hint}"
 
 
-def _empty(listing: Listing, num_folders: int) -> str:
+def _empty(listing: Listing, num_folders: int, suffixes: frozenset[str]) -> str:
     """Say what a folder without pictures holds."""
+    what = "pictures" if suffixes == SUFFIXES else "frames"
     found = [f"{count} {suffix}" for suffix, count in listing.ignored.most_common(5)]
     found += [f"{path} ({why})" for path, why in listing.bad[:3]]
     if num_folders:
         found.append(f"{num_folders} folder{'s' if num_folders > 1 else ''}")
     return (
-        f"{listing.root}: no pictures found (looked for {' '.join(sorted(SUFFIXES))}, in folders "
+        f"{listing.root}: no {what} found (looked for {' '.join(sorted(suffixes))}, in folders "
         f"below it too); it holds {', '.join(found) or 'nothing'}"
     )

@@ -109,7 +109,7 @@ def build_index(gt: Sequence[str], lq: Sequence[str] | None, wanted: Wanted) -> 
     pairs: list[tuple[str, FoundFile, FoundFile | None]] = []
     seen: list[FoundFile] = []
     roots = [resolve_root(text) for text in gt]
-    for number, (root, label) in enumerate(zip(roots, _labels(roots), strict=True)):
+    for number, (root, label) in enumerate(zip(roots, root_labels(roots), strict=True)):
         listing = _listed(root, index)
         seen += listing.files
         chosen = [file for file in listing.files if wanted.selects(file)]
@@ -130,7 +130,7 @@ def build_index(gt: Sequence[str], lq: Sequence[str] | None, wanted: Wanted) -> 
     return index
 
 
-def _labels(roots: Sequence[Path]) -> list[str]:
+def root_labels(roots: Sequence[Path]) -> list[str]:
     """Return what names begin with: nothing for one root, else the root's own or full name."""
     if len(roots) == 1:
         return [""]

@@ -8,24 +8,22 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-import cv2
 import numpy as np
 import torch
 from torch import Tensor
 
+from data.cutting import place_picture
 from data.dataset import TrainSet
 from data.folders import FoundFile
 from data.index import Entry, Wanted, build_index
 from data.report import Report, make_report
+from data.sampler import mixed
 from data.store import FrameStore, Record, budget
 from sr_train.ops.errors import DataError, Problems
 from sr_train.ops.image_io import PictureHeader, read_picture, to_rgb
 from sr_train.ops.resize import imresize
 
-_MASK = (1 << 64) - 1
 _LOAD_THREADS = 8
-# cv2.flip's code for mirrored columns (bit 0) and rows (bit 1).
-_FLIP_CODE = {1: 1, 2: 0, 3: -1}
 
 
 @dataclass(frozen=True)
@@ -216,10 +214,10 @@ class PictureSet(TrainSet):
     def _write(self, epoch: int, index: int, out_lq: np.ndarray, out_gt: np.ndarray) -> None:
         """Write one sample into (3, h, w) arrays."""
         entry, side, scale = self._entries[index], out_lq.shape[1], self.scale
-        bits = _mix(_mix(_mix(self._seed) ^ epoch) ^ index)
+        bits = mixed(mixed(mixed(self._seed) ^ epoch) ^ index)
         top = ((bits >> 32) * (entry.lq_height - side + 1)) >> 32
         left = ((bits & 0xFFFFFFFF) * (entry.lq_width - side + 1)) >> 32
-        symmetry = _mix(bits) & 7 if self._augment else 0
+        symmetry = mixed(bits) & 7 if self._augment else 0
         if entry.lq is not None or self._store.holds(index):
             lq, gt = self._store.get(index)
             lq = lq[top : top + side, left : left + side]
@@ -228,8 +226,8 @@ class PictureSet(TrainSet):
             lq = self._finished(imresize(stored, 1 / scale, window=(top, left, side, side)))
             gt = stored
         gt = gt[top * scale : (top + side) * scale, left * scale : (left + side) * scale]
-        _place(lq, symmetry, out_lq)
-        _place(self._finished(gt), symmetry, out_gt)
+        place_picture(lq, symmetry, out_lq)
+        place_picture(self._finished(gt), symmetry, out_gt)
 
     def _load(self, index: int) -> Record:
         """Return (lq, gt) of the whole picture."""
@@ -292,33 +290,6 @@ def _decoded(file: FoundFile, header: PictureHeader) -> np.ndarray:
             f"{pixels.dtype}, expected {header.width}x{header.height} {header.dtype}"
         )
     return pixels
-
-
-def _place(crop: np.ndarray, symmetry: int, out: np.ndarray) -> None:
-    """Write an (n, n, 3) crop, mirrored and turned, into a contiguous (3, n, n) array.
-
-    Args:
-        crop: any row stride.
-        symmetry: bit 2 transposes, then bit 0 mirrors columns and bit 1 mirrors rows.
-        out: written in place.
-    """
-    if symmetry & 4:
-        crop = cv2.transpose(crop)
-    if symmetry & 3:
-        crop = cv2.flip(crop, _FLIP_CODE[symmetry & 3])
-    cv2.split(crop, [out[0], out[1], out[2]])
-
-
-def _mix(bits: int) -> int:
-    """Return 64 well-mixed bits; far cheaper than making a generator for every sample.
-
-    Reference: Steele, Lea, Flood, Fast splittable pseudorandom number generators, OOPSLA 2014,
-        https://doi.org/10.1145/2660193.2660195 (SplitMix64).
-    """
-    bits = (bits + 0x9E3779B97F4A7C15) & _MASK
-    bits = ((bits ^ (bits >> 30)) * 0xBF58476D1CE4E5B9) & _MASK
-    bits = ((bits ^ (bits >> 27)) * 0x94D049BB133111EB) & _MASK
-    return bits ^ (bits >> 31)
 
 
 def _num_threads() -> int:
