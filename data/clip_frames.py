@@ -1,0 +1,318 @@
+"""The frames of the runs of a clip set: from the RAM cache, or from their files.
+
+Modes of the cache: `decoded` keeps a record for each frame, with the LQ, the GT and the further
+inputs as they go into batches; `encoded` keeps the bytes of each file, a video's once, and decodes
+at every access.
+"""
+
+import io
+import math
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from typing import BinaryIO, Literal, cast
+
+import numpy as np
+import torch
+
+from data.clip_report import CacheFacts
+from data.frame_files import decode_frame, read_bytes, read_frame
+from data.pairing import Frame
+from data.sequences import Run, Track
+from data.store import FrameStore, Record
+from data.videos import OpenVideos, Source
+from sr_train.ops.errors import DataError
+from sr_train.ops.resize import imresize
+from sr_train.ops.video_io import read_frames
+
+CacheMode = Literal["decoded", "encoded"]
+Progress = Callable[[int, int], None]
+Window = tuple[int, int, int]
+"""Top, left and side of a square on the LQ grid."""
+
+_Shapes = tuple[tuple[tuple[int, ...], np.dtype], ...]
+
+
+class ClipFrames:
+    """LQ, GT and further inputs of each frame of each run.
+
+    A record is (lq (h, w, 3), gt (h * scale, w * scale, 3), further inputs (S, h, w) ...).
+    """
+
+    def __init__(
+        self,
+        runs: Sequence[Run],
+        scale: int,
+        extras: Sequence[str],
+        mode: CacheMode,
+        budget_bytes: int,
+        key: str,
+    ) -> None:
+        """Set up the cache; reads nothing.
+
+        Args:
+            runs: whose frames these are; all have the same further inputs.
+            scale: by which the LQ is made where a run has none.
+            extras: names of the further inputs, in the order of a record.
+            mode: what the cache keeps.
+            budget_bytes: upper limit of its memory.
+            key: fingerprint of the files.
+        """
+        self.extras = tuple(extras)
+        """Names of the further inputs."""
+        headers = [run.tracks[m].header for run in runs for m in ("gt", "lq") if m in run.tracks]
+        is_deep = any(header.dtype == "uint16" for header in headers)
+        self.dtype = np.dtype(np.uint16 if is_deep else np.uint8)
+        """Of all pictures."""
+        self._runs = list(runs)
+        self._scale = scale
+        self.mode: CacheMode = mode
+        self._is_decoded = mode == "decoded"
+        self._places = [(r, t) for r, run in enumerate(runs) for t in range(len(run))]
+        self._first = np.cumsum([0, *(len(run) for run in runs)]).tolist()
+        tracks = [track for run in runs for track in run.tracks.values()]
+        sizes = {f.file.path: f.file.num_bytes for track in tracks for f in track.frames}
+        self._files = {path: number for number, path in enumerate(sizes)}
+        self._paths, self._sizes = list(sizes), list(sizes.values())
+        self._videos = OpenVideos(self._open_video)
+        key = f"clips x{scale} {mode} {self.extras} {self.dtype}\n{key}"
+        if self._is_decoded:
+            records = [shapes for run in runs for shapes in [self._shapes(run)] * len(run)]
+            self.store = FrameStore(records, budget_bytes, self._made, key)
+        else:
+            records = [(((size,), np.dtype(np.uint8)),) for size in sizes.values()]
+            self.store = FrameStore(records, budget_bytes, self._bytes, key)
+        self.wanted_bytes = sum(
+            math.prod(shape) * dtype.itemsize for parts in records for shape, dtype in parts
+        )
+        """Memory that a cache of everything takes."""
+
+    def get(self, run: int, t: int) -> Record:
+        """Return a frame's record; its arrays may be read-only.
+
+        Raises:
+            DataError: a file is damaged, or was changed since it was indexed.
+        """
+        number = self._first[run] + t
+        return self.store.get(number) if self._is_decoded else self._made(number)
+
+    def clip(self, run: int, first: int, count: int, step: int) -> Record | None:
+        """Return `count` frames, every `step`-th from `first` on, as views of (count, ...).
+
+        Returns:
+            A record with one more axis, or None where the cache does not have them all decoded.
+        """
+        if not self._is_decoded:
+            return None
+        return self.store.run(self._first[run] + first, count, step)
+
+    def crop(self, run: int, t: int, window: Window) -> Record:
+        """Return a part of a frame's record, without making more of the LQ than that.
+
+        Raises:
+            DataError: a file is damaged, or was changed since it was indexed.
+        """
+        tracks, number = self._runs[run].tracks, self._first[run] + t
+        if "lq" in tracks or (self._is_decoded and self.store.holds(number)):
+            return cropped(self.get(run, t), window, self._scale)
+        gt = self._stored_gt(run, t)
+        top, left, side = window
+        lq = self._finished(imresize(gt, 1 / self._scale, window=(top, left, side, side)))
+        rest = [self._pixels(tracks[name], t) for name in self.extras]
+        _, *others = cropped((gt, self._finished(gt), *rest), window, self._scale)
+        return (lq, *others)
+
+    def crop_shapes(self, side: int) -> dict[str, tuple[tuple[int, ...], torch.dtype]]:
+        """Return shape, channels first, and dtype of a square crop of each part of a record."""
+        large = side * self._scale
+        sizes = [(3, side, side), (3, large, large)]
+        parts = self._shapes(self._runs[0])
+        sizes += [(shape[0], side, side) for shape, _ in parts[2:]]
+        dtypes = [getattr(torch, dtype.name) for _, dtype in parts]
+        names = ("lq", "gt", *self.extras)
+        return dict(zip(names, zip(sizes, dtypes, strict=True), strict=True))
+
+    def facts(self) -> CacheFacts:
+        """Return what a report says about the cache."""
+        held, num_bytes = self.store.num_held, self.store.num_bytes
+        return CacheFacts(self.mode, held, len(self.store), num_bytes, self.wanted_bytes)
+
+    def preload(
+        self, threads: int, progress: Progress | None = None, stop: threading.Event | None = None
+    ) -> None:
+        """Fill the cache; each video is decoded once, from its start to its end.
+
+        Raises:
+            DataError: a file is damaged.
+        """
+        if self._is_decoded:
+            for run in range(len(self._runs)):
+                if self._has_video(run):
+                    self._preload_run(run, stop)
+        self.store.fill(None, threads, progress, stop)
+
+    def faults(self, run: int, t: int) -> list[str]:
+        """Decode a frame and return what is wrong with its files."""
+        lines = []
+        for track in self._runs[run].tracks.values():
+            try:
+                self._pixels(track, t)
+            except DataError as error:
+                lines.append(str(error))
+        return lines
+
+    def _has_video(self, run: int) -> bool:
+        return any(track.frames[0].number is not None for track in self._runs[run].tracks.values())
+
+    def _preload_run(self, run: int, stop: threading.Event | None) -> None:
+        tracks = self._runs[run].tracks
+        sources = [self._in_order(track) for track in tracks.values()]
+        for t, pixels in enumerate(zip(*sources, strict=True)):
+            number = self._first[run] + t
+            if (stop and stop.is_set()) or not self.store.holds(number):
+                return
+            if not self.store.is_ready(number):
+                record = self._record(run, dict(zip(tracks, pixels, strict=True)))
+                if not self.store.put(number, record):
+                    return
+
+    def _in_order(self, track: Track) -> Iterator[np.ndarray]:
+        """Yield the frames of a track."""
+        first = track.frames[0]
+        if first.number is None:
+            yield from (self._pixels(track, t) for t in range(len(track.frames)))
+            return
+        frames = read_frames(first.file.path, first.number)
+        for t in range(len(track.frames)):
+            pixels = next(frames, None)
+            if pixels is None:
+                raise DataError(
+                    f"{first.file.path}: damaged or changed since it was indexed: it ends after "
+                    f"{first.number + t} frames"
+                )
+            yield self._checked(track, t, pixels)
+
+    def _shapes(self, run: Run) -> _Shapes:
+        height, width, scale = run.lq_height, run.lq_width, self._scale
+        headers = [run.tracks[name].header for name in self.extras]
+        return (
+            ((height, width, 3), self.dtype),
+            ((height * scale, width * scale, 3), self.dtype),
+            *(((h.channels, height, width), np.dtype(h.dtype)) for h in headers),
+        )
+
+    def _made(self, number: int) -> Record:
+        """Return the record of a frame from its files."""
+        run, t = self._places[number]
+        tracks = self._runs[run].tracks
+        return self._record(run, {name: self._pixels(tracks[name], t) for name in tracks})
+
+    def _record(self, run: int, pixels: dict[str, np.ndarray]) -> Record:
+        gt = self._fitting_gt(run, pixels["gt"])
+        lq = pixels["lq"] if "lq" in pixels else imresize(gt, 1 / self._scale)
+        return (
+            self._finished(lq),
+            self._finished(gt),
+            *(pixels[name] for name in self.extras),
+        )
+
+    def _stored_gt(self, run: int, t: int) -> np.ndarray:
+        return self._fitting_gt(run, self._pixels(self._runs[run].tracks["gt"], t))
+
+    def _fitting_gt(self, run: int, gt: np.ndarray) -> np.ndarray:
+        """Return the GT cropped to scale times the LQ."""
+        height, width = self._runs[run].lq_height, self._runs[run].lq_width
+        return gt[: height * self._scale, : width * self._scale]
+
+    def _finished(self, pixels: np.ndarray) -> np.ndarray:
+        """Return a picture at the depth of the set."""
+        if pixels.dtype != self.dtype:
+            # 255 * 257 = 65535, so white stays white.
+            pixels = pixels.astype(np.uint16) * np.uint16(257)
+        return pixels
+
+    def _pixels(self, track: Track, t: int) -> np.ndarray:
+        """Return a frame of a track as its file has it; a grey picture as RGB."""
+        return self._checked(track, t, self._decoded(track.frames[t]))
+
+    def _decoded(self, frame: Frame) -> np.ndarray:
+        path = frame.file.path
+        if frame.number is not None:
+            return self._videos.frame(path, frame.number)
+        if self._is_decoded:
+            return read_frame(path)
+        return decode_frame(self.store.get(self._files[path])[0].tobytes(), path)
+
+    def _checked(self, track: Track, t: int, pixels: np.ndarray) -> np.ndarray:
+        """Return pixels if they are what the track has, but for the depth of pictures."""
+        header = track.header
+        is_same = pixels.dtype in (header.dtype, np.uint8)
+        expected: tuple[int, ...] = (header.height, header.width, 3)
+        if header.is_tensor:
+            expected = (header.channels, header.height, header.width)
+            is_same = pixels.dtype == header.dtype
+        if pixels.shape != expected or not is_same:
+            raise DataError(
+                f"{track.frames[t].file.path}: changed since it was indexed: found "
+                f"{pixels.shape} {pixels.dtype}, expected {expected} {header.dtype}"
+            )
+        return pixels
+
+    def _bytes(self, number: int) -> Record:
+        """Return the bytes of a file."""
+        path = self._paths[number]
+        data = read_bytes(path)
+        if len(data) != self._sizes[number]:
+            raise DataError(
+                f"{path}: changed since it was indexed: found {len(data)} bytes, expected "
+                f"{self._sizes[number]}"
+            )
+        return (np.frombuffer(data, np.uint8),)
+
+    def _open_video(self, path: str) -> Source:
+        """Return the bytes of a video in the cache as a file, else its path."""
+        number = self._files[path]
+        if self._is_decoded or not self.store.holds(number):
+            return path
+        return cast(BinaryIO, _FileInMemory(self.store.get(number)[0], path))
+
+
+class _FileInMemory(io.RawIOBase):
+    """Bytes that a program reads like a file, without a copy of them."""
+
+    def __init__(self, data: np.ndarray, name: str) -> None:
+        self.name = name
+        self._data = data
+        self._position = 0
+
+    def readable(self) -> bool:
+        return True
+
+    def seekable(self) -> bool:
+        return True
+
+    def readinto(self, buffer: "memoryview[int]") -> int:  # type: ignore[override]
+        part = self._data[self._position : self._position + len(buffer)]
+        buffer[: len(part)] = part.data
+        self._position += len(part)
+        return len(part)
+
+    def seek(self, offset: int, whence: int = io.SEEK_SET) -> int:
+        origin = {io.SEEK_SET: 0, io.SEEK_CUR: self._position, io.SEEK_END: len(self._data)}[whence]
+        self._position = max(0, origin + offset)
+        return self._position
+
+    def tell(self) -> int:
+        return self._position
+
+
+def cropped(record: Record, window: Window, scale: int) -> Record:
+    """Return the views of a window in a record; its arrays may have an axis of time in front."""
+    top, left, side = window
+    lq, gt, *extras = record
+    rows, columns = slice(top, top + side), slice(left, left + side)
+    end = slice(top * scale, (top + side) * scale), slice(left * scale, (left + side) * scale)
+    return (
+        lq[..., rows, columns, :],
+        gt[..., end[0], end[1], :],
+        *(extra[..., rows, columns] for extra in extras),
+    )

@@ -1,0 +1,346 @@
+"""ClipSet: runs of frames with everything that belongs to them, for training and validation."""
+
+import os
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import Executor, ThreadPoolExecutor
+from typing import Literal
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from data.clip_frames import CacheMode, ClipFrames, cropped
+from data.clip_report import ClipReport, make_clip_report
+from data.cutting import Crops, place_pictures, place_tensors
+from data.dataset import TrainSet
+from data.layouts import Roots, checked_ranges, find_sequences
+from data.sampler import mixed
+from data.sequences import PICTURES, SequenceIndex, Wanted, build_index
+from data.store import Record, budget
+from sr_train.ops.errors import DataError, Problems, did_you_mean
+
+_LOAD_THREADS = 8
+
+
+class WholeClip:
+    """An uncropped run of frames for validation; frames are read when they are asked for."""
+
+    def __init__(self, name: str, frame_names: Sequence[str], run: int, frames: ClipFrames) -> None:
+        self.name = name
+        """The sequence's path below the root, with `/`; see `data.sequences.Run`."""
+        self._frame_names = frame_names
+        self._run = run
+        self._frames = frames
+        self._last: tuple[int, Record] | None = None
+
+    def __len__(self) -> int:
+        """Return the number of frames."""
+        return len(self._frame_names)
+
+    def frame_name(self, t: int) -> str:
+        """Return the name of frame t: that of its GT file, without suffix."""
+        return self._frame_names[t]
+
+    def lq(self, t: int) -> np.ndarray:
+        """Return (h, w, 3), uint8 or uint16, RGB; may be read-only.
+
+        Raises:
+            DataError: a file is damaged, or was changed since it was indexed.
+        """
+        return self._record(t)[0]
+
+    def gt(self, t: int) -> np.ndarray:
+        """Return (h * scale, w * scale, 3) of the same dtype; may be read-only."""
+        return self._record(t)[1]
+
+    def extras(self, t: int) -> dict[str, np.ndarray]:
+        """Return the further inputs by name, each (h, w, S) of its file's dtype, as views."""
+        names = self._frames.extras
+        return {
+            name: np.moveaxis(array, 0, -1)
+            for name, array in zip(names, self._record(t)[2:], strict=True)
+        }
+
+    def _record(self, t: int) -> Record:
+        if not 0 <= t < len(self):
+            raise IndexError(f"{self.name}: frame {t} of {len(self)}")
+        # The others of one frame are asked for next.
+        if self._last is None or self._last[0] != t:
+            self._last = (t, self._frames.get(self._run, t))
+        return self._last[1]
+
+
+class ClipSet(TrainSet):
+    """Clips cut from sequences of frames: folders of pictures, or video files.
+
+    Layouts, by what is given:
+
+    - `gt`, and `lq` and `extras` where there are such: one root for each, with the same sequences
+      below it, folders of frames or video files (REDS, Vid4, Vimeo-90K);
+    - `root`, `modalities` and maybe `split`: `root/split/SEQUENCE/FOLDER/frame`, with the FOLDER
+      of each modality by name, `{lq: blur, gt: sharp, spikes: spike_vox}`.
+
+    What is neither `gt` nor `lq` is a further input, kept as it is: pictures, or tensors (S, H, W)
+    on the grid of the LQ in `.npy` or `.pt` files. How frames are paired, numbered and checked
+    says `data.sequences`. Rules for pictures are those of `PictureSet`: grey becomes RGB, alpha is
+    ignored, where one frame is 16 bit all samples are uint16 and 8-bit values are multiplied by
+    257, the GT is cropped at its right and bottom to scale times the LQ, and an LQ made here is
+    MATLAB's bicubic of the whole cropped GT.
+
+    A clip lies within one sequence, and crosses no gap in its numbering. All its frames and
+    modalities are cropped and mirrored alike. A sample is a pure function of (seed, epoch, index):
+    neither cache nor processes change it.
+    """
+
+    def __init__(
+        self,
+        scale: int,
+        gt: Roots | None = None,
+        lq: Roots | None = None,
+        extras: Mapping[str, Roots] | None = None,
+        root: Roots | None = None,
+        split: str | None = None,
+        modalities: Mapping[str, str] | None = None,
+        frames: int | None = None,
+        stride: int | Sequence[int] = 1,
+        every: int = 1,
+        reverse: bool = False,
+        time_bins: Sequence[str] = (),
+        lq_size: int | None = None,
+        augment: bool = True,
+        seed: int = 0,
+        cache_gib: float | Literal["auto"] = "auto",
+        cache: CacheMode = "decoded",
+        include: Sequence[str] | None = None,
+        exclude: Sequence[str] | None = None,
+        ranges: Mapping[str, Sequence[int | None]] | None = None,
+        on_bad: Literal["error", "skip"] = "error",
+        name: str | None = None,
+    ) -> None:
+        """Scan the folders and read every header; decode nothing.
+
+        Args:
+            scale: integer factor between LQ and GT; 1 for restoration.
+            gt: one or several roots: absolute, relative to the working directory, with `~`, or
+                `pkg://PACKAGE/FOLDER`. One that holds frames itself is a sequence.
+            lq: as many roots, in the same order; None: the LQ is made from the GT.
+            extras: name -> as many roots, of each further input.
+            root: instead of these, one or several roots of nested folders.
+            split: folder below `root`, such as `train`.
+            modalities: name -> folder of its frames inside that of a sequence; needs `gt`.
+            frames: of a clip; None: for validation only.
+            stride: distance between frames of a clip; of several, each clip draws one.
+            every: distance between the first frames of clips.
+            reverse: let half of the clips run backwards.
+            time_bins: further inputs whose channels are moments within a frame, as those of spike
+                voxel grids are; a clip that runs backwards has them in reverse order.
+            lq_size: side of the training crop in LQ pixels; None: for validation only.
+            augment: mirror and turn training crops, the 8 symmetries of a square alike.
+            seed: of crops, symmetries, strides and directions.
+            cache_gib: GiB of RAM, one copy for all processes; 0: none; `auto`: half of what is
+                available. Filled as frames are asked for.
+            cache: `decoded` keeps frames as they go into batches; `encoded` keeps the files,
+                which take far less, and decodes at every access.
+            include: patterns (`*`, `?`) on the sequence's name, its path below the root; None:
+                all. One that matches nothing is an error.
+            exclude: patterns of sequences to leave out.
+            ranges: pattern on the name -> [first, end]: use the frames from position `first` on,
+                counted from 0 in their order, up to but without `end`; null: to the last.
+            on_bad: `error` raises when any sequence cannot be used; `skip` leaves those out and
+                names them in the report. Sequences that are too short are always left out, and
+                named there.
+            name: for tables and logs; None: the name of the first root.
+
+        Raises:
+            DataError: a folder is missing or empty, or nothing usable is left.
+            Problems: sequences that cannot be used, where `on_bad` is `error`.
+        """
+        self._strides = [stride] if isinstance(stride, int) else list(stride)
+        _check(scale, lq_size, frames, self._strides, every, on_bad, cache)
+        short_name, found = find_sequences(gt, lq, extras, root, split, modalities)
+        self.name = name or short_name
+        self.scale = scale
+        self.lq_size = lq_size
+        self.num_frames = frames
+        self._reverse = reverse
+        self._augment = augment
+        self._seed = seed
+        self._span = ((frames or 1) - 1) * max(self._strides) + 1
+        wanted = Wanted(
+            scale=scale,
+            lq_size=lq_size,
+            num_frames=self._span,
+            include=include,
+            exclude=exclude,
+            ranges=checked_ranges(ranges or {}),
+        )
+        self._index = build_index(found, wanted)
+        self._runs = self._index.runs
+        problems = self.problems()
+        if problems and (on_bad == "error" or not self._runs):
+            raise Problems(problems)
+        if not self._runs:
+            raise DataError(_all_too_short(self._index, self._span))
+        extra_names = [m for m in self._runs[0].tracks if m not in PICTURES]
+        for each in time_bins:
+            if each not in extra_names:
+                raise DataError(f"time_bins: no input {each!r}{did_you_mean(each, extra_names)}")
+        self._time_bins = frozenset(time_bins)
+        paths = [f.file.path for run in self._runs for tr in run.tracks.values() for f in tr.frames]
+        key = "\n".join([self.fingerprint(), *paths])
+        self._frames = ClipFrames(self._runs, scale, extra_names, cache, budget(cache_gib), key)
+        self._clips = [
+            (number, first)
+            for number, run in enumerate(self._runs)
+            for first in range(0, len(run) - self._span + 1, every)
+        ]
+
+    def __len__(self) -> int:
+        """Return the number of clips; for validation, without `frames`, that of runs."""
+        return len(self._runs) if self.num_frames is None else len(self._clips)
+
+    @property
+    def in_ram(self) -> bool:
+        """Whether every frame has a place in the cache, decoded."""
+        store = self._frames.store
+        return self._frames.mode == "decoded" and store.num_held == len(store)
+
+    def names(self) -> list[str]:
+        """Return the name of each run: its sequence's path below the root."""
+        return [run.name for run in self._runs]
+
+    def problems(self) -> list[str]:
+        """Return one line, `path: why`, for each sequence that cannot be used."""
+        return [f"{path}: {why}" for path, why in self._index.left_out]
+
+    def fingerprint(self) -> str:
+        """Return 16 hex digits that change with any name, file size or time of change."""
+        return self._index.fingerprint()
+
+    def report(self) -> ClipReport:
+        """Return what is used, what not and why, and what memory the cache takes."""
+        clips = None if self.num_frames is None else len(self._clips)
+        return make_clip_report(
+            self.name, self._index, self.scale, clips, self._span, self._frames.facts()
+        )
+
+    def verify(self) -> list[str]:
+        """Decode every file and return one line for each that is damaged; takes its time."""
+        places = [(run, t) for run, each in enumerate(self._runs) for t in range(len(each))]
+        with ThreadPoolExecutor(_num_threads()) as pool:
+            found = pool.map(self._frames.faults, *zip(*places, strict=True))
+            return list(dict.fromkeys(line for lines in found for line in lines))
+
+    def preload(self, progress: Callable[[int, int], None] | None = None) -> None:
+        """Fill the cache now, with threads, instead of at the first access.
+
+        Args:
+            progress: called with (records done, records in all) as they arrive.
+
+        Raises:
+            DataError: a file is damaged.
+        """
+        self._frames.preload(_num_threads(), progress)
+
+    def whole(self, index: int) -> WholeClip:
+        """Return run `index` uncropped, for validation; see `names`."""
+        run = self._runs[index]
+        return WholeClip(run.name, run.frame_names, index, self._frames)
+
+    def sample(self, epoch: int, index: int) -> dict[str, Tensor]:
+        """Return the training crop of a clip in an epoch.
+
+        Returns:
+            `lq` (T, 3, lq_size, lq_size) and `gt` (T, 3, lq_size * scale, lq_size * scale), RGB,
+            uint8 or uint16, and the further inputs (T, S, lq_size, lq_size) by name, each of its
+            files' dtype.
+
+        Raises:
+            DataError: a file is damaged, or was changed since it was indexed.
+        """
+        batch = self.batch([(epoch, index)])
+        return {key: value[0] for key, value in batch.items()}
+
+    def batch(
+        self, positions: Sequence[tuple[int, int]], pool: Executor | None = None
+    ) -> dict[str, Tensor]:
+        """Return samples stacked, (B, T, ...); the crops are written straight into the batch."""
+        if self.lq_size is None or self.num_frames is None:
+            raise DataError(f"{self.name}: training clips need frames and lq_size")
+        tensors = {
+            name: torch.empty((len(positions), self.num_frames, *shape), dtype=dtype)
+            for name, (shape, dtype) in self._frames.crop_shapes(self.lq_size).items()
+        }
+        arrays = [tensor.numpy() for tensor in tensors.values()]
+        outs = list(zip(*arrays, strict=True))
+        if pool is None:
+            for (epoch, index), out in zip(positions, outs, strict=True):
+                self._fill(epoch, index, out)
+        else:
+            epochs, indices = zip(*positions, strict=True)
+            list(pool.map(self._fill, epochs, indices, outs))
+        return tensors
+
+    def _fill(self, epoch: int, index: int, out: Sequence[np.ndarray]) -> None:
+        """Write one sample into its arrays: LQ, GT, further inputs."""
+        number, first = self._clips[index]
+        run, side, count = self._runs[number], out[0].shape[-1], len(out[0])
+        bits = mixed(mixed(mixed(self._seed) ^ epoch) ^ index)
+        top = ((bits >> 32) * (run.lq_height - side + 1)) >> 32
+        left = ((bits & 0xFFFFFFFF) * (run.lq_width - side + 1)) >> 32
+        bits = mixed(bits)
+        step = self._strides[((bits >> 32) * len(self._strides)) >> 32]
+        symmetry = bits & 7 if self._augment else 0
+        is_backwards = self._reverse and bool(bits & 8)
+        if is_backwards:
+            first, step = first + (count - 1) * step, -step
+        window = (top, left, side)
+        record = self._frames.clip(number, first, count, step)
+        crops: list[Crops]
+        if record is not None:
+            crops = list(cropped(record, window, self.scale))
+        else:
+            frames = [self._frames.crop(number, first + t * step, window) for t in range(count)]
+            crops = [list(each) for each in zip(*frames, strict=True)]
+        for crop, place in zip(crops[:2], out[:2], strict=True):
+            place_pictures(crop, symmetry, place)
+        for name, crop, place in zip(self._frames.extras, crops[2:], out[2:], strict=True):
+            is_turned = is_backwards and name in self._time_bins
+            place_tensors(crop, symmetry, place[:, ::-1] if is_turned else place)
+
+
+def _check(
+    scale: int,
+    lq_size: int | None,
+    frames: int | None,
+    strides: Sequence[int],
+    every: int,
+    on_bad: str,
+    cache: str,
+) -> None:
+    for what, value in (
+        ("scale", scale),
+        ("lq_size", lq_size),
+        ("frames", frames),
+        ("stride", min(strides, default=0)),
+        ("every", every),
+    ):
+        if value is not None and value < 1:
+            raise DataError(f"{what} must be at least 1, got {value}")
+    if on_bad not in ("error", "skip"):
+        raise DataError(f"on_bad must be error or skip, got {on_bad!r}")
+    if cache not in ("decoded", "encoded"):
+        raise DataError(f"cache must be decoded or encoded, got {cache!r}")
+
+
+def _all_too_short(index: SequenceIndex, span: int) -> str:
+    shown = ", ".join(f"{name} ({count} frames)" for name, count in index.too_short[:5])
+    more = ", ..." if len(index.too_short) > 5 else ""
+    return (
+        f"all {len(index.too_short)} sequences are too short for clips that span {span} frames: "
+        f"{shown}{more}; lower frames or stride"
+    )
+
+
+def _num_threads() -> int:
+    return min(_LOAD_THREADS, os.cpu_count() or 1)

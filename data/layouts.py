@@ -1,0 +1,100 @@
+"""From the arguments of a clip set to the sequences that lie there."""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from data.folders import resolve_root
+from data.index import root_labels
+from data.sequences import Range
+from data.tracks import Found, find_nested, find_parallel
+from sr_train.ops.errors import DataError, did_you_mean
+
+Roots = str | Sequence[str]
+
+
+def find_sequences(
+    gt: Roots | None,
+    lq: Roots | None,
+    extras: Mapping[str, Roots] | None,
+    root: Roots | None,
+    split: str | None,
+    modalities: Mapping[str, str] | None,
+) -> tuple[str, list[tuple[str, Found]]]:
+    """Return the first root's name, and what lies below each with what its names begin with.
+
+    Arguments are those of `ClipSet`.
+
+    Raises:
+        DataError: arguments that do not go together, or a folder that is missing or empty.
+    """
+    if (gt is None) == (root is None):
+        raise DataError("give either gt (with lq and extras), or root with modalities")
+    if gt is None:
+        if lq is not None or extras:
+            raise DataError("lq and extras go with gt; with root, name them in modalities")
+        return _found_nested(_listed(root or ()), split, modalities)
+    if split is not None or modalities:
+        raise DataError("split and modalities go with root, not with gt")
+    named = {"gt": gt, **({"lq": lq} if lq is not None else {}), **(extras or {})}
+    roots = {
+        modality: [resolve_root(text) for text in _listed(each)] for modality, each in named.items()
+    }
+    _check_roots(roots)
+    found = []
+    for number, label in enumerate(root_labels(roots["gt"])):
+        here = {modality: each[number] for modality, each in roots.items()}
+        found.append((label, find_parallel(here)))
+    return roots["gt"][0].name, found
+
+
+def _check_roots(roots: Mapping[str, Sequence[Path]]) -> None:
+    """Raise where roots are not as many for each modality, or the same folder for two."""
+    places: dict[Path, str] = {}
+    for modality, each in roots.items():
+        if len(each) != len(roots["gt"]):
+            raise DataError(
+                f"{len(roots['gt'])} gt folders but {len(each)} {modality} folders; expected one "
+                f"{modality} for each gt"
+            )
+        for path in each:
+            other = places.setdefault(path.resolve(), modality)
+            if other != modality:
+                raise DataError(f"{path}: the same folder is given as {other} and as {modality}")
+
+
+def _found_nested(
+    texts: Sequence[str], split: str | None, modalities: Mapping[str, str] | None
+) -> tuple[str, list[tuple[str, Found]]]:
+    folders = dict(modalities or {})
+    if "gt" not in folders:
+        hint = did_you_mean("gt", folders) if folders else ""
+        raise DataError(f"root needs modalities with the folder of gt, got {folders}{hint}")
+    if len(set(folders.values())) < len(folders):
+        raise DataError(f"modalities: two of {folders} are the same folder")
+    roots = [resolve_root(f"{text.rstrip('/')}/{split}" if split else text) for text in texts]
+    labels = root_labels([Path(text) for text in texts] if split else roots)
+    return Path(texts[0]).absolute().name, [
+        (label, find_nested(root, folders)) for label, root in zip(labels, roots, strict=True)
+    ]
+
+
+def _listed(roots: Roots) -> list[str]:
+    listed = [roots] if isinstance(roots, str) else list(roots)
+    if not listed:
+        raise DataError("gt or root names no folder")
+    return listed
+
+
+def checked_ranges(ranges: Mapping[str, Sequence[int | None]]) -> dict[str, Range]:
+    """Return ranges as pairs.
+
+    Raises:
+        DataError: one that is no [first, end].
+    """
+    pairs = {}
+    for pattern, limits in ranges.items():
+        is_pair = isinstance(limits, Sequence) and not isinstance(limits, str) and len(limits) == 2
+        if not is_pair or not isinstance(limits[0], int):
+            raise DataError(f"ranges: {pattern!r}: expected [first, end], got {limits!r}")
+        pairs[pattern] = (limits[0], limits[1])
+    return pairs
