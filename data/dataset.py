@@ -23,7 +23,20 @@ class TrainSet(ABC):
 
     @abstractmethod
     def sample(self, epoch: int, index: int) -> dict[str, Tensor]:
-        """Return one sample, e.g. `lq` (3, h, w) and `gt` (3, h * scale, w * scale), uint8."""
+        """Return one sample, e.g. `lq` (3, h, w) and `gt` (3, h * scale, w * scale), uint8.
+
+        Of clips, `lq` (T, 3, h, w) and so on; further tensors by name, (T, S, h, w).
+        """
+
+    @property
+    def num_frames(self) -> int | None:
+        """Frames of a sample, where samples are clips; None: they are pictures."""
+        return None
+
+    @property
+    def extra_channels(self) -> dict[str, int]:
+        """Names of further tensors in a sample, on the grid of `lq`, and their channels."""
+        return {}
 
     @property
     def in_ram(self) -> bool:

@@ -118,7 +118,8 @@ def make_adversary(
         strong=wanted.strong,
         weak=wanted.weak,
     )
-    return Adversary(discriminator_learner(cfg, net, precision), adversary_objective(cfg), pace)
+    learner = discriminator_learner(cfg, net, precision)
+    return Adversary(learner, adversary_objective(cfg), pace, wanted.frames)
 
 
 def discriminator_learner(cfg: RunConfig, net: nn.Module, precision: Precision) -> Learner:
@@ -241,10 +242,16 @@ def freeze(net: nn.Module, patterns: Sequence[str], where: str) -> None:
 
 
 def placed(net: nn.Module, device: torch.device, channels_last: bool) -> nn.Module:
-    """Bring a network to its device, in its memory format."""
+    """Bring a network to its device; with `channels_last`, its 2-D convolutions in NHWC.
+
+    Other weights stay as they are: those of 3-D convolutions have five axes, and what else has
+    four is no picture.
+    """
     net = net.to(device)
     if channels_last:
-        net = net.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        for module in net.modules():
+            if isinstance(module, nn.Conv2d | nn.ConvTranspose2d):
+                module.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     return net
 
 
@@ -338,7 +345,9 @@ def split_parameters(
                 f"earlier pattern left{did_you_mean(pattern.match, every)}"
             )
         group = [remaining.pop(name) for name in names]
-        groups.append({"params": group, "lr": (lr or 0.0) * pattern.lr_factor})
+        groups.append(
+            {"params": group, "lr": (lr or 0.0) * pattern.lr_factor, "start": pattern.start}
+        )
     if remaining:
         groups.insert(0, {"params": list(remaining.values())})
     return groups

@@ -4,24 +4,23 @@ import logging
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from sr_train.cli import assemble, learning, networks
+from sr_train.cli.inputs import check_inputs
 from sr_train.config.schema import DiscriminatorConfig, OverfitConfig, TilingConfig
 from sr_train.config.term_checks import asked_of
 from sr_train.engine.host import keep_heap
 from sr_train.engine.model import SRModel
 from sr_train.engine.randomness import seed_everything
 from sr_train.engine.schedule import Cosine
-from sr_train.engine.validator import Upscale
+from sr_train.engine.validator import Validator, by_frame
 from sr_train.monitoring.console import console, progress_bar, start_logging
 from sr_train.ops.errors import ConfigError, SRTrainError
 from sr_train.ops.loss_inputs import JUDGED
-from sr_train.ops.resize import imresize
 
 log = logging.getLogger(__name__)
 
@@ -40,18 +39,16 @@ def run_overfit(cfg: OverfitConfig) -> None:
     count = min(cfg.num_samples, len(dataset))
     samples = [dataset.sample(0, index) for index in range(count)]
     model = learning.make_model(cfg if cfg.gan else without_gan(cfg), device)
+    check_inputs(model.spec, {"data.train": dataset})
     model.generator.schedule = Cosine(steps=cfg.num_steps)
     _train(model, samples, cfg)
     metric = assemble.make_metrics(cfg.metrics, cfg.plugins)[cfg.best_metric]
-    network = networks.make_upscaler(
+    network = networks.make_clip_upscaler(
         model.generator.net, model.spec, model.precision, TilingConfig(tile=None)
     )
-
-    def bicubic(lq: np.ndarray, name: str) -> np.ndarray:
-        return imresize(lq, out_size=(lq.shape[0] * cfg.scale, lq.shape[1] * cfg.scale))
-
-    reached = _mean_score(network, metric, samples, cfg.scale)
-    reference = _mean_score(bicubic, metric, samples, cfg.scale)
+    validator = Validator({"samples": Crops(samples)}, {cfg.best_metric: metric}, cfg.scale)
+    reached = validator.run(network).mean()[cfg.best_metric]
+    reference = validator.run(by_frame(validator.bicubic)).mean()[cfg.best_metric]
     gain = (reached - reference) * (1 if metric.higher_is_better else -1)
     verdict = (
         f"{cfg.best_metric} {reached:.4f}, bicubic {reference:.4f}, gain {gain:+.4f}; "
@@ -109,11 +106,43 @@ def _batches(samples: Sequence[Mapping[str, Tensor]], size: int) -> list[dict[st
     ]
 
 
-def _mean_score(
-    upscale: Upscale, metric: Any, samples: Sequence[Mapping[str, Tensor]], scale: int
-) -> float:
-    values = []
-    for number, sample in enumerate(samples):
-        lq, gt = (sample[name].permute(1, 2, 0).contiguous().numpy() for name in ("lq", "gt"))
-        values.append(metric(upscale(lq, f"sample {number}"), gt, scale))
-    return math.fsum(values) / len(values)
+class Crops:
+    """Training samples as a validation set of clips, or of pictures as clips of one frame."""
+
+    def __init__(self, samples: Sequence[Mapping[str, Tensor]]) -> None:
+        self._samples = samples
+
+    def __len__(self) -> int:
+        return len(self._samples)
+
+    def whole(self, index: int) -> "Crop":
+        return Crop(f"sample {index}", self._samples[index])
+
+
+class Crop:
+    """One training sample, uncropped for the validator's purposes."""
+
+    def __init__(self, name: str, sample: Mapping[str, Tensor]) -> None:
+        self.name = name
+        self._frames = {key: _frames_last(value) for key, value in sample.items()}
+
+    def __len__(self) -> int:
+        return len(self._frames["gt"])
+
+    def frame_name(self, t: int) -> str:
+        return str(t)
+
+    def lq(self, t: int) -> np.ndarray:
+        return self._frames["lq"][t]
+
+    def gt(self, t: int) -> np.ndarray:
+        return self._frames["gt"][t]
+
+    def extras(self, t: int) -> Mapping[str, np.ndarray]:
+        return {k: v[t] for k, v in self._frames.items() if k not in {"lq", "gt"}}
+
+
+def _frames_last(value: Tensor) -> np.ndarray:
+    """Return (T, h, w, C) of a sample's (T, C, h, w), or of a picture's (C, h, w) with T = 1."""
+    clip = value if value.ndim == 4 else value[None]
+    return clip.permute(0, 2, 3, 1).contiguous().numpy()

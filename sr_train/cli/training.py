@@ -14,6 +14,7 @@ import torch
 from omegaconf import OmegaConf
 
 from sr_train.cli import assemble, learning, networks
+from sr_train.cli.inputs import check_inputs
 from sr_train.cli.joining import share
 from sr_train.cli.resuming import (
     Resumed,
@@ -105,6 +106,7 @@ def prepare(
             refuse_other_network(resumed, resolved)
         sets = assemble.make_sets(nodes, cfg.plugins)
         model = learning.make_model(cfg, device, world)
+        check_inputs(model.spec, sets)
     seed_rank(cfg.seed, 0, world)
     policies = learning.make_policies(cfg, model.precision, world.size)
     if resumed is not None:
@@ -208,7 +210,7 @@ def make_validation(
     full = resolve_precision("fp32", model.device)
     return LiveValidation(
         Validator(validation_sets, metrics, cfg.scale, world),
-        lambda: networks.make_upscaler(model.net_for_use(), model.spec, full, cfg.tiling),
+        lambda: networks.make_clip_upscaler(model.net_for_use(), model.spec, full, cfg.tiling),
         folder.samples,
         loggers,
     )

@@ -8,18 +8,21 @@ from pathlib import Path
 from omegaconf import DictConfig, OmegaConf, open_dict
 
 from sr_train.cli import assemble, networks
+from sr_train.cli.inputs import check_inputs
 from sr_train.cli.tables import score_table, write_scores
 from sr_train.config.build import at_scale
 from sr_train.config.compose import typed
 from sr_train.config.preflight import use_problems
 from sr_train.config.schema import ExportConfig, InferConfig, ValidateConfig
+from sr_train.engine.distributed import device_of_rank, start_world, stop_world
 from sr_train.engine.host import keep_heap
-from sr_train.engine.validator import Scored, Validator
+from sr_train.engine.validator import Scored, Validator, by_frame, on_last
 from sr_train.engine.weights import read_weights, save_weights
 from sr_train.inference.folder import infer_paths
 from sr_train.monitoring.console import console, progress_bar, start_logging
 from sr_train.ops.errors import ConfigError, DataError, Problems
 from sr_train.ops.image_io import write_picture
+from sr_train.ops.launch import Launch
 
 log = logging.getLogger(__name__)
 
@@ -27,38 +30,47 @@ log = logging.getLogger(__name__)
 def run_validate(cfg: DictConfig) -> None:
     """Score a checkpoint on every configured set; write and print the results.
 
+    Processes that torchrun started share the pictures and clips; rank 0 tells the results.
+
     Raises:
         SRTrainError: for everything a user can mend.
     """
-    start_logging()
+    start_logging(rank=Launch.from_environment().rank)
     keep_heap()
     config = _with_scale(cfg)
     if not config.data.val:
         raise ConfigError(
             "data.val: no data set; add +dataset=set5, or +dataset=main data.val.main.gt=FOLDER"
         )
-    net, spec, weights = networks.load_for_use(config)
-    precision = networks.use_precision(config)
-    nodes = {f"data.val.{name}": node for name, node in config.data.val.items()}
-    sets = assemble.make_sets(nodes, config.plugins)
-    validator = Validator(
-        {path.removeprefix("data.val."): dataset for path, dataset in sets.items()},
-        assemble.make_metrics(config.metrics, config.plugins),
-        spec.scale,
-    )
-    upscaler = networks.make_upscaler(net.to(precision.device), spec, precision, config.tiling)
-    output = Path(config.output).expanduser()
-    output.mkdir(parents=True, exist_ok=True)
+    device = device_of_rank(assemble.choose_device(config.device))
+    world = start_world(device)
+    with world.together():
+        net, spec, weights = networks.load_for_use(config)
+        precision = assemble.make_precision(config.precision, device)
+        nodes = {f"data.val.{name}": node for name, node in config.data.val.items()}
+        sets = assemble.make_sets(nodes, config.plugins)
+        check_inputs(spec, sets)
+        validator = Validator(
+            {path.removeprefix("data.val."): dataset for path, dataset in sets.items()},
+            assemble.make_metrics(config.metrics, config.plugins),
+            spec.scale,
+            world,
+        )
+        upscale = networks.make_clip_upscaler(net.to(device), spec, precision, config.tiling)
+        output = Path(config.output).expanduser()
+        output.mkdir(parents=True, exist_ok=True)
     with progress_bar("validate", len(validator)) as bar:
-        scores = validator.run(upscaler, _keeper(output, config.save_pictures, bar.advance))
+        scores = validator.run(upscale, _keeper(output, config.save_pictures, bar.advance))
     baseline = None
     if config.baseline:
         with progress_bar("bicubic", len(validator)) as bar:
-            baseline = validator.run(validator.bicubic, lambda scored: bar.advance())
-    console.print(score_table(scores, baseline, f"{type(net).__name__} x{spec.scale}"))
-    facts = {"checkpoint": str(weights.source), "scale": spec.scale}
-    for path in write_scores(output, scores, baseline, facts):
-        console.print(f"written  {path}")
+            baseline = validator.run(by_frame(validator.bicubic), on_last(bar.advance))
+    if world.is_main:
+        console.print(score_table(scores, baseline, f"{type(net).__name__} x{spec.scale}"))
+        facts = {"checkpoint": str(weights.source), "scale": spec.scale}
+        for path in write_scores(output, scores, baseline, facts):
+            console.print(f"written  {path}")
+    stop_world(world)
 
 
 def _with_scale(cfg: DictConfig) -> ValidateConfig:
@@ -84,14 +96,16 @@ def _with_scale(cfg: DictConfig) -> ValidateConfig:
 
 
 def _keeper(output: Path, keep: bool, advance: Callable[[], None]) -> Callable[[Scored], None]:
-    def on_picture(scored: Scored) -> None:
+    count = on_last(advance)
+
+    def on_frame(scored: Scored) -> None:
         if keep:
             path = output / scored.set_name / f"{scored.name}.png"
             path.parent.mkdir(parents=True, exist_ok=True)
             write_picture(path, scored.pred)
-        advance()
+        count(scored)
 
-    return on_picture
+    return on_frame
 
 
 def run_infer(config: InferConfig) -> None:

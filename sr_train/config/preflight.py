@@ -95,6 +95,7 @@ def _numbers(cfg: RunConfig) -> Iterator[str]:
             "precision.calm": cfg.precision.calm,
             "data.batch_size": cfg.data.batch_size,
             "data.lq_size": cfg.data.lq_size,
+            "data.frames": cfg.data.frames,
         },
         least=1,
         zero_ok={"seed"},

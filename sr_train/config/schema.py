@@ -108,6 +108,8 @@ class DiscriminatorConfig(LearnerConfig):
     """null: the same as the generator's."""
     max_norm: float | None = None
     """Clip the gradient to this L2 norm; null: no clipping."""
+    frames: int | None = None
+    """Frames of each clip that it sees, drawn anew at each step; null: all."""
     every: int = 1
     """It learns at every so many steps."""
     start: int = 0
@@ -131,6 +133,8 @@ class ParamGroupConfig:
     """Shell pattern on the parameter name, for example `tail.*`."""
     lr_factor: float = 1.0
     """Times the optimizer's lr; 0 keeps the parameters as they are."""
+    start: int = 0
+    """Steps that pass before they learn, as a pretrained flow network waits for the rest."""
 
 
 @dataclass
@@ -204,6 +208,8 @@ class DataConfig:
     """Samples per step and process."""
     lq_size: int = 48
     """Side of a training crop, LQ pixels."""
+    frames: int = 1
+    """Frames of a training clip, where the network takes clips."""
     train: Any = None
     val: dict[str, Any] = field(default_factory=dict)
     """Validation sets by name."""

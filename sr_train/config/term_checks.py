@@ -58,6 +58,8 @@ def _discriminator_numbers(wanted: DiscriminatorConfig) -> Iterator[str]:
     for key, value in {"every": wanted.every, "slowest": wanted.slowest}.items():
         if value < 1:
             yield f"discriminator.{key}={value}: expected a whole number from 1 up"
+    if wanted.frames is not None and wanted.frames < 1:
+        yield f"discriminator.frames={wanted.frames}: expected null or a number from 1 up"
     if wanted.start < 0:
         yield f"discriminator.start={wanted.start}: expected a whole number from 0 up"
     if wanted.slowest < wanted.every:

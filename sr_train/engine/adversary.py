@@ -83,9 +83,13 @@ class Adversary:
         learner: the discriminator as a network that learns.
         objective: its loss terms.
         pace: when it learns.
+        frames: of each clip that it sees, drawn anew for each micro-batch; None: all.
     """
 
-    def __init__(self, learner: Learner, objective: Objective, pace: Pace) -> None:
+    def __init__(
+        self, learner: Learner, objective: Objective, pace: Pace, frames: int | None = None
+    ) -> None:
+        self.frames = frames
         self.learner = learner
         self.objective = objective.to(learner.parameters[0].device)
         self.pace = pace

@@ -28,6 +28,11 @@ def to_unit_range(pixels: Tensor) -> Tensor:
     return pixels.float()
 
 
+def pictures_of(batch: Tensor) -> Tensor:
+    """Return (..., C, H, W) as pictures (N, C, H, W), frame after frame."""
+    return batch if batch.ndim == 4 else batch.flatten(0, -4)
+
+
 class View(Protocol):
     """The values of a micro-batch as the losses of one learner see them."""
 
@@ -49,6 +54,7 @@ class Parts(Protocol):
     ycbcr: YCbCr
     device: torch.device
     wants_features: bool
+    judged_frames: int | None
 
     @property
     def ema(self) -> Shadow | None: ...
@@ -60,10 +66,11 @@ class Parts(Protocol):
 
 
 class StepContext:
-    """The lazy values of one micro-batch: `(B, C, H, W)`, float32, [0, 1], on the device.
+    """The lazy values of one micro-batch: `(N, C, H, W)`, float32, [0, 1], on the device.
 
-    Only `pred`, and what a discriminator says of it, carries a graph. For a network of colour
-    space `y` all pictures are luma.
+    The networks get the batch as it is, clips as `(B, T, C, H, W)`; everybody else sees pictures,
+    N = B * T, clip by clip. Only `pred`, and what a discriminator says of it, carries a graph. For
+    a network of colour space `y` all pictures are luma.
     """
 
     def __init__(self, model: Parts, batch: Mapping[str, Tensor]) -> None:
@@ -73,18 +80,31 @@ class StepContext:
         self.device = model.device
 
     @cached_property
+    def net_input(self) -> Tensor:
+        """What the generator is fed: `lq`, then its extra inputs, along the channels."""
+        planes = [self._stored("lq")]
+        planes += [self._extra(name) for name in self._model.spec.extra_inputs]
+        return self._model.layout(planes[0] if len(planes) == 1 else torch.cat(planes, dim=-3))
+
+    @cached_property
     def lq(self) -> Tensor:
-        return self._model.layout(self._picture("lq"))
+        return pictures_of(self.net_input)[:, : self._model.spec.in_channels]
 
     @cached_property
     def gt(self) -> Tensor:
-        return self._picture("gt")
+        return pictures_of(self._stored("gt"))
+
+    @property
+    def num_frames(self) -> int:
+        """T of the clips; 1 for pictures."""
+        shape = self._batch["lq"].shape
+        return int(shape[1]) if len(shape) == 5 else 1
 
     @cached_property
     def pred(self) -> Tensor:
         """The generator's output, forward under autocast, handed on in float32."""
         with self._model.precision.autocast():
-            return self._model.generator.wrapped(self.lq).float()
+            return pictures_of(self._model.generator.wrapped(self.net_input).float())
 
     @cached_property
     def ema_pred(self) -> Tensor:
@@ -92,7 +112,7 @@ class StepContext:
         if self._model.ema is None:
             raise ConfigError("a loss asks for ema_pred, but ema.enabled=false; expected true")
         with torch.no_grad(), self._model.precision.autocast():
-            return self._model.ema.net(self.lq).float()
+            return pictures_of(self._model.ema.net(self.net_input).float())
 
     @cached_property
     def lq_up(self) -> Tensor:
@@ -124,12 +144,27 @@ class StepContext:
 
     @cached_property
     def _fake(self) -> tuple[Logits, list[Tensor]]:
-        return self._judged(self.pred)
+        return self._judged(self.judged(self.pred))
 
     @cached_property
     def _real(self) -> tuple[Logits, list[Tensor]]:
         with torch.no_grad():
-            return self._judged(self.gt)
+            return self._judged(self.judged(self.gt))
+
+    def judged(self, pictures: Tensor) -> Tensor:
+        """Return those of a micro-batch that the discriminator sees: the same of each kind."""
+        shown = self._shown
+        return pictures if shown is None else pictures.index_select(0, shown)
+
+    @cached_property
+    def _shown(self) -> Tensor | None:
+        """Numbers of the frames drawn from each clip; None: all."""
+        wanted, frames = self._model.judged_frames, self.num_frames
+        if wanted is None or wanted >= frames:
+            return None
+        draws = torch.rand(len(self._batch["lq"]), frames, device=self.device)
+        drawn = draws.argsort(dim=1)[:, :wanted].sort(dim=1).values
+        return (drawn + frames * torch.arange(len(drawn), device=self.device)[:, None]).flatten()
 
     def _judged(self, picture: Tensor) -> tuple[Logits, list[Tensor]]:
         # The bare module: the wrapper of several ranks waits for gradients that never come here.
@@ -154,10 +189,15 @@ class StepContext:
             )
         return self._converted[key]
 
-    def _picture(self, name: str) -> Tensor:
+    def _stored(self, name: str) -> Tensor:
+        """Return pixels of the batch in the network's colour space, with all their axes."""
         stored = self._batch[name].to(self._model.device, non_blocking=True)
         picture = to_unit_range(stored)
         return self._model.ycbcr.to_y(picture) if self._model.spec.colour == "y" else picture
+
+    def _extra(self, name: str) -> Tensor:
+        """Return a tensor of the batch that is no picture: its values as they are."""
+        return self._batch[name].to(self._model.device, non_blocking=True).float()
 
 
 class AdversaryContext:
@@ -184,11 +224,11 @@ class AdversaryContext:
 
     @cached_property
     def fake(self) -> Tensor:
-        return self._ctx.pred.detach()
+        return self._ctx.judged(self._ctx.pred.detach())
 
     @cached_property
     def real(self) -> Tensor:
-        return self._ctx.gt.detach()
+        return self._ctx.judged(self._ctx.gt)
 
     @cached_property
     def fake_logits(self) -> Logits:

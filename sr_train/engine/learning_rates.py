@@ -19,7 +19,8 @@ class LearningRates:
 
     Args:
         schedule: factor on the initial learning rates as a function of the applied steps.
-        optimizer: its groups hold the initial learning rates.
+        optimizer: its groups hold the initial learning rates, and perhaps a `start`: applied
+            steps until which their learning rate is 0.
         on_device: whether the optimizer takes a tensor for a learning rate.
     """
 
@@ -31,6 +32,7 @@ class LearningRates:
         device = self._groups[0]["params"][0].device
         for group in self._groups:
             group.setdefault("initial_lr", group["lr"])
+            group.setdefault("start", 0)
         self.applied = torch.zeros(1, dtype=torch.int64, device=device)
         """Steps applied, (1,) int64 on the device."""
         self._factors = torch.empty(0, device=device)
@@ -59,8 +61,14 @@ class LearningRates:
 
     def last(self) -> list[float]:
         """Return the learning rate of each group in the last step applied. Reads the device."""
-        factor = self.schedule(max(int(self.applied) - 1, 0))
-        return [float(group["initial_lr"]) * factor for group in self._groups]
+        return self._rates_at(max(int(self.applied) - 1, 0))
+
+    def _rates_at(self, step: int) -> list[float]:
+        factor = self.schedule(step)
+        return [
+            float(group["initial_lr"]) * factor if step >= group["start"] else 0.0
+            for group in self._groups
+        ]
 
     def _bind(self, steps: int) -> None:
         self._groups = self._optimizer.param_groups
@@ -72,15 +80,17 @@ class LearningRates:
     @torch.no_grad()
     def _set(self, steps: int) -> None:
         if not self._on_device:
-            factor = self.schedule(int(self.applied))
-            for group in self._groups:
-                group["lr"] = group["initial_lr"] * factor
+            rates = self._rates_at(int(self.applied))
+            for group, rate in zip(self._groups, rates, strict=True):
+                group["lr"] = rate
             return
         if steps >= len(self._factors):
             self._extend(max(_FIRST_LENGTH, 2 * steps))
         factor_now = self._factors.index_select(0, self.applied).squeeze(0)
         for group in self._groups:
             torch.mul(factor_now, group["initial_lr"], out=group["lr"])
+            if group["start"] > 0:
+                group["lr"].mul_((self.applied >= group["start"]).squeeze(0))
 
     def _extend(self, length: int) -> None:
         known = len(self._factors)

@@ -7,7 +7,14 @@ from typing import Protocol
 
 import numpy as np
 
-from sr_train.engine.validator import Scored, Scores, Upscale, Validator
+from sr_train.engine.validator import (
+    ClipUpscale,
+    Scored,
+    Scores,
+    Validator,
+    by_frame,
+    on_last,
+)
 from sr_train.monitoring.comparison import panel, sheet
 from sr_train.monitoring.console import Bar, progress_bar
 from sr_train.ops.image_io import write_picture
@@ -26,18 +33,20 @@ _Panel = tuple[str, np.ndarray]
 class LiveValidation:
     """Score the network of the moment; rank 0 alone shows pictures and writes them.
 
+    Of a clip, the frame in its middle is shown.
+
     Args:
         validator: sets and metrics.
         make_upscaler: returns an upscaler around the weights to score.
         folder: sheets of crops are written here.
         loggers: sinks of pictures.
-        num_pictures: pictures shown per set, the first ones.
+        num_pictures: pictures or clips shown per set, the first ones.
     """
 
     def __init__(
         self,
         validator: Validator,
-        make_upscaler: Callable[[], Upscale],
+        make_upscaler: Callable[[], ClipUpscale],
         folder: Path,
         loggers: Sequence[PictureLogger] = (),
         num_pictures: int = 4,
@@ -54,8 +63,9 @@ class LiveValidation:
         shown: dict[tuple[str, int], _Panel] = {}
 
         def show(scored: Scored) -> None:
-            bar.advance()
-            if scored.index < self.num_pictures:
+            if scored.is_last:
+                bar.advance()
+            if scored.index < self.num_pictures and scored.frame == scored.num_frames // 2:
                 row = panel(self.validator.bicubic(scored.lq), scored.pred, scored.gt)
                 shown[scored.set_name, scored.index] = (f"{scored.set_name}/{scored.name}", row)
 
@@ -89,6 +99,6 @@ class LiveValidation:
         if self._baseline is None:
             with self._bar("bicubic") as bar:
                 self._baseline = self.validator.run(
-                    self.validator.bicubic, lambda scored: bar.advance()
+                    by_frame(self.validator.bicubic), on_last(bar.advance)
                 )
         return self._baseline

@@ -61,6 +61,7 @@ class SRModel:
         self.adversary = adversary
         self.micro_batches = micro_batches
         self.wants_features = bool(objective.asks & {"fake_features", "real_features"})
+        self.judged_frames = None if adversary is None else adversary.frames
         self.ycbcr = YCbCr().to(self.device)
         self.meter = Meter()
         self.probe = HealthProbe(self.meter, self.ycbcr)
@@ -73,8 +74,9 @@ class SRModel:
         Nothing here waits for the device.
 
         Args:
-            batch: `lq` (B, C, H, W) and `gt` (B, C, H*scale, W*scale), uint8, uint16 or float
-                in [0, 1], on any device.
+            batch: `lq` (B, C, H, W) and `gt` (B, C, H*scale, W*scale), or clips with T behind B,
+                uint8, uint16 or float in [0, 1], on any device; and the generator's extra inputs
+                by name, on the grid of `lq`, whose values are taken as they are.
             last_micro_batch: False keeps the gradient for the next micro-batch.
         """
         ctx = StepContext(self, batch)
@@ -152,7 +154,7 @@ class SRModel:
             learner.scaler.switch(precision.scales_loss)
 
     def layout(self, picture: Tensor) -> Tensor:
-        """Bring a 4-D input into the memory format of the networks' weights."""
+        """Bring a 4-D input into the memory format of the networks' weights; clips stay."""
         if self._channels_last and picture.ndim == 4:
             return picture.contiguous(memory_format=torch.channels_last)
         return picture

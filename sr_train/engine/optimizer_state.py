@@ -7,7 +7,7 @@ from torch.optim import Optimizer
 
 from sr_train.engine.sharding import split_moments
 
-_SET_BY_US = {"params", "lr", "initial_lr"}
+_SET_BY_US = {"params", "lr", "initial_lr", "start"}
 
 Numbers = dict[str, float | int | bool]
 

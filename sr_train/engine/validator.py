@@ -1,20 +1,29 @@
-"""Scoring a network on data sets: every picture by every metric, means over pictures.
+"""Scoring a network on data sets: every picture or clip by every metric, means over them.
 
-Several ranks share the pictures; all of them get the scores that one would.
+A clip's value is the mean over its frames, or over the pairs of neighbouring frames for a metric
+of two. Several ranks share the pictures and clips; all of them get the scores that one would.
 """
 
 import math
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 import numpy as np
 
 from sr_train.engine.distributed import World
+from sr_train.metrics.base import ClipMetric
+from sr_train.ops.errors import ConfigError
 from sr_train.ops.resize import imresize
 
 Upscale = Callable[[np.ndarray, str], np.ndarray]
 """(LQ picture (H, W, C), its name for errors) to a picture `scale` times as large, same dtype."""
+
+Frame = Mapping[str, np.ndarray]
+"""`lq` (H, W, C), and the network's extra inputs (H, W, S) by name."""
+
+ClipUpscale = Callable[[Iterable[Frame], str], Iterator[np.ndarray]]
+"""(frames of a clip, its name for errors) to as many pictures, `scale` times as large."""
 
 MetricFunction = Callable[[np.ndarray, np.ndarray, int], float]
 
@@ -27,27 +36,78 @@ class WholePicture(Protocol):
     gt: np.ndarray
 
 
-class PictureSource(Protocol):
-    """A validation set."""
+@runtime_checkable
+class WholeClip(Protocol):
+    """An uncropped pair of clips, whose frames are read when they are asked for."""
+
+    @property
+    def name(self) -> str: ...
 
     def __len__(self) -> int: ...
 
-    def whole(self, index: int) -> WholePicture: ...
+    def frame_name(self, t: int) -> str: ...
+
+    def lq(self, t: int) -> np.ndarray: ...
+
+    def gt(self, t: int) -> np.ndarray: ...
+
+    def extras(self, t: int) -> Mapping[str, np.ndarray]: ...
+
+
+class Source(Protocol):
+    """A validation set of pictures or of clips."""
+
+    def __len__(self) -> int: ...
+
+    def whole(self, index: int) -> WholePicture | WholeClip: ...
+
+
+class _Still:
+    """A picture as a clip of one frame."""
+
+    def __init__(self, picture: WholePicture) -> None:
+        self.name = picture.name
+        self._picture = picture
+
+    def __len__(self) -> int:
+        return 1
+
+    def frame_name(self, t: int) -> str:
+        return ""
+
+    def lq(self, t: int) -> np.ndarray:
+        return self._picture.lq
+
+    def gt(self, t: int) -> np.ndarray:
+        return self._picture.gt
+
+    def extras(self, t: int) -> Mapping[str, np.ndarray]:
+        return {}
+
+
+def by_frame(upscale: Upscale) -> ClipUpscale:
+    """Make a function of pictures take clips, one frame after the other."""
+
+    def upscale_clip(frames: Iterable[Frame], name: str) -> Iterator[np.ndarray]:
+        for frame in frames:
+            yield upscale(frame["lq"], name)
+
+    return upscale_clip
 
 
 _Row = tuple[str, str, dict[str, float]]
-"""Set, picture, value of each metric."""
+"""Set, picture or clip, value of each metric."""
 
 
 @dataclass
 class Scores:
-    """Values of every metric, by set, then by picture."""
+    """Values of every metric, by set, then by picture or clip."""
 
     pictures: dict[str, dict[str, dict[str, float]]] = field(default_factory=dict)
-    """set -> picture -> metric -> value."""
+    """set -> picture or clip -> metric -> value."""
 
     def mean(self, set_name: str | None = None) -> dict[str, float]:
-        """Return each metric's mean over the pictures of one set, or of all sets."""
+        """Return each metric's mean over the pictures or clips of one set, or of all sets."""
         names = self.pictures if set_name is None else [set_name]
         rows = [row for name in names for row in self.pictures[name].values()]
         metrics = rows[0] if rows else {}
@@ -56,14 +116,23 @@ class Scores:
 
 @dataclass(frozen=True)
 class Scored:
-    """One picture after scoring, handed to whoever wants to keep or show it."""
+    """One frame before its metrics, handed to whoever wants to keep or show it."""
 
     set_name: str
     name: str
+    """Of the picture, or `CLIP/FRAME`."""
     index: int
+    """Of the picture or clip in its set."""
+    frame: int
+    num_frames: int
     lq: np.ndarray
     gt: np.ndarray
     pred: np.ndarray
+
+    @property
+    def is_last(self) -> bool:
+        """Whether it is its clip's last frame; true for a picture."""
+        return self.frame == self.num_frames - 1
 
 
 class Validator:
@@ -71,15 +140,16 @@ class Validator:
 
     Args:
         sets: by name.
-        metrics: by name; each takes (pred, gt, scale) as stored pixels.
+        metrics: by name; each takes (pred, gt, scale) as stored pixels, a `ClipMetric` two
+            neighbouring frames of them.
         scale: of the network.
-        world: ranks that share the pictures, each taking every `world.size`-th.
+        world: ranks that share the pictures and clips, each taking every `world.size`-th.
     """
 
     def __init__(
         self,
-        sets: Mapping[str, PictureSource],
-        metrics: Mapping[str, MetricFunction],
+        sets: Mapping[str, Source],
+        metrics: Mapping[str, MetricFunction | ClipMetric],
         scale: int,
         world: World | None = None,
     ) -> None:
@@ -89,7 +159,7 @@ class Validator:
         self.world = World() if world is None else world
 
     def __len__(self) -> int:
-        """Return the number of pictures over all sets."""
+        """Return the number of pictures and clips over all sets."""
         return sum(len(source) for source in self.sets.values())
 
     def bicubic(self, lq: np.ndarray, name: str = "") -> np.ndarray:
@@ -97,8 +167,8 @@ class Validator:
         height, width = lq.shape[:2]
         return imresize(lq, out_size=(height * self.scale, width * self.scale))
 
-    def run(self, upscale: Upscale, on_picture: Callable[[Scored], None] | None = None) -> Scores:
-        """Score every picture; `on_picture` sees each result of this rank once.
+    def run(self, upscale: ClipUpscale, on_frame: Callable[[Scored], None] | None = None) -> Scores:
+        """Score every picture and clip; `on_frame` sees each result of this rank once.
 
         Returns:
             The same scores on every rank, in the order of the sets.
@@ -108,28 +178,75 @@ class Validator:
         """
         rows: dict[int, _Row] = {}
         with self.world.together():
-            for number, scored in self._results(upscale):
-                values = {
-                    name: float(metric(scored.pred, scored.gt, self.scale))
-                    for name, metric in self.metrics.items()
-                }
-                rows[number] = (scored.set_name, scored.name, values)
-                if on_picture is not None:
-                    on_picture(scored)
+            for number, set_name, index in self._share():
+                whole = self.sets[set_name].whole(index)
+                clip = whole if isinstance(whole, WholeClip) else _Still(whole)
+                values = self._values(self._results(upscale, clip, set_name, index), on_frame)
+                rows[number] = (set_name, clip.name, values)
         everything = {n: row for share in self.world.gather(rows) for n, row in share.items()}
         scores = Scores()
         for _, (set_name, picture, values) in sorted(everything.items()):
             scores.pictures.setdefault(set_name, {})[picture] = values
         return scores
 
-    def _results(self, upscale: Upscale) -> Iterator[tuple[int, Scored]]:
-        """Yield this rank's share, each with its number over all sets."""
-        first = 0
-        for set_name, source in self.sets.items():
-            for index in range(len(source)):
-                if (first + index) % self.world.size != self.world.rank:
-                    continue
-                pair = source.whole(index)
-                pred = upscale(pair.lq, f"{set_name}/{pair.name}")
-                yield first + index, Scored(set_name, pair.name, index, pair.lq, pair.gt, pred)
-            first += len(source)
+    def _share(self) -> Iterator[tuple[int, str, int]]:
+        """Yield number over all sets, set and index of what falls to this rank."""
+        places = [(name, index) for name, each in self.sets.items() for index in range(len(each))]
+        for number in range(self.world.rank, len(places), self.world.size):
+            yield number, *places[number]
+
+    def _results(
+        self, upscale: ClipUpscale, clip: WholeClip, set_name: str, index: int
+    ) -> Iterator[Scored]:
+        """Yield the frames of a clip as they are made; its truth is read just then."""
+        count = len(clip)
+        frames = ({"lq": clip.lq(t), **clip.extras(t)} for t in range(count))
+        preds = upscale(frames, f"{set_name}/{clip.name}")
+        for t, pred in zip(range(count), preds, strict=True):
+            name = "/".join(part for part in (clip.name, clip.frame_name(t)) if part)
+            lq, gt = clip.lq(t), clip.gt(t)
+            yield Scored(set_name, name, index, t, count, lq, gt, pred)
+
+    def _values(
+        self, results: Iterable[Scored], on_frame: Callable[[Scored], None] | None
+    ) -> dict[str, float]:
+        """Return each metric's mean over the frames of a clip."""
+        found: dict[str, list[float]] = {name: [] for name in self.metrics}
+        earlier: Scored | None = None
+        for scored in results:
+            for name, metric in self.metrics.items():
+                if not isinstance(metric, ClipMetric):
+                    found[name].append(float(metric(scored.pred, scored.gt, self.scale)))
+                elif earlier is not None:
+                    pair = (earlier.pred, scored.pred), (earlier.gt, scored.gt)
+                    found[name].append(metric(*pair, self.scale))
+            if on_frame is not None:
+                on_frame(scored)
+            earlier = scored
+        assert earlier is not None
+        _check_pairs(found, earlier)
+        return {name: math.fsum(values) / len(values) for name, values in found.items()}
+
+
+def on_last(advance: Callable[[], None]) -> Callable[[Scored], None]:
+    """Return what to call for each frame so that `advance` is called once for each clip."""
+
+    def on_frame(scored: Scored) -> None:
+        if scored.is_last:
+            advance()
+
+    return on_frame
+
+
+def _check_pairs(found: Mapping[str, Sequence[float]], last: Scored) -> None:
+    """Raise where a metric of neighbouring frames met a single frame.
+
+    Raises:
+        ConfigError: naming both.
+    """
+    for name, values in found.items():
+        if not values:
+            raise ConfigError(
+                f"metrics.{name}: compares neighbouring frames, but data.val.{last.set_name} has a "
+                f"single one in {last.name}; take it out (~metrics.{name}), or validate on clips"
+            )

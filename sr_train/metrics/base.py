@@ -1,6 +1,8 @@
 """What the metrics share: the call, the checks of a pair, the border and the units."""
 
-from typing import Any, Literal, Protocol
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from typing import Any, ClassVar, Literal, Protocol
 
 import numpy as np
 import numpy.typing as npt
@@ -24,6 +26,16 @@ class Metric(Protocol):
     def __call__(self, pred: Pixels, gt: Pixels, scale: int) -> float:
         """Return the value for one pair of (H, W, C) pictures of equal shape and dtype."""
         ...
+
+
+class ClipMetric(ABC):
+    """A number that compares two neighbouring frames with those of the ground truth."""
+
+    higher_is_better: ClassVar[bool]
+
+    @abstractmethod
+    def __call__(self, pred: Sequence[Pixels], gt: Sequence[Pixels], scale: int) -> float:
+        """Return the value for (earlier, later) frames, each (H, W, C), all of one shape."""
 
 
 def check_border(border: Border) -> Border:

@@ -8,8 +8,18 @@ from torch import nn
 
 from sr_train.ops.errors import ConfigError, did_you_mean
 
-GENERATOR: tuple[str, ...] = ("pred", "target", "gt", "lq", "lq_up", "ema_pred", "step")
-"""For a term of the generator; `target` is `gt` or `lq_up` as its term says."""
+GENERATOR: tuple[str, ...] = (
+    "pred",
+    "target",
+    "gt",
+    "lq",
+    "lq_up",
+    "ema_pred",
+    "step",
+    "num_frames",
+)
+"""For a term of the generator; `target` is `gt` or `lq_up` as its term says. Pictures of clips
+lie one behind the other, `num_frames` (1 without clips) for each clip."""
 
 JUDGED: tuple[str, ...] = ("fake_logits", "real_logits", "fake_features", "real_features")
 """For a term of the generator beside them, where there is a discriminator."""

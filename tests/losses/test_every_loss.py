@@ -67,6 +67,7 @@ def value_of(name: str, pred: Tensor, target: Tensor) -> object:
         "lq": lambda: half_size(target),
         "lq_up": lambda: resize_tensor(half_size(target), target.shape[-2:]),
         "step": lambda: 1,
+        "num_frames": lambda: 2,
         "fake": lambda: pred.clone(),
         "real": lambda: target.clone(),
         "fake_logits": lambda: logits(pred),
@@ -86,11 +87,18 @@ def arguments(
     row: Row, loss: nn.Module, pred: Tensor, target: Tensor, all_live: bool = False
 ) -> dict[str, object]:
     """Return all that the loss asks for; what is live requires a gradient."""
+    if "num_frames" in asked(loss):
+        pred, target = two_frames(pred), two_frames(target)
     given_to = {name: value_of(name, pred, target) for name in asked(loss)}
     for name, value in given_to.items():
         for tensor in tensors(value):
             tensor.requires_grad_(all_live or name in row.live)
     return given_to
+
+
+def two_frames(pictures: Tensor) -> Tensor:
+    """Return clips of each picture and its mirror image."""
+    return torch.stack([pictures, pictures.flip(-1)], dim=1).flatten(0, 1)
 
 
 def valued(loss: nn.Module, given_to: dict[str, object]) -> Tensor:

@@ -31,6 +31,7 @@ from losses.lpips import LPIPSLoss
 from losses.perceptual import PerceptualLoss, StyleLoss
 from losses.pixel import CharbonnierLoss, HuberLoss, L1Loss, MSELoss, PSNRLoss
 from losses.ssim import MSSSIML1Loss, MSSSIMLoss, SSIMLoss
+from losses.temporal import TemporalConsistencyLoss, TemporalDifferenceLoss
 from losses.variation import MaskedTotalVariationLoss, TotalVariationLoss
 
 
@@ -200,7 +201,28 @@ GAN = [
     Row("gradient_penalty", GradientPenalty, zero=False, live=("net_d",)),
 ]
 
-LOSSES: list[Row] = [*PIXEL, *STRUCTURE, *FREQUENCY, *DETAIL, *COLOUR, *FEATURES, *GAN]
+TEMPORAL = [
+    Row("temporal_difference", TemporalDifferenceLoss, gradcheck=True),
+    Row(
+        "temporal_consistency",
+        lambda: TemporalConsistencyLoss(random_init=True),
+        zero=False,
+        channels=(3,),
+        large=True,
+        rounding=1e-3,
+    ),
+]
+
+LOSSES: list[Row] = [
+    *PIXEL,
+    *STRUCTURE,
+    *FREQUENCY,
+    *DETAIL,
+    *COLOUR,
+    *FEATURES,
+    *GAN,
+    *TEMPORAL,
+]
 
 
 class Critic(nn.Module):

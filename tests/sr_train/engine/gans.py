@@ -37,7 +37,9 @@ def critical(name: str, loss: nn.Module, weight: float = 1.0, start: int = 0) ->
 def make_gan(
     precision: str = "fp32",
     *,
+    net: nn.Module | None = None,
     critic: nn.Module | None = None,
+    frames: int | None = None,
     terms: dict[str, Term] | None = None,
     judges: dict[str, Term] | None = None,
     pace: Pace | None = None,
@@ -52,7 +54,7 @@ def make_gan(
 ) -> SRModel:
     """Return a model with a tiny generator and the U-Net discriminator, always the same."""
     torch.manual_seed(0)
-    net = TinyNet().to(device)
+    net = (TinyNet() if net is None else net).to(device)
     critic = (UNetDiscriminatorSN(num_feat=4) if critic is None else critic).to(device)
     resolved = resolve_precision(precision, device)
 
@@ -73,7 +75,7 @@ def make_gan(
         Objective(terms or usual),
         resolved,
         Ema(net),
-        adversary=Adversary(learner(critic, max_norm), judge, pace or Pace()),
+        adversary=Adversary(learner(critic, max_norm), judge, pace or Pace(), frames),
         micro_batches=accum,
     )
 

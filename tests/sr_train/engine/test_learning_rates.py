@@ -165,3 +165,20 @@ def test_fp16_takes_the_steps_of_fp32_without_fused_kernels(optimizer):
         one_step(half, seed)
         one_step(full, seed)
     torch.testing.assert_close(half.net.weight, full.net.weight, rtol=1e-5, atol=1e-7)
+
+
+@pytest.mark.parametrize("on_device", KINDS.values(), ids=KINDS)
+def test_a_group_may_begin_later(on_device):
+    optimizer, _ = rates_of(falling, on_device)
+    late = nn.Linear(2, 2)
+    optimizer.add_param_group({"params": late.parameters(), "lr": 0.2, "start": 2})
+    rates = LearningRates(falling, optimizer, on_device=on_device)
+    seen = []
+    for step, applied in enumerate((ONE, ZERO, ONE, ONE), start=1):
+        seen.append(now(optimizer)[1])
+        rates.advance(applied, step)
+    assert seen == pytest.approx([0.0, 0.0, 0.0, 0.2 / 3])
+    assert rates.last() == pytest.approx([0.5 / 3, 0.2 / 3])
+    rates.resume(torch.tensor([1]), 2)
+    assert now(optimizer)[1] == 0.0
+    assert rates.last()[1] == 0.0
