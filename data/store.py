@@ -14,11 +14,11 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from data.memory import available_bytes
 from data.sharing import SharedBytes
 from data.threads import for_each
 from sr_train.ops import errors
 from sr_train.ops.errors import DataError
+from sr_train.ops.memory import available_bytes
 
 _ALIGN = 64
 _GIB = 1 << 30

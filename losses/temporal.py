@@ -3,12 +3,12 @@
 from pathlib import Path
 
 import torch
-from sr_train.ops.pretrained import find_weights
-from sr_train.ops.spynet import PUBLISHED, URL, make_spynet
 from torch import Tensor, nn
 
 from losses.common import fixed, pair
 from sr_train.ops.flow import flow_warp
+from sr_train.ops.pretrained import find_weights
+from sr_train.ops.spynet import PUBLISHED, URL, make_spynet
 
 
 class TemporalDifferenceLoss(nn.Module):

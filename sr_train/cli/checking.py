@@ -3,28 +3,22 @@
 import logging
 import os
 import shutil
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-import torch
 from omegaconf import DictConfig
-from torch import Tensor
 
 from sr_train.cli import assemble, learning
+from sr_train.cli.dry_step import real_step, toy_step
+from sr_train.cli.inputs import check_inputs
 from sr_train.config.compose import lenient
 from sr_train.config.preflight import run_problems
 from sr_train.config.schema import CheckConfig
-from sr_train.engine.host import PeakMemory
-from sr_train.engine.model import SRModel
 from sr_train.engine.splitting import is_out_of_memory
 from sr_train.monitoring.console import console, start_logging
 from sr_train.ops.errors import Problems, SRTrainError
 
 log = logging.getLogger(__name__)
-
-TOY_SIZE = 16
-"""Side of the toy crop, LQ pixels."""
 
 
 def run_check(cfg: DictConfig) -> None:
@@ -80,48 +74,16 @@ def _disk(cfg: CheckConfig) -> list[str]:
 def _steps(cfg: CheckConfig, dataset: Any) -> list[str]:
     """Run a toy step, then a real one whose memory is measured."""
     try:
-        device = assemble.choose_device(cfg.device)
-        model = learning.make_model(cfg, device)
-        size = min(TOY_SIZE, cfg.data.lq_size)
+        model = learning.make_model(cfg, assemble.choose_device(cfg.device))
+        check_inputs(model.spec, {"data.train": dataset})
         sample = dataset.sample(0, 0)
-        if model.adversary is not None:
-            size = cfg.data.lq_size  # a discriminator may take one size alone
-        toy = {
-            "lq": sample["lq"][None, :, :size, :size],
-            "gt": sample["gt"][None, :, : size * cfg.scale, : size * cfg.scale],
-        }
-        _one_step(model, [toy] * cfg.train.accum)
-        values = model.meter.read()
-        if values.non_finite:
-            return [f"toy step: not finite: {', '.join(values.non_finite)}"]
-        for name, learner in model.learners.items():
-            silent = learner.silent_parameters()
-            if silent:
-                log.warning("warning: net_%s: no gradient reaches %s", name, ", ".join(silent))
-        log.info("toy step: loss %.5f, gradient finite", values.means["loss/total"])
-        micro_batch = cfg.data.batch_size // cfg.train.accum
-        batch = {key: torch.stack([value] * micro_batch) for key, value in sample.items()}
-        with PeakMemory(device) as memory:
-            _one_step(model, [batch] * cfg.train.accum)
+        return toy_step(cfg, model, sample) or real_step(cfg, model, sample)
     except SRTrainError as err:
         return [str(err)]
     except RuntimeError as err:
         if not is_out_of_memory(err):
             raise
         return [
-            f"data.batch_size={cfg.data.batch_size}, data.lq_size={cfg.data.lq_size}: one step "
-            "does not fit into the device's memory; raise train.accum, or lower them"
+            f"data.batch_size={cfg.data.batch_size}, data.lq_size={cfg.data.lq_size}: not even a "
+            "small step fits into the device's memory; take a smaller network"
         ]
-    log.info(
-        "real step (batch %d, %d micro-batches, LQ crop %d): %s",
-        cfg.data.batch_size,
-        cfg.train.accum,
-        cfg.data.lq_size,
-        memory,
-    )
-    return []
-
-
-def _one_step(model: SRModel, batches: list[Mapping[str, Tensor]]) -> None:
-    for number, batch in enumerate(batches, start=1):
-        model.optimize_parameters(batch, last_micro_batch=number == len(batches))

@@ -12,6 +12,7 @@ from torch import nn
 from torch.optim import Optimizer
 
 from sr_train.cli.assemble import make_precision
+from sr_train.cli.compiling import compile_or_tell
 from sr_train.cli.joining import joint_statistics
 from sr_train.cli.networks import make_net, use_channels_last
 from sr_train.config.build import build, resolve_target
@@ -25,7 +26,7 @@ from sr_train.engine.adversary import Adversary, Pace
 from sr_train.engine.distributed import World
 from sr_train.engine.ema import Ema
 from sr_train.engine.learner import Learner
-from sr_train.engine.model import SRModel
+from sr_train.engine.model import SRModel, to_layout
 from sr_train.engine.objective import Objective, Term
 from sr_train.engine.own_average import OwnAverage
 from sr_train.engine.policy import PacePolicy, Policy, PrecisionPolicy
@@ -64,7 +65,8 @@ def make_model(cfg: RunConfig, device: torch.device, world: World | None = None)
         for split in (net, *(average.net for average in (ema, swa) if average is not None)):
             shard_(split)
     if cfg.net_g.compile:
-        net.compile()
+        sample = torch.rand(input_shape(cfg, spec), device=device)
+        compile_or_tell(net, to_layout(sample, channels_last), precision, "net_g.compile")
     learner = Learner(
         net,
         make_optimizer(cfg, net),
@@ -109,7 +111,10 @@ def make_adversary(
     freeze(net, wanted.freeze, "discriminator.freeze")
     net = joint_statistics(placed(net, precision.device, channels_last), precision.device, world)
     if wanted.compile:
-        net.compile()
+        pictures = judged_pictures(cfg, spec)
+        sample = torch.rand(pictures, spec.out_channels, side, side, device=precision.device)
+        sample = to_layout(sample, channels_last)
+        compile_or_tell(net, sample, precision, "discriminator.compile")
     pace = Pace(
         every=wanted.every,
         start=wanted.start,
@@ -120,6 +125,21 @@ def make_adversary(
     )
     learner = discriminator_learner(cfg, net, precision)
     return Adversary(learner, adversary_objective(cfg), pace, wanted.frames)
+
+
+def input_shape(cfg: RunConfig, spec: NetSpec) -> tuple[int, ...]:
+    """Return the shape of what a micro-batch feeds the generator."""
+    channels = spec.in_channels + sum(spec.extra_inputs.values())
+    frames = (cfg.data.frames,) if spec.takes_clips else ()
+    micro_batch = cfg.data.batch_size // cfg.train.accum
+    return (micro_batch, *frames, channels, cfg.data.lq_size, cfg.data.lq_size)
+
+
+def judged_pictures(cfg: RunConfig, spec: NetSpec) -> int:
+    """Return how many pictures of a micro-batch the discriminator sees."""
+    frames = cfg.data.frames if spec.takes_clips else 1
+    shown = min(frames, cfg.discriminator.frames or frames)
+    return shown * (cfg.data.batch_size // cfg.train.accum)
 
 
 def discriminator_learner(cfg: RunConfig, net: nn.Module, precision: Precision) -> Learner:

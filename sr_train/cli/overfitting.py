@@ -17,7 +17,8 @@ from sr_train.engine.host import keep_heap
 from sr_train.engine.model import SRModel
 from sr_train.engine.randomness import seed_everything
 from sr_train.engine.schedule import Cosine
-from sr_train.engine.validator import Validator, by_frame
+from sr_train.engine.validator import Validator
+from sr_train.inference.clips import frame_by_frame
 from sr_train.monitoring.console import console, progress_bar, start_logging
 from sr_train.ops.errors import ConfigError, SRTrainError
 from sr_train.ops.loss_inputs import JUDGED
@@ -48,7 +49,7 @@ def run_overfit(cfg: OverfitConfig) -> None:
     )
     validator = Validator({"samples": Crops(samples)}, {cfg.best_metric: metric}, cfg.scale)
     reached = validator.run(network).mean()[cfg.best_metric]
-    reference = validator.run(by_frame(validator.bicubic)).mean()[cfg.best_metric]
+    reference = validator.run(frame_by_frame(validator.bicubic)).mean()[cfg.best_metric]
     gain = (reached - reference) * (1 if metric.higher_is_better else -1)
     verdict = (
         f"{cfg.best_metric} {reached:.4f}, bicubic {reference:.4f}, gain {gain:+.4f}; "

@@ -16,8 +16,9 @@ from sr_train.config.preflight import use_problems
 from sr_train.config.schema import ExportConfig, InferConfig, ValidateConfig
 from sr_train.engine.distributed import device_of_rank, start_world, stop_world
 from sr_train.engine.host import keep_heap
-from sr_train.engine.validator import Scored, Validator, by_frame, on_last
+from sr_train.engine.validator import Scored, Validator, on_last
 from sr_train.engine.weights import read_weights, save_weights
+from sr_train.inference.clips import frame_by_frame
 from sr_train.inference.folder import infer_paths
 from sr_train.monitoring.console import console, progress_bar, start_logging
 from sr_train.ops.errors import ConfigError, DataError, Problems
@@ -64,7 +65,7 @@ def run_validate(cfg: DictConfig) -> None:
     baseline = None
     if config.baseline:
         with progress_bar("bicubic", len(validator)) as bar:
-            baseline = validator.run(by_frame(validator.bicubic), on_last(bar.advance))
+            baseline = validator.run(frame_by_frame(validator.bicubic), on_last(bar.advance))
     if world.is_main:
         console.print(score_table(scores, baseline, f"{type(net).__name__} x{spec.scale}"))
         facts = {"checkpoint": str(weights.source), "scale": spec.scale}

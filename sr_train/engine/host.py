@@ -9,6 +9,8 @@ from types import TracebackType
 
 import torch
 
+from sr_train.ops.memory import available_bytes
+
 _M_TRIM_THRESHOLD = -1
 _M_MMAP_MAX = -4
 _KEEP = (1 << 31) - 1
@@ -44,6 +46,28 @@ def peak_host_bytes() -> int | None:
     return peak if sys.platform == "darwin" else peak * 1024
 
 
+def resident_bytes() -> int | None:
+    """Return the resident size of this process now; None where it is not told."""
+    statm = Path("/proc/self/statm")
+    if not statm.exists():
+        return None
+    return int(statm.read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
+
+
+def free_bytes(device: torch.device) -> int:
+    """Return the memory that tensors on a device may still take."""
+    if device.type != "cuda":
+        return available_bytes()
+    free, _ = torch.cuda.mem_get_info(device)
+    return free + torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)
+
+
+def trim_heap() -> None:
+    """Hand back what glibc's heap keeps, so that what is taken next can be seen to be taken."""
+    if platform.libc_ver()[0] == "glibc":
+        ctypes.CDLL(None).malloc_trim(0)
+
+
 class PeakMemory:
     """Measure the peak of memory inside a `with` block, on the device and on the host.
 
@@ -55,13 +79,16 @@ class PeakMemory:
         self.device = device
         self.host: int | None = None
         self.on_device: int | None = None
+        self._before = 0
 
     def __enter__(self) -> "PeakMemory":
         clear = Path("/proc/self/clear_refs")
         if clear.exists() and os.access(clear, os.W_OK):
             clear.write_text("5")  # start a new peak, see proc_pid_clear_refs(5)
+        self._before = resident_bytes() or 0
         if self.device.type == "cuda":
             torch.cuda.reset_peak_memory_stats(self.device)
+            self._before = torch.cuda.memory_allocated(self.device)
         return self
 
     def __exit__(
@@ -73,6 +100,12 @@ class PeakMemory:
         self.host = peak_host_bytes()
         if self.device.type == "cuda":
             self.on_device = torch.cuda.max_memory_allocated(self.device)
+
+    @property
+    def growth(self) -> int:
+        """Bytes of the peak beyond what was taken before the block, where the tensors lie."""
+        peak = self.on_device if self.device.type == "cuda" else self.host
+        return max(0, (peak or 0) - self._before)
 
     def __str__(self) -> str:
         parts = []

@@ -8,13 +8,12 @@ from typing import Protocol
 import numpy as np
 
 from sr_train.engine.validator import (
-    ClipUpscale,
     Scored,
     Scores,
     Validator,
-    by_frame,
     on_last,
 )
+from sr_train.inference.clips import ClipUpscale, frame_by_frame
 from sr_train.monitoring.comparison import panel, sheet
 from sr_train.monitoring.console import Bar, progress_bar
 from sr_train.ops.image_io import write_picture
@@ -99,6 +98,6 @@ class LiveValidation:
         if self._baseline is None:
             with self._bar("bicubic") as bar:
                 self._baseline = self.validator.run(
-                    by_frame(self.validator.bicubic), on_last(bar.advance)
+                    frame_by_frame(self.validator.bicubic), on_last(bar.advance)
                 )
         return self._baseline

@@ -155,9 +155,7 @@ class SRModel:
 
     def layout(self, picture: Tensor) -> Tensor:
         """Bring a 4-D input into the memory format of the networks' weights; clips stay."""
-        if self._channels_last and picture.ndim == 4:
-            return picture.contiguous(memory_format=torch.channels_last)
-        return picture
+        return to_layout(picture, self._channels_last)
 
     @property
     def updating(self) -> bool:
@@ -207,6 +205,13 @@ class SRModel:
         if isinstance(stored, dict):
             return self.adversary.load_state_dict(stored)
         return ["no discriminator stored, it starts as configured"]
+
+
+def to_layout(picture: Tensor, channels_last: bool) -> Tensor:
+    """Return a 4-D input in NHWC where that is wanted; anything else as it is."""
+    if channels_last and picture.ndim == 4:
+        return picture.contiguous(memory_format=torch.channels_last)
+    return picture
 
 
 def _load_average(

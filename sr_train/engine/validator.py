@@ -12,18 +12,10 @@ from typing import Protocol, runtime_checkable
 import numpy as np
 
 from sr_train.engine.distributed import World
+from sr_train.inference.clips import ClipUpscale
 from sr_train.metrics.base import ClipMetric
 from sr_train.ops.errors import ConfigError
 from sr_train.ops.resize import imresize
-
-Upscale = Callable[[np.ndarray, str], np.ndarray]
-"""(LQ picture (H, W, C), its name for errors) to a picture `scale` times as large, same dtype."""
-
-Frame = Mapping[str, np.ndarray]
-"""`lq` (H, W, C), and the network's extra inputs (H, W, S) by name."""
-
-ClipUpscale = Callable[[Iterable[Frame], str], Iterator[np.ndarray]]
-"""(frames of a clip, its name for errors) to as many pictures, `scale` times as large."""
 
 MetricFunction = Callable[[np.ndarray, np.ndarray, int], float]
 
@@ -83,16 +75,6 @@ class _Still:
 
     def extras(self, t: int) -> Mapping[str, np.ndarray]:
         return {}
-
-
-def by_frame(upscale: Upscale) -> ClipUpscale:
-    """Make a function of pictures take clips, one frame after the other."""
-
-    def upscale_clip(frames: Iterable[Frame], name: str) -> Iterator[np.ndarray]:
-        for frame in frames:
-            yield upscale(frame["lq"], name)
-
-    return upscale_clip
 
 
 _Row = tuple[str, str, dict[str, float]]

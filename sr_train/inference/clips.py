@@ -22,7 +22,6 @@ import torch
 from torch import Tensor, nn
 
 from sr_train.inference.tiling import raised_cosine
-from sr_train.inference.upscaler import Upscaler
 from sr_train.inference.wrapping import (
     Pixels,
     SizedTiler,
@@ -42,6 +41,9 @@ Frame = Mapping[str, np.ndarray]
 
 ClipUpscale = Callable[[Iterable[Frame], str], Iterator[Pixels]]
 """From frames and what errors call their clip to one upscaled frame for each, as they come."""
+
+Upscale = Callable[[Pixels, str], Pixels]
+"""From a picture (H, W, C) and what errors call it to one `scale` times as large, same dtype."""
 
 _FRAMES = 30
 """Frames of a chunk if nothing is said, without the context of an exact one."""
@@ -269,17 +271,17 @@ class ClipUpscaler:
         log.warning("%s: going on with tiling.frames=%d", reason, self.frames)
 
 
-def frame_by_frame(upscaler: Upscaler) -> ClipUpscale:
-    """Return what upscales clips with a network that takes single pictures."""
+def frame_by_frame(upscale: Upscale) -> ClipUpscale:
+    """Return what upscales clips with what upscales single pictures."""
 
-    def upscale(frames: Iterable[Frame], name: str = "the clip") -> Iterator[Pixels]:
+    def upscale_clip(frames: Iterable[Frame], name: str = "the clip") -> Iterator[Pixels]:
         number = -1
         for number, frame in enumerate(frames):
-            yield upscaler(frame["lq"], f"{name}, frame {number}")
+            yield upscale(frame["lq"], f"{name}, frame {number}")
         if number < 0:
             raise DataError(f"{name}: no frames to upscale")
 
-    return upscale
+    return upscale_clip
 
 
 def _lengths(

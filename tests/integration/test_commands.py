@@ -141,7 +141,7 @@ def test_infer_in_tiles_is_the_same(trained, command, in_folder):
 
 def test_check_says_what_a_step_needs(command, in_folder):
     done = command("check", *toy_words(in_folder)).succeeds()
-    for part in ("no problem found", "toy step: loss", "host memory", "GiB free"):
+    for part in ("no problem found", "toy step: loss", "activations", "GiB free"):
         assert part in done.out
     assert not (in_folder / "runs").exists()
 

@@ -7,7 +7,8 @@ import pytest
 
 from sr_train.engine.distributed import World
 from sr_train.engine.live_validation import LiveValidation
-from sr_train.engine.validator import Scores, Validator, by_frame
+from sr_train.engine.validator import Scores, Validator
+from sr_train.inference.clips import frame_by_frame
 from sr_train.ops.errors import DataError
 from tests.ranks import on_ranks
 from tests.toys import stripes
@@ -62,7 +63,7 @@ def validate(world, folder, count=5, broken=None):
         return validator.bicubic(lq)
 
     live = LiveValidation(
-        validator, lambda: by_frame(upscale), folder / str(world.rank), [logger], 3
+        validator, lambda: frame_by_frame(upscale), folder / str(world.rank), [logger], 3
     )
     scores = live(7)
     sheets = sorted(path.name for path in folder.glob(f"{world.rank}/*"))
@@ -106,7 +107,7 @@ def test_more_ranks_than_pictures(tmp_path):
 
 def few(world):
     validator = Validator({"x": Toys(1, 0)}, {"difference": difference}, 2, world)
-    return validator.run(by_frame(validator.bicubic))
+    return validator.run(frame_by_frame(validator.bicubic))
 
 
 def test_a_damaged_picture_alone_is_told_as_it_is(tmp_path):

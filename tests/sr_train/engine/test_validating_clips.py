@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 
 from sr_train.engine.live_validation import LiveValidation
-from sr_train.engine.validator import Validator, by_frame
+from sr_train.engine.validator import Validator
+from sr_train.inference.clips import frame_by_frame
 from sr_train.metrics import TemporalDifference
 from sr_train.ops.errors import ConfigError
 from tests.toys import stripes
@@ -63,7 +64,7 @@ def test_a_clip_counts_once_however_long_it_is():
     sets = {"x": Set(Clip("long", 5), Clip("short", 2))}
     metrics = {"bias": bias, "jump": TemporalDifference("rgb")}
     validator = Validator(sets, metrics, 2)
-    scores = validator.run(by_frame(validator.bicubic))
+    scores = validator.run(frame_by_frame(validator.bicubic))
     assert scores.pictures["x"]["long"] == pytest.approx({"bias": 2.0, "jump": 1.0})
     assert scores.pictures["x"]["short"] == pytest.approx({"bias": 0.5, "jump": 1.0})
     assert scores.mean("x") == pytest.approx({"bias": 1.25, "jump": 1.0})
@@ -101,7 +102,7 @@ def test_pictures_and_clips_may_be_mixed():
     gt = stripes(16, 20)
     sets = {"stills": Set(Picture("p", gt[::2, ::2].copy(), gt)), "clips": Set(Clip("c", 2))}
     validator = Validator(sets, {"bias": bias}, 2)
-    scores = validator.run(by_frame(validator.bicubic))
+    scores = validator.run(frame_by_frame(validator.bicubic))
     assert list(scores.pictures["stills"]) == ["p"]
     assert list(scores.pictures["clips"]) == ["c"]
 
@@ -111,7 +112,7 @@ def test_a_metric_of_neighbours_needs_clips():
     sets = {"stills": Set(Picture("p", gt[::2, ::2].copy(), gt))}
     validator = Validator(sets, {"jump": TemporalDifference("rgb")}, 2)
     with pytest.raises(ConfigError, match=r"metrics\.jump.*data\.val\.stills.*validate on clips"):
-        validator.run(by_frame(validator.bicubic))
+        validator.run(frame_by_frame(validator.bicubic))
 
 
 def test_the_middle_frame_of_a_clip_is_shown(tmp_path):
@@ -124,6 +125,6 @@ def test_the_middle_frame_of_a_clip_is_shown(tmp_path):
 
     logger = Logger()
     validator = Validator({"x": Set(Clip("a", 5), Clip("b", 2))}, {"bias": bias}, 2)
-    live = LiveValidation(validator, lambda: by_frame(validator.bicubic), tmp_path, [logger])
+    live = LiveValidation(validator, lambda: frame_by_frame(validator.bicubic), tmp_path, [logger])
     live(1)
     assert logger.names == ["x/a/002", "x/b/001"]

@@ -1,0 +1,238 @@
+"""One step before the run: whether it is finite, and how much memory it takes, measured."""
+
+import gc
+import logging
+import math
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, replace
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from sr_train.cli import learning
+from sr_train.config.schema import RunConfig
+from sr_train.engine.host import PeakMemory, free_bytes, trim_heap
+from sr_train.engine.model import SRModel
+from sr_train.engine.sharding import local
+from sr_train.engine.splitting import is_out_of_memory
+
+log = logging.getLogger(__name__)
+
+TOY_SIZE = 16
+"""Side of the toy crop, LQ pixels."""
+
+_GIB = 2**30
+_SAFE = 0.9
+"""Share of the memory that a step may take."""
+
+Sample = Mapping[str, Tensor]
+
+
+@dataclass(frozen=True)
+class Size:
+    """How large a micro-batch is."""
+
+    samples: int
+    frames: int
+    lq_size: int
+
+    @property
+    def volume(self) -> int:
+        """LQ pixels, in which the memory of activations is linear."""
+        return self.samples * self.frames * self.lq_size**2
+
+
+def toy_step(cfg: RunConfig, model: SRModel, sample: Sample) -> list[str]:
+    """Take a step on a small crop; return what is wrong with it."""
+    size = min(TOY_SIZE, cfg.data.lq_size)
+    if model.adversary is not None:
+        size = cfg.data.lq_size  # a discriminator may take one size alone
+    toy = _cut(sample, Size(1, cfg.data.frames, size), cfg.scale)
+    _one_step(model, [toy] * cfg.train.accum)
+    values = model.meter.read()
+    if values.non_finite:
+        return [f"toy step: not finite: {', '.join(values.non_finite)}"]
+    for name, learner in model.learners.items():
+        silent = learner.silent_parameters()
+        if silent:
+            log.warning("warning: net_%s: no gradient reaches %s", name, ", ".join(silent))
+    log.info("toy step: loss %.5f, gradient finite", values.means["loss/total"])
+    return []
+
+
+def real_step(cfg: RunConfig, model: SRModel, sample: Sample) -> list[str]:
+    """Measure the memory of a step; return what to change where it does not fit.
+
+    Ever larger steps are measured, as long as the last one tells that the next will fit: the
+    memory of the host is that of everybody.
+    """
+    full = Size(cfg.data.batch_size // cfg.train.accum, cfg.data.frames, cfg.data.lq_size)
+    log.info("%s", Static.of(model))
+    room = free_bytes(model.device) * _SAFE
+    tried, per_pixel, words = full, 0.0, "about"
+    for size in _ladder(full, model):
+        if per_pixel * size.volume > room:
+            break
+        activations = measure(cfg, model, sample, size)
+        if activations is None:
+            per_pixel, words = max(per_pixel, (room + 1) / size.volume), "more than"
+            break
+        tried, per_pixel = size, activations / size.volume
+    expected = per_pixel * full.volume
+    if expected <= room:
+        log.info(
+            "real step (%s): activations %s; %s available, enough for about %.1f times as much",
+            _shown(cfg, full),
+            _size(expected),
+            _size(room),
+            room / max(expected, 1.0),
+        )
+        return []
+    advice = _advice(cfg, model, sample, tried, per_pixel, room)
+    return [
+        f"{_shown(cfg, full)}: the activations of a step take {words} {_size(expected)}, "
+        f"{_size(room)} are available; try {' or '.join(advice) or 'another network'}"
+    ]
+
+
+@dataclass(frozen=True)
+class Static:
+    """Bytes that a run takes between its steps."""
+
+    weights: int
+    gradients: int
+    optimizer: int
+    averages: int
+
+    @classmethod
+    def of(cls, model: SRModel) -> "Static":
+        """Add up a model that has taken a step."""
+        learners = model.learners.values()
+        averages = [each.net for each in (model.ema, model.swa) if each is not None]
+        return cls(
+            weights=sum(_bytes(learner.net.state_dict().values()) for learner in learners),
+            gradients=sum(_bytes(learner.parameters) for learner in learners),
+            optimizer=sum(
+                _bytes(value for state in learner.optimizer.state.values() for value in _of(state))
+                for learner in learners
+            ),
+            averages=sum(_bytes(net.state_dict().values()) for net in averages),
+        )
+
+    def __str__(self) -> str:
+        return (
+            f"memory: weights {_size(self.weights)}, gradients {_size(self.gradients)}, optimizer "
+            f"state {_size(self.optimizer)}, averages {_size(self.averages)}"
+        )
+
+
+def measure(cfg: RunConfig, model: SRModel, sample: Sample, size: Size) -> float | None:
+    """Return the bytes that a step needs beyond what lies there before it; None: too many."""
+    batch = _cut(sample, size, cfg.scale)
+    model.forget()
+    gc.collect()
+    trim_heap()
+    try:
+        with PeakMemory(model.device) as memory:
+            _one_step(model, [batch] * cfg.train.accum)
+    except RuntimeError as err:
+        if not is_out_of_memory(err):
+            raise
+        model.forget()
+        return None
+    return float(memory.growth)
+
+
+def _ladder(full: Size, model: SRModel) -> Iterator[Size]:
+    """Yield sizes from a small part of a micro-batch up to the whole."""
+    frames, side = full.frames, full.lq_size
+    if model.spec.takes_clips:
+        frames = min(frames, max(2, model.spec.min_frames))
+    if model.adversary is None:
+        side = min(side, max(TOY_SIZE, side // 2))
+    smallest = Size(1, frames, side)
+    if smallest.volume < full.volume:
+        yield smallest
+    samples = 1
+    while samples < full.samples:
+        yield Size(samples, full.frames, full.lq_size)
+        samples *= 4
+    yield full
+
+
+def _advice(
+    cfg: RunConfig, model: SRModel, sample: Sample, tried: Size, per_pixel: float, room: float
+) -> Iterator[str]:
+    """Yield settings with each of which a step would fit.
+
+    Args:
+        cfg: of the run.
+        model: that was measured.
+        sample: of the data set.
+        tried: the largest size that was measured.
+        per_pixel: bytes of activations for each LQ pixel.
+        room: bytes that there are.
+    """
+    samples = cfg.data.batch_size // cfg.train.accum
+    expected = per_pixel * samples * cfg.data.frames * cfg.data.lq_size**2
+    if not cfg.arch.get("gradient_checkpointing", True):
+        saved = _with_checkpointing(cfg, sample, tried, model.device)
+        if saved is not None:
+            ratio = saved / tried.volume / per_pixel
+            fits = "" if ratio * expected <= room else ", with one of the others"
+            yield f"arch.gradient_checkpointing=true ({ratio:.0%} of it{fits})"
+    part = room / expected
+    fitting = [n for n in range(1, samples) if samples % n == 0 and n <= samples * part]
+    if fitting:
+        yield f"train.accum={cfg.data.batch_size // max(fitting)} (the same gradient)"
+    frames = math.floor(cfg.data.frames * part)
+    if model.spec.takes_clips and frames >= max(2, model.spec.min_frames):
+        yield f"data.frames={frames}"
+    side = math.floor(cfg.data.lq_size * math.sqrt(part)) // 4 * 4
+    if side >= TOY_SIZE:
+        yield f"data.lq_size={side}"
+
+
+def _with_checkpointing(
+    cfg: RunConfig, sample: Sample, size: Size, device: torch.device
+) -> float | None:
+    """Return the activations of a step of the same network with gradient checkpointing."""
+    arch = {**cfg.arch, "gradient_checkpointing": True}
+    twin = learning.make_model(replace(cfg, arch=arch), device)
+    _one_step(twin, [_cut(sample, size, cfg.scale)] * cfg.train.accum)
+    return measure(cfg, twin, sample, size)
+
+
+def _cut(sample: Sample, size: Size, scale: int) -> dict[str, Tensor]:
+    """Return a batch of a size, cut from one sample and repeated."""
+    batch = {}
+    for name, value in sample.items():
+        side = size.lq_size * (scale if name == "gt" else 1)
+        piece = value[..., :side, :side]
+        piece = piece[: size.frames] if piece.ndim == 4 else piece
+        batch[name] = torch.stack([piece] * size.samples)
+    return batch
+
+
+def _one_step(model: SRModel, batches: list[Mapping[str, Tensor]]) -> None:
+    for number, batch in enumerate(batches, start=1):
+        model.optimize_parameters(batch, last_micro_batch=number == len(batches))
+
+
+def _of(state: Mapping[str, Any]) -> Iterator[Tensor]:
+    return (value for value in state.values() if isinstance(value, Tensor))
+
+
+def _bytes(tensors: Iterable[Tensor]) -> int:
+    return sum(value.numel() * value.element_size() for value in map(local, tensors))
+
+
+def _size(size: float) -> str:
+    return f"{size / _GIB:.2f} GiB" if size >= _GIB else f"{size / 2**20:.0f} MiB"
+
+
+def _shown(cfg: RunConfig, size: Size) -> str:
+    clips = f", data.frames={size.frames}" if size.frames > 1 else ""
+    accum = f" in {cfg.train.accum} micro-batches" if cfg.train.accum > 1 else ""
+    return f"data.batch_size={cfg.data.batch_size}{accum}{clips}, data.lq_size={size.lq_size}"

@@ -1,0 +1,133 @@
+"""The step before a run measures what it needs, and says what would fit."""
+
+import logging
+import re
+
+import pytest
+import torch
+
+from sr_train.cli import dry_step
+from sr_train.cli.dry_step import Size, Static, measure, real_step, toy_step
+from sr_train.cli.learning import make_model
+from sr_train.config.compose import typed
+from sr_train.config.schema import RunConfig, store_schemas
+
+GIB = 2**30
+
+
+def config_of(*overrides):
+    from hydra import compose, initialize_config_module
+
+    store_schemas()
+    fixed = ["name=x", "scale=2", "train.steps=5", "data.train.gt=.", "~data.val.main"]
+    size = ["precision=fp32", "data.batch_size=8", "data.lq_size=64"]
+    with initialize_config_module("configs", version_base="1.3"):
+        return typed(compose("train", overrides=[*fixed, *size, *overrides]), RunConfig)
+
+
+COMPACT = ["arch=compact", "arch.num_feat=64", "arch.num_conv=4"]
+SWINIR = ["arch=swinir_light", "arch.embed_dim=24", "arch.depths=[12]", "arch.num_heads=[2]"]
+
+
+def sample_of(cfg):
+    side = cfg.data.lq_size
+    return {
+        "lq": torch.randint(0, 256, (3, side, side), dtype=torch.uint8),
+        "gt": torch.randint(0, 256, (3, 2 * side, 2 * side), dtype=torch.uint8),
+    }
+
+
+@pytest.fixture
+def ready():
+    def make(*overrides, net=COMPACT):
+        cfg = config_of(*net, *overrides)
+        model = make_model(cfg, torch.device("cpu"))
+        sample = sample_of(cfg)
+        assert toy_step(cfg, model, sample) == []
+        return cfg, model, sample
+
+    return make
+
+
+def test_what_lies_there_between_steps_is_added_up(ready):
+    _, model, _ = ready("ema.enabled=true")
+    static = Static.of(model)
+    count = sum(p.numel() for p in model.generator.net.parameters())
+    assert static.weights == static.gradients == static.averages == 4 * count
+    assert static.optimizer == pytest.approx(2 * 4 * count, rel=0.01)
+
+
+def test_activations_are_measured_and_grow_with_the_batch(ready):
+    cfg, model, sample = ready()
+    one = measure(cfg, model, sample, Size(2, 1, 64))
+    four = measure(cfg, model, sample, Size(8, 1, 64))
+    # Each of four convolutions and four PReLUs keeps its input of 64 channels.
+    assert four > 8 * 64**2 * 64 * 4 * 8
+    assert 2.0 < four / one < 8.0
+
+
+def test_a_step_that_fits_is_told_with_its_room(ready, caplog):
+    caplog.set_level(logging.INFO, "sr_train")
+    cfg, model, sample = ready()
+    assert real_step(cfg, model, sample) == []
+    assert re.search(
+        r"real step \(data\.batch_size=8, data\.lq_size=64\): activations [\d.]+ [GM]iB; "
+        r"[\d.]+ [GM]iB available, enough for about [\d.]+ times as much",
+        caplog.text,
+    )
+    assert "memory: weights" in caplog.text
+
+
+def test_a_step_that_does_not_fit_is_not_tried_and_what_would_fit_is_said(ready, monkeypatch):
+    cfg, model, sample = ready()
+    monkeypatch.setattr(dry_step, "free_bytes", lambda device: 0.06 * GIB)
+    sizes = []
+    original = dry_step.measure
+
+    def watched(cfg, model, sample, size):
+        sizes.append(size)
+        return original(cfg, model, sample, size)
+
+    monkeypatch.setattr(dry_step, "measure", watched)
+    (problem,) = real_step(cfg, model, sample)
+    assert Size(8, 1, 64) not in sizes
+    assert "data.batch_size=8, data.lq_size=64: the activations of a step take about" in problem
+    accum = int(re.search(r"train\.accum=(\d+) \(the same gradient\)", problem)[1])
+    side = int(re.search(r"or data\.lq_size=(\d+)", problem)[1])
+    assert accum in (2, 4, 8)
+    assert 16 <= side < 64
+    monkeypatch.setattr(dry_step, "free_bytes", lambda device: 0.09 * GIB)  # it is not exact
+    for changed in (f"train.accum={accum}", f"data.lq_size={side}"):
+        smaller, model, sample = ready(changed)
+        assert real_step(smaller, model, sample) == []
+
+
+def test_a_step_that_ran_out_of_memory_is_told_alike(ready, monkeypatch):
+    cfg, model, sample = ready()
+    forward = model.generator.net.forward
+
+    def short(lq):
+        if len(lq) > 4:
+            raise torch.OutOfMemoryError("CUDA out of memory.")
+        return forward(lq)
+
+    monkeypatch.setattr(model.generator.net, "forward", short)
+    (problem,) = real_step(cfg, model, sample)
+    assert "train.accum=" in problem
+
+
+def test_checkpointing_is_proposed_with_what_it_saves(ready, monkeypatch):
+    cfg, model, sample = ready("data.lq_size=32", net=SWINIR)
+    monkeypatch.setattr(dry_step, "free_bytes", lambda device: 0.05 * GIB)
+    (problem,) = real_step(cfg, model, sample)
+    share = int(re.search(r"arch\.gradient_checkpointing=true \((\d+)% of it", problem)[1])
+    assert 5 < share < 80
+
+
+def test_a_loss_that_is_not_finite_is_told(ready):
+    cfg, model, sample = ready()
+    with torch.no_grad():
+        next(model.generator.net.parameters()).fill_(torch.nan)
+    (problem,) = toy_step(cfg, model, sample)
+    assert problem.startswith("toy step: not finite: ")
+    assert "loss/l1" in problem
