@@ -3,8 +3,8 @@
 from collections import Counter
 from dataclasses import dataclass
 
-from data.memory import available_bytes
 from data.sequences import SequenceIndex
+from sr_train.ops.memory import available_bytes
 
 _SHOWN = 10
 _GIB = 1 << 30

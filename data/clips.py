@@ -189,6 +189,8 @@ class ClipSet(TrainSet):
         paths = [f.file.path for run in self._runs for tr in run.tracks.values() for f in tr.frames]
         key = "\n".join([self.fingerprint(), *paths])
         self._frames = ClipFrames(self._runs, scale, extra_names, cache, budget(cache_gib), key)
+        shapes = self._frames.crop_shapes(1)
+        self.extra_channels = {name: shapes[name][0][0] for name in extra_names}
         self._clips = [
             (number, first)
             for number, run in enumerate(self._runs)

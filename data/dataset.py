@@ -5,6 +5,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from concurrent.futures import Executor
 from functools import partial
+from types import MappingProxyType
 
 import torch
 from torch import Tensor
@@ -17,6 +18,12 @@ class TrainSet(ABC):
     depend on nothing but the arguments and what the constructor was given.
     """
 
+    num_frames: int | None = None
+    """Frames of a sample, where samples are clips; None: they are pictures."""
+
+    extra_channels: Mapping[str, int] = MappingProxyType({})
+    """Names of further tensors in a sample, on the grid of `lq`, and their channels."""
+
     @abstractmethod
     def __len__(self) -> int:
         """Return the number of samples in an epoch."""
@@ -27,16 +34,6 @@ class TrainSet(ABC):
 
         Of clips, `lq` (T, 3, h, w) and so on; further tensors by name, (T, S, h, w).
         """
-
-    @property
-    def num_frames(self) -> int | None:
-        """Frames of a sample, where samples are clips; None: they are pictures."""
-        return None
-
-    @property
-    def extra_channels(self) -> dict[str, int]:
-        """Names of further tensors in a sample, on the grid of `lq`, and their channels."""
-        return {}
 
     @property
     def in_ram(self) -> bool:
