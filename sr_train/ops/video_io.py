@@ -135,7 +135,7 @@ def read_timed_frames(source: Source, start: int = 0) -> Iterator[TimedFrame]:
     with _opened(source) as (container, name):
         stream = _video_stream(container, name)
         stream.thread_type = "AUTO"
-        origin = _origin(container)
+        origin = start_of(container)
         convert = _Converter(name)
         count = 0
         for frame in container.decode(stream):
@@ -164,7 +164,7 @@ class FrameReader:
 
     def __init__(self, source: Source) -> None:
         self.info = probe(source)
-        self._container, self._name = _open(source)
+        self._container, self._name = open_video(source)
         self._stream = _video_stream(self._container, self._name)
         with _explained(self._name):
             self._times, self._keys = _index(self._container, self._stream, self._name)
@@ -255,12 +255,12 @@ class _Converter:
 @contextmanager
 def _opened(source: Source) -> Iterator[tuple[InputContainer, str]]:
     """Open a source for a while; errors of FFmpeg within the block become DataErrors."""
-    container, name = _open(source)
+    container, name = open_video(source)
     with container, _explained(name):
         yield container, name
 
 
-def _open(source: Source) -> tuple[InputContainer, str]:
+def open_video(source: Source) -> tuple[InputContainer, str]:
     """Return the open file and what errors call it."""
     if not isinstance(source, str | os.PathLike):
         name = str(getattr(source, "name", "the video"))
@@ -295,7 +295,7 @@ def _is_cover(stream: Any) -> bool:
     return bool(stream.disposition & av.stream.Disposition.attached_pic)
 
 
-def _origin(container: InputContainer) -> Fraction:
+def start_of(container: InputContainer) -> Fraction:
     """Return the time at which a file starts, in its own count of seconds."""
     return Fraction(container.start_time or 0, av.time_base)
 

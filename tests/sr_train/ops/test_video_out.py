@@ -1,0 +1,289 @@
+"""Video files out: opened again, they hold what was written."""
+
+from fractions import Fraction
+
+import av
+import numpy as np
+import pytest
+
+from sr_train.ops.errors import ConfigError, DataError
+from sr_train.ops.video_io import probe, read_frames, read_timed_frames
+from sr_train.ops.video_out import CODECS, VideoWriter
+from tests.videos import make_video, moving
+
+NTSC = Fraction(30000, 1001)
+
+
+def write(path, frames, fps=25, times=None, **settings):
+    size = (frames[0].shape[1], frames[0].shape[0])
+    with VideoWriter(path, size, fps, **settings) as writer:
+        for number, frame in enumerate(frames):
+            writer.write(frame, None if times is None else times[number])
+    return path
+
+
+def apart(a, b):
+    return np.abs(np.stack(a).astype(float) - np.stack(b)).mean()
+
+
+CASES = [(codec, suffix) for codec in CODECS for suffix in (".mp4", ".mkv")]
+
+
+@pytest.mark.parametrize(("codec", "suffix"), [*CASES, ("av1", ".webm"), ("h264", ".mov")])
+def test_every_codec_gives_the_frames_back(tmp_path, codec, suffix):
+    frames = moving(8, 64, 80)
+    path = write(tmp_path / f"a{suffix}", frames, NTSC, codec=codec)
+    back = list(read_frames(path))
+    info = probe(path)
+    assert (len(back), info.fps, info.width, info.height) == (8, NTSC, 80, 64)
+    assert apart(back, frames) < (1e-9 if codec == "ffv1" else 3)
+    assert [entry.name for entry in tmp_path.iterdir()] == [path.name]
+
+
+@pytest.mark.parametrize("codec", ["h264", "hevc", "av1"])
+@pytest.mark.parametrize("count", [1, 2, 3])
+def test_clips_of_a_few_frames(tmp_path, codec, count):
+    path = write(tmp_path / "a.mp4", moving(count, 128, 64), codec=codec)
+    assert len(list(read_frames(path))) == count
+
+
+def test_lossless_is_lossless_in_16_bit(tmp_path):
+    frames = [frame.astype(np.uint16) * 257 + 3 for frame in moving(3)]
+    path = write(tmp_path / "a.mkv", frames, codec="ffv1", bits=16)
+    np.testing.assert_array_equal(list(read_frames(path)), frames)
+
+
+@pytest.mark.parametrize("codec", ["h264", "hevc", "av1"])
+def test_more_bits_become_ten(tmp_path, codec):
+    frames = [frame.astype(np.uint16) * 257 for frame in moving(3, 64, 64)]
+    path = write(tmp_path / "a.mkv", frames, codec=codec, bits=16)
+    info = probe(path)
+    assert (info.pixel_format, info.dtype) == ("yuv420p10le", "uint16")
+    assert apart(list(read_frames(path)), frames) / 257 < 3
+
+
+def test_quality_is_the_crf(tmp_path):
+    frames = [
+        np.random.default_rng(n).integers(0, 255, (64, 64, 3)).astype(np.uint8) for n in range(3)
+    ]
+    sizes = [
+        write(tmp_path / f"{quality}.mp4", frames, quality=quality).stat().st_size
+        for quality in (0, 17, 40)
+    ]
+    assert sizes[0] > 1.2 * sizes[1] > 2 * sizes[2]
+    default = write(tmp_path / "a.mp4", frames)
+    assert default.read_bytes() == (tmp_path / "17.mp4").read_bytes()
+
+
+@pytest.mark.parametrize("codec", ["h264", "hevc", "av1"])
+@pytest.mark.parametrize("height", [96, 720])
+def test_a_colour_is_stored_in_the_matrix_that_is_tagged(tmp_path, codec, height):
+    """The samples are worked out by hand: BT.709 for HD, BT.601 below, studio range."""
+    kr, kb = (0.2126, 0.0722) if height == 720 else (0.299, 0.114)
+    red, green, blue = rgb = (200, 40, 90)
+    luma = kr * red + (1 - kr - kb) * green + kb * blue
+    expected = [
+        16 + 219 / 255 * luma,
+        128 + 224 / 255 * (blue - luma) / (2 - 2 * kb),
+        128 + 224 / 255 * (red - luma) / (2 - 2 * kr),
+    ]
+    path = write(tmp_path / "a.mp4", [np.full((height, 96, 3), rgb, np.uint8)] * 2, codec=codec)
+    with av.open(str(path)) as container:
+        stream = container.streams.video[0]
+        frame = next(container.decode(stream))
+        planes = [np.frombuffer(plane, np.uint8)[0] for plane in frame.planes]
+        context = stream.codec_context
+        tags = (int(frame.colorspace), int(context.color_range))
+    np.testing.assert_allclose(planes, expected, atol=2)
+    assert tags == ((1 if height == 720 else 6), 1)
+    assert np.abs(next(read_frames(path)).astype(int) - rgb).max() <= 3
+
+
+def test_colours_of_the_input_are_kept(tmp_path):
+    source = tmp_path / "a.mkv"
+    with av.open(str(source), "w") as container:
+        stream = container.add_stream("libx264", rate=25)
+        stream.width, stream.height, stream.pix_fmt = 64, 64, "yuv420p"
+        context = stream.codec_context
+        context.colorspace, context.color_primaries, context.color_trc = 9, 9, 16
+        context.color_range = 1
+        context.sample_aspect_ratio = Fraction(4, 3)
+        frame = av.VideoFrame.from_ndarray(moving(1, 64, 64)[0], "rgb24")
+        frame.pts = 0
+        container.mux([*stream.encode(frame), *stream.encode(None)])
+    info = probe(source)
+    frames = list(read_frames(source))
+    out = probe(write(tmp_path / "b.mp4", frames, info.fps, like=info))
+    assert out.colour == info.colour
+    assert (out.colour.matrix, out.colour.primaries, out.colour.transfer) == (9, 9, 16)
+    assert out.aspect == info.aspect == Fraction(4, 3)
+    assert apart(list(read_frames(tmp_path / "b.mp4")), frames) < 3
+
+
+@pytest.mark.parametrize("codec", ["h264", "hevc", "av1", "ffv1"])
+def test_odd_sizes_are_kept(tmp_path, codec):
+    frames = moving(3, 65, 71)
+    path = write(tmp_path / "a.mkv", frames, codec=codec)
+    assert (probe(path).width, probe(path).height) == (71, 65)
+    assert apart(list(read_frames(path)), frames) < 3
+
+
+@pytest.mark.parametrize("suffix", [".mp4", ".mkv"])
+@pytest.mark.parametrize("codec", ["h264", "hevc"])
+def test_times_of_a_variable_rate_are_kept(tmp_path, suffix, codec):
+    times = [0, 40, 100, 300, 320, 1000]
+    source = make_video(tmp_path / "in.mkv", moving(6, 64, 64), times=times)
+    info = probe(source)
+    timed = list(read_timed_frames(source))
+    path = write(
+        tmp_path / f"a{suffix}",
+        [frame.pixels for frame in timed],
+        info.fps,
+        [frame.time for frame in timed],
+        like=info,
+        codec=codec,
+    )
+    assert [frame.time for frame in read_timed_frames(path)] == [Fraction(t, 1000) for t in times]
+
+
+@pytest.mark.parametrize("rate", [25, NTSC, Fraction(24000, 1001), 60])
+@pytest.mark.parametrize("way", [(".mkv", ".mp4"), (".mp4", ".mkv"), (".ts", ".mp4")])
+def test_an_even_rate_stays_exact_between_containers(tmp_path, rate, way):
+    """Matroska rounds times to milliseconds; the rate must not suffer from it."""
+    source = make_video(tmp_path / f"in{way[0]}", moving(20), rate)
+    info = probe(source)
+    assert info.fps == rate
+    timed = list(read_timed_frames(source))
+    frames, times = [t.pixels for t in timed], [t.time for t in timed]
+    path = write(tmp_path / f"a{way[1]}", frames, info.fps, times, like=info)
+    out = probe(path)
+    assert out.fps == rate
+    assert abs(float(out.duration or 20 / rate) - float(20 / rate)) < 2e-3
+    assert len(list(read_frames(path))) == 20
+
+
+def heard(path):
+    with av.open(str(path)) as container:
+        stream = container.streams.audio[0]
+        packets = [bytes(p) for p in container.demux(stream) if p.dts is not None]
+        name = stream.codec_context.name
+    with av.open(str(path)) as container:
+        resampler = av.AudioResampler("fltp", "mono", 16000)
+        parts = [
+            part.to_ndarray()[0]
+            for frame in container.decode(audio=0)
+            for part in resampler.resample(frame)
+        ]
+    return name, packets, np.concatenate(parts)
+
+
+@pytest.mark.parametrize(
+    ("suffix", "audio", "out"),
+    [
+        (".mp4", "aac", ".mp4"),
+        (".mp4", "aac", ".mkv"),
+        (".mkv", "aac", ".mp4"),
+        (".mkv", "libopus", ".mp4"),
+        (".mkv", "flac", ".mkv"),
+        (".mov", "pcm_s16le", ".mkv"),
+        (".ts", "aac", ".mkv"),
+    ],
+)
+def test_audio_is_copied_as_it_is(tmp_path, suffix, audio, out):
+    source = make_video(tmp_path / f"in{suffix}", moving(25), audio=audio)
+    info = probe(source)
+    timed = list(read_timed_frames(source))
+    path = write(
+        tmp_path / f"a{out}",
+        [t.pixels for t in timed],
+        info.fps,
+        [t.time for t in timed],
+        like=info,
+        audio_from=source,
+    )
+    before, after = heard(source), heard(path)
+    assert after[0] == before[0]
+    # A transport stream puts a header before each packet.
+    assert suffix == ".ts" or after[1] == before[1]
+    # Containers differ in whether they tell how many samples an encoder puts in front.
+    assert abs(len(after[2]) - len(before[2])) <= 1024
+    assert probe(path).audio == info.audio
+    starts = []
+    for file in (source, path):
+        with av.open(str(file)) as container:
+            sound = container.streams.audio[0]
+            picture = container.streams.video[0]
+            sound_at = (sound.start_time or 0) * sound.time_base
+            starts.append(float(sound_at - (picture.start_time or 0) * picture.time_base))
+    # What an encoder puts in front lies before the picture's start where it is not cut away.
+    same = suffix == out
+    assert starts[0] == pytest.approx(starts[1], abs=2e-3 if same else 0.07)
+
+
+def test_audio_that_does_not_fit_is_told_before_the_work(tmp_path):
+    source = make_video(tmp_path / "in.mkv", moving(3, 64, 64), audio="aac")
+    with pytest.raises(DataError, match=r"its audio \(aac\) cannot go into webm; write .mkv"):
+        VideoWriter(tmp_path / "a.webm", (64, 64), 25, codec="av1", audio_from=source)
+    assert [entry.name for entry in tmp_path.iterdir()] == ["in.mkv"]
+
+
+@pytest.mark.parametrize("error", [RuntimeError, KeyboardInterrupt])
+def test_a_broken_off_file_does_not_appear(tmp_path, error):
+    path = tmp_path / "a.mp4"
+    path.write_text("an older one")
+
+    def break_off():
+        with VideoWriter(path, (48, 32), 25) as writer:
+            for frame in moving(60):
+                writer.write(frame)
+            assert len(list(tmp_path.iterdir())) == 2
+            raise error
+
+    with pytest.raises(error):
+        break_off()
+    assert [entry.name for entry in tmp_path.iterdir()] == ["a.mp4"]
+    assert path.read_text() == "an older one"
+
+
+def test_nothing_written_is_an_error(tmp_path):
+    with pytest.raises(DataError, match="no frame"), VideoWriter(tmp_path / "a.mp4", (48, 32), 25):
+        pass
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    ("name", "settings", "words"),
+    [
+        ("a.mp4", {"codec": "h265"}, "codec 'h265' is unknown; did you mean"),
+        ("a.mp4", {"codec": "vp9"}, "valid: av1, ffv1, h264, hevc"),
+        ("a.gif", {}, "cannot write '.gif'; known: .mp4"),
+        ("a.mp4", {"quality": 52}, "quality=52: expected 0"),
+        ("a.mkv", {"codec": "ffv1", "quality": 3}, "ffv1 is lossless"),
+        ("a.mp4", {"pixel_format": "yuv420"}, "did you mean 'yuv420p'"),
+        ("a.webm", {}, ".webm cannot hold h264"),
+    ],
+)
+def test_impossible_wishes(tmp_path, name, settings, words):
+    with pytest.raises(ConfigError, match=words):
+        VideoWriter(tmp_path / name, (48, 32), 25, **settings)
+
+
+def test_a_missing_encoder_names_the_others(tmp_path, monkeypatch):
+    monkeypatch.setattr(av, "codecs_available", {"libx264", "ffv1"})
+    with pytest.raises(ConfigError, match=r"lacks libsvtav1; it has h264, ffv1"):
+        VideoWriter(tmp_path / "a.mp4", (64, 64), 25, codec="av1")
+
+
+def test_sizes_that_cannot_be_encoded(tmp_path):
+    with pytest.raises(DataError, match=r"hevc cannot encode 48x32; .* at least 64"):
+        VideoWriter(tmp_path / "a.mp4", (48, 32), 25, codec="hevc")
+    with pytest.raises(DataError, match=r"h264 cannot keep 47x32 in yuv420p; use yuv444p"):
+        VideoWriter(tmp_path / "a.mp4", (47, 32), 25, pixel_format="yuv420p")
+    with pytest.raises(DataError, match="cannot be written"):
+        VideoWriter(tmp_path / "none" / "a.mp4", (48, 32), 25)
+    with (
+        pytest.raises(ValueError, match="expected 48x32 RGB"),
+        VideoWriter(tmp_path / "a.mp4", (48, 32), 25) as writer,
+    ):
+        writer.write(np.zeros((48, 32, 3), np.uint8))
+    assert list(tmp_path.iterdir()) == []
