@@ -1,11 +1,13 @@
 """Small forms of every network, shared by the tests of this folder."""
 
 from collections.abc import Callable
+from typing import TypeVar
 
 import torch
 from torch import Tensor, nn
 
 from archs.basicvsr import BasicVSR
+from archs.basicvsrpp import BasicVSRPlusPlus
 from archs.compact import SRVGGNetCompact
 from archs.fsrcnn import FSRCNN
 from archs.imdn import IMDN
@@ -13,6 +15,8 @@ from archs.rrdb import RRDBNet
 from archs.span import SPAN
 from archs.swinir import SwinIR
 from archs.temporal import TemporalWindow
+
+NetT = TypeVar("NetT", bound=nn.Module)
 
 
 def rrdb(scale: int, *, gradient_checkpointing: bool = False, num_block: int = 1) -> RRDBNet:
@@ -37,10 +41,20 @@ def swinir(scale: int, upsampler: str, *, resi_connection: str = "1conv", **more
     return SwinIR(scale, upsampler=upsampler, resi_connection=resi_connection, **{**small, **more})
 
 
-def basicvsr(scale: int, *, gradient_checkpointing: bool = False) -> BasicVSR:
-    return BasicVSR(
-        scale, mid_channels=8, num_blocks=1, gradient_checkpointing=gradient_checkpointing
-    )
+def slim_flow(net: NetT) -> NetT:
+    """Leave one convolution of each scale of the flow network, which has no small form."""
+    for refine in net.spynet.basic_module:
+        refine.basic_module = nn.Sequential(nn.Conv2d(8, 2, 7, padding=3))
+    return net
+
+
+def basicvsr(scale: int, **more) -> BasicVSR:
+    return slim_flow(BasicVSR(scale, **{"mid_channels": 8, "num_blocks": 1, **more}))
+
+
+def basicvsrpp(scale: int, **more) -> BasicVSRPlusPlus:
+    small = {"mid_channels": 8, "num_blocks": 1, "max_residue_magnitude": 2.0}
+    return slim_flow(BasicVSRPlusPlus(scale, **{**small, **more}))
 
 
 SMALL: dict[str, Callable[[], nn.Module]] = {
@@ -77,6 +91,10 @@ SMALL: dict[str, Callable[[], nn.Module]] = {
         extra_inputs={"spikes": 1},
     ),
     "basicvsr_x2": lambda: basicvsr(2),
+    "basicvsrpp_x4": lambda: basicvsrpp(4),
+    "basicvsrpp_restoration": lambda: basicvsrpp(
+        1, is_low_res_input=False, extra_inputs={"spikes": 2}
+    ),
 }
 
 CHECKPOINTED: dict[str, Callable[[bool], nn.Module]] = {
@@ -87,6 +105,7 @@ CHECKPOINTED: dict[str, Callable[[bool], nn.Module]] = {
         2, "pixelshuffledirect", drop_path_rate=0.5, gradient_checkpointing=on
     ),
     "basicvsr": lambda on: basicvsr(2, gradient_checkpointing=on),
+    "basicvsrpp": lambda on: basicvsrpp(2, gradient_checkpointing=on),
 }
 
 
