@@ -19,6 +19,7 @@ from data.frame_files import decode_frame, read_bytes, read_frame
 from data.pairing import Frame
 from data.sequences import Run, Track
 from data.store import FrameStore, Record
+from data.threads import for_each
 from data.videos import OpenVideos, Source
 from sr_train.ops.errors import DataError
 from sr_train.ops.resize import imresize
@@ -136,7 +137,23 @@ class ClipFrames:
         held, num_bytes = self.store.num_held, self.store.num_bytes
         return CacheFacts(self.mode, held, len(self.store), num_bytes, self.wanted_bytes)
 
-    def preload(
+    def part(self, run: int, t: int, name: str) -> np.ndarray:
+        """Return one part of a frame's record, `lq`, `gt` or a further input, and make no other.
+
+        Raises:
+            DataError: a file is damaged, or was changed since it was indexed.
+        """
+        number, tracks = self._first[run] + t, self._runs[run].tracks
+        if self._is_decoded and self.store.holds(number):
+            return self.store.get(number)[("lq", "gt", *self.extras).index(name)]
+        if name == "gt":
+            return self._finished(self._stored_gt(run, t))
+        if name == "lq" and "lq" not in tracks:
+            return self._finished(imresize(self._stored_gt(run, t), 1 / self._scale))
+        pixels = self._pixels(tracks[name], t)
+        return self._finished(pixels) if name == "lq" else pixels
+
+    def fill(
         self, threads: int, progress: Progress | None = None, stop: threading.Event | None = None
     ) -> None:
         """Fill the cache; each video is decoded once, from its start to its end.
@@ -144,11 +161,11 @@ class ClipFrames:
         Raises:
             DataError: a file is damaged.
         """
+        counted = _Counted(self.store, progress)
         if self._is_decoded:
-            for run in range(len(self._runs)):
-                if self._has_video(run):
-                    self._preload_run(run, stop)
-        self.store.fill(None, threads, progress, stop)
+            runs = [run for run in range(len(self._runs)) if self._is_to_be_streamed(run)]
+            for_each(runs, lambda run: self._stream(run, counted, stop), threads, stop)
+        self.store.fill(None, threads, lambda *_: counted.add(), stop)
 
     def faults(self, run: int, t: int) -> list[str]:
         """Decode a frame and return what is wrong with its files."""
@@ -160,20 +177,27 @@ class ClipFrames:
                 lines.append(str(error))
         return lines
 
-    def _has_video(self, run: int) -> bool:
-        return any(track.frames[0].number is not None for track in self._runs[run].tracks.values())
+    def _is_to_be_streamed(self, run: int) -> bool:
+        """Return whether frames of a video are missing in the cache."""
+        numbers = range(self._first[run], self._first[run + 1])
+        return any(
+            track.frames[0].number is not None for track in self._runs[run].tracks.values()
+        ) and any(self.store.holds(n) and not self.store.is_ready(n) for n in numbers)
 
-    def _preload_run(self, run: int, stop: threading.Event | None) -> None:
+    def _stream(self, run: int, counted: "_Counted", stop: threading.Event | None) -> bool:
+        """Put the frames of a run into the cache in their order; False: memory got short."""
         tracks = self._runs[run].tracks
         sources = [self._in_order(track) for track in tracks.values()]
         for t, pixels in enumerate(zip(*sources, strict=True)):
             number = self._first[run] + t
             if (stop and stop.is_set()) or not self.store.holds(number):
-                return
+                break
             if not self.store.is_ready(number):
                 record = self._record(run, dict(zip(tracks, pixels, strict=True)))
                 if not self.store.put(number, record):
-                    return
+                    return False
+                counted.add()
+        return True
 
     def _in_order(self, track: Track) -> Iterator[np.ndarray]:
         """Yield the frames of a track."""
@@ -273,10 +297,27 @@ class ClipFrames:
         number = self._files[path]
         if self._is_decoded or not self.store.holds(number):
             return path
-        return cast(BinaryIO, _FileInMemory(self.store.get(number)[0], path))
+        return cast(BinaryIO, FileInMemory(self.store.get(number)[0], path))
 
 
-class _FileInMemory(io.RawIOBase):
+class _Counted:
+    """Counts the records that arrive in a store, for whoever wants to know."""
+
+    def __init__(self, store: FrameStore, progress: Progress | None) -> None:
+        self._progress = progress
+        self._done = 0
+        self._total = store.num_held - store.num_ready()
+        self._lock = threading.Lock()
+
+    def add(self) -> None:
+        """Tell that one more is there."""
+        with self._lock:
+            self._done += 1
+            if self._progress is not None:
+                self._progress(self._done, self._total)
+
+
+class FileInMemory(io.RawIOBase):
     """Bytes that a program reads like a file, without a copy of them."""
 
     def __init__(self, data: np.ndarray, name: str) -> None:

@@ -1,6 +1,6 @@
 """ClipSet: runs of frames with everything that belongs to them, for training and validation."""
 
-import os
+import threading
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Executor, ThreadPoolExecutor
 from typing import Literal
@@ -16,10 +16,9 @@ from data.dataset import TrainSet
 from data.layouts import Roots, checked_ranges, find_sequences
 from data.sampler import mixed
 from data.sequences import PICTURES, SequenceIndex, Wanted, build_index
-from data.store import Record, budget
+from data.store import budget
+from data.threads import num_spare_threads, num_threads
 from sr_train.ops.errors import DataError, Problems, did_you_mean
-
-_LOAD_THREADS = 8
 
 
 class WholeClip:
@@ -31,7 +30,6 @@ class WholeClip:
         self._frame_names = frame_names
         self._run = run
         self._frames = frames
-        self._last: tuple[int, Record] | None = None
 
     def __len__(self) -> int:
         """Return the number of frames."""
@@ -47,27 +45,20 @@ class WholeClip:
         Raises:
             DataError: a file is damaged, or was changed since it was indexed.
         """
-        return self._record(t)[0]
+        return self._part(t, "lq")
 
     def gt(self, t: int) -> np.ndarray:
         """Return (h * scale, w * scale, 3) of the same dtype; may be read-only."""
-        return self._record(t)[1]
+        return self._part(t, "gt")
 
     def extras(self, t: int) -> dict[str, np.ndarray]:
         """Return the further inputs by name, each (h, w, S) of its file's dtype, as views."""
-        names = self._frames.extras
-        return {
-            name: np.moveaxis(array, 0, -1)
-            for name, array in zip(names, self._record(t)[2:], strict=True)
-        }
+        return {name: np.moveaxis(self._part(t, name), 0, -1) for name in self._frames.extras}
 
-    def _record(self, t: int) -> Record:
+    def _part(self, t: int, name: str) -> np.ndarray:
         if not 0 <= t < len(self):
             raise IndexError(f"{self.name}: frame {t} of {len(self)}")
-        # The others of one frame are asked for next.
-        if self._last is None or self._last[0] != t:
-            self._last = (t, self._frames.get(self._run, t))
-        return self._last[1]
+        return self._frames.part(self._run, t, name)
 
 
 class ClipSet(TrainSet):
@@ -162,6 +153,7 @@ class ClipSet(TrainSet):
         self.scale = scale
         self.lq_size = lq_size
         self.num_frames = frames
+        """Of a training clip; None: for validation only."""
         self._reverse = reverse
         self._augment = augment
         self._seed = seed
@@ -202,6 +194,12 @@ class ClipSet(TrainSet):
         return len(self._runs) if self.num_frames is None else len(self._clips)
 
     @property
+    def extra_channels(self) -> dict[str, int]:
+        """Channels of each further input, by name."""
+        tracks = self._runs[0].tracks
+        return {name: tracks[name].header.channels for name in self._frames.extras}
+
+    @property
     def in_ram(self) -> bool:
         """Whether every frame has a place in the cache, decoded."""
         store = self._frames.store
@@ -229,20 +227,32 @@ class ClipSet(TrainSet):
     def verify(self) -> list[str]:
         """Decode every file and return one line for each that is damaged; takes its time."""
         places = [(run, t) for run, each in enumerate(self._runs) for t in range(len(each))]
-        with ThreadPoolExecutor(_num_threads()) as pool:
+        with ThreadPoolExecutor(num_threads()) as pool:
             found = pool.map(self._frames.faults, *zip(*places, strict=True))
             return list(dict.fromkeys(line for lines in found for line in lines))
+
+    def fill(
+        self,
+        progress: Callable[[int, int], None] | None = None,
+        stop: threading.Event | None = None,
+    ) -> None:
+        """Fill the cache with few threads, beside a training that needs the processors too."""
+        self._frames.fill(num_spare_threads(), progress, stop)
+
+    def cached(self) -> str:
+        """Return in words how much is in memory now."""
+        return self._frames.store.describe("frames" if self._frames.mode == "decoded" else "files")
 
     def preload(self, progress: Callable[[int, int], None] | None = None) -> None:
         """Fill the cache now, with threads, instead of at the first access.
 
         Args:
-            progress: called with (records done, records in all) as they arrive.
+            progress: called with (records loaded, records to load) as they arrive.
 
         Raises:
             DataError: a file is damaged.
         """
-        self._frames.preload(_num_threads(), progress)
+        self._frames.fill(num_threads(), progress)
 
     def whole(self, index: int) -> WholeClip:
         """Return run `index` uncropped, for validation; see `names`."""
@@ -277,13 +287,13 @@ class ClipSet(TrainSet):
         outs = list(zip(*arrays, strict=True))
         if pool is None:
             for (epoch, index), out in zip(positions, outs, strict=True):
-                self._fill(epoch, index, out)
+                self._write(epoch, index, out)
         else:
             epochs, indices = zip(*positions, strict=True)
-            list(pool.map(self._fill, epochs, indices, outs))
+            list(pool.map(self._write, epochs, indices, outs))
         return tensors
 
-    def _fill(self, epoch: int, index: int, out: Sequence[np.ndarray]) -> None:
+    def _write(self, epoch: int, index: int, out: Sequence[np.ndarray]) -> None:
         """Write one sample into its arrays: LQ, GT, further inputs."""
         number, first = self._clips[index]
         run, side, count = self._runs[number], out[0].shape[-1], len(out[0])
@@ -342,7 +352,3 @@ def _all_too_short(index: SequenceIndex, span: int) -> str:
         f"all {len(index.too_short)} sequences are too short for clips that span {span} frames: "
         f"{shown}{more}; lower frames or stride"
     )
-
-
-def _num_threads() -> int:
-    return min(_LOAD_THREADS, os.cpu_count() or 1)

@@ -1,6 +1,5 @@
 """PictureSet: pairs of pictures, or ground truth alone, for training and for validation."""
 
-import os
 import threading
 from collections.abc import Callable, Sequence
 from concurrent.futures import Executor, ThreadPoolExecutor
@@ -19,11 +18,10 @@ from data.index import Entry, Wanted, build_index
 from data.report import Report, make_report
 from data.sampler import mixed
 from data.store import FrameStore, Record, budget
+from data.threads import num_spare_threads, num_threads
 from sr_train.ops.errors import DataError, Problems
 from sr_train.ops.image_io import PictureHeader, read_picture, to_rgb
 from sr_train.ops.resize import imresize
-
-_LOAD_THREADS = 8
 
 
 @dataclass(frozen=True)
@@ -143,7 +141,7 @@ class PictureSet(TrainSet):
 
     def verify(self) -> list[str]:
         """Decode every file and return one line for each that is damaged; takes its time."""
-        with ThreadPoolExecutor(_num_threads()) as pool:
+        with ThreadPoolExecutor(num_threads()) as pool:
             found = pool.map(self._damage, self._entries)
             return [line for lines in found for line in lines]
 
@@ -153,7 +151,7 @@ class PictureSet(TrainSet):
         stop: threading.Event | None = None,
     ) -> None:
         """Fill the cache with few threads, beside a training that needs the processors too."""
-        self._store.fill(None, _num_spare_threads(), progress, stop)
+        self._store.fill(None, num_spare_threads(), progress, stop)
 
     def cached(self) -> str:
         """Return in words how many pictures are in memory now."""
@@ -168,7 +166,7 @@ class PictureSet(TrainSet):
         Raises:
             DataError: a picture is damaged.
         """
-        self._store.fill(None, _num_threads(), progress)
+        self._store.fill(None, num_threads(), progress)
 
     def whole(self, index: int) -> WholePicture:
         """Return a picture uncropped, for validation.
@@ -290,12 +288,3 @@ def _decoded(file: FoundFile, header: PictureHeader) -> np.ndarray:
             f"{pixels.dtype}, expected {header.width}x{header.height} {header.dtype}"
         )
     return pixels
-
-
-def _num_threads() -> int:
-    return min(_LOAD_THREADS, os.cpu_count() or 1)
-
-
-def _num_spare_threads() -> int:
-    """A quarter of the processors: the samples of the next steps are decoded on all of them."""
-    return min(_LOAD_THREADS, max(1, (os.cpu_count() or 1) // 4))

@@ -1,10 +1,13 @@
 """Calling a function for many items with a few threads that can be stopped."""
 
+import os
 import threading
 from collections.abc import Callable, Iterable
 from typing import TypeVar
 
 Item = TypeVar("Item")
+
+_MAX_THREADS = 8
 
 
 def for_each(
@@ -61,3 +64,13 @@ def for_each(
             worker.join()
     if errors:
         raise errors[0]
+
+
+def num_threads() -> int:
+    """Return how many threads load where nothing else is to be done."""
+    return min(_MAX_THREADS, os.cpu_count() or 1)
+
+
+def num_spare_threads() -> int:
+    """Return a quarter of that: the samples of the next steps are decoded on all processors."""
+    return min(_MAX_THREADS, max(1, (os.cpu_count() or 1) // 4))

@@ -2,7 +2,6 @@
 
 import os
 import threading
-from collections import OrderedDict
 from collections.abc import Callable
 from typing import BinaryIO
 
@@ -15,7 +14,7 @@ from sr_train.ops.video_io import FrameReader, probe
 VIDEO_SUFFIXES = frozenset({".mp4", ".mkv", ".avi", ".mov", ".webm"})
 """Lower-case file name suffixes that are taken for videos."""
 
-_MOST_OPEN = 8
+_MOST_IDLE = 16
 
 Source = str | BinaryIO
 
@@ -46,7 +45,11 @@ def read_video_header(path: str) -> FrameHeader:
 
 
 class OpenVideos:
-    """Readers of videos, a few for each thread; the oldest is closed for a new one."""
+    """Readers of videos that stay open; a thread takes one, or opens one more, and gives it back.
+
+    What a parent process had open is of no use after a fork, and must not be closed: that would
+    wait for threads which do not exist there.
+    """
 
     def __init__(self, open_source: Callable[[str], Source] = str) -> None:
         """Open nothing yet.
@@ -55,7 +58,13 @@ class OpenVideos:
             open_source: returns what to read for the path of a video; picklable.
         """
         self._open_source = open_source
-        self._local = threading.local()
+        self._inherited: list[object] = []
+        self._begin()
+
+    def _begin(self) -> None:
+        self._process = os.getpid()
+        self._lock = threading.Lock()
+        self._idle: list[tuple[str, FrameReader]] = []
 
     def __getstate__(self) -> Callable[[str], Source]:
         return self._open_source
@@ -69,23 +78,33 @@ class OpenVideos:
         Raises:
             DataError: the file is damaged, or has fewer frames now.
         """
-        reader = self._reader(path)
-        if number >= len(reader):
-            raise DataError(
-                f"{path}: changed since it was indexed: it has {len(reader)} frames, frame "
-                f"{number} is wanted"
-            )
-        return reader[number]
+        reader = self._take(path) or FrameReader(self._open_source(path))
+        try:
+            if number >= len(reader):
+                raise DataError(
+                    f"{path}: changed since it was indexed: it has {len(reader)} frames, frame "
+                    f"{number} is wanted"
+                )
+            pixels = reader[number]
+        except BaseException:
+            reader.close()
+            raise
+        self._give_back(path, reader)
+        return pixels
 
-    def _reader(self, path: str) -> FrameReader:
-        # What a parent process had open is of no use after a fork.
-        if getattr(self._local, "process", None) != os.getpid():
-            self._local.process = os.getpid()
-            self._local.readers = OrderedDict()
-        readers: OrderedDict[str, FrameReader] = self._local.readers
-        if path not in readers:
-            if len(readers) >= _MOST_OPEN:
-                readers.popitem(last=False)[1].close()
-            readers[path] = FrameReader(self._open_source(path))
-        readers.move_to_end(path)
-        return readers[path]
+    def _take(self, path: str) -> FrameReader | None:
+        if self._process != os.getpid():
+            self._inherited.append(self._idle)
+            self._begin()
+        with self._lock:
+            for place in reversed(range(len(self._idle))):
+                if self._idle[place][0] == path:
+                    return self._idle.pop(place)[1]
+        return None
+
+    def _give_back(self, path: str, reader: FrameReader) -> None:
+        with self._lock:
+            self._idle.append((path, reader))
+            oldest = self._idle.pop(0)[1] if len(self._idle) > _MOST_IDLE else None
+        if oldest is not None:
+            oldest.close()
