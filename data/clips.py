@@ -194,12 +194,6 @@ class ClipSet(TrainSet):
         return len(self._runs) if self.num_frames is None else len(self._clips)
 
     @property
-    def extra_channels(self) -> dict[str, int]:
-        """Channels of each further input, by name."""
-        tracks = self._runs[0].tracks
-        return {name: tracks[name].header.channels for name in self._frames.extras}
-
-    @property
     def in_ram(self) -> bool:
         """Whether every frame has a place in the cache, decoded."""
         store = self._frames.store

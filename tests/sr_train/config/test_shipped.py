@@ -23,6 +23,8 @@ BASE = ["name=toy", "scale=2", "arch=compact", "train.steps=9", "dataset=[skimag
 PATHS_OF = {
     "folder": ["data.train.gt=gt", "data.val.main.gt=gt"],
     "main": ["data.val.main.gt=gt"],
+    "clips": ["data.train.gt=gt", "data.val.main.gt=gt"],
+    "video_files": ["data.train.gt=gt", "data.val.main.gt=gt"],
 }
 """What a data set leaves to the user."""
 
