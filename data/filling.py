@@ -46,9 +46,9 @@ class Filling:
             # Training meets it in its turn and ends with it.
             log.warning("cache: filling ended early: %s", error)
             return
-        if self._told and not self._stopping.is_set():
+        if not self._stopping.is_set():
             seconds = time.monotonic() - self._started
-            log.info("cache: filled in %.1f s: %s", seconds, self._dataset.cached())
+            log.info("cache: %s after %.1f s", self._dataset.cached(), seconds)
 
     def _tell(self, done: int, total: int) -> None:
         now = time.monotonic()
@@ -57,5 +57,5 @@ class Filling:
         elif now - self._told < _TELL_SEC:
             return
         else:
-            log.info("cache: %d of %d: %s", done, total, self._dataset.cached())
+            log.info("cache: %s, %d to load", self._dataset.cached(), total - done)
         self._told = now

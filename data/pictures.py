@@ -72,8 +72,9 @@ class PictureSet(TrainSet):
             lq_size: side of the training crop in LQ pixels; None: for validation only.
             augment: mirror and turn training crops, the 8 symmetries of a square alike.
             seed: of crops and symmetries.
-            cache_gib: GiB of RAM for decoded pictures, one copy for all worker processes; 0:
-                none; `auto`: half of what is available. Filled as pictures are asked for.
+            cache_gib: GiB of RAM for decoded pictures, one copy for all processes of this
+                machine that read the same files; 0: none; `auto`: half of what is available.
+                Filled as pictures are asked for, see also `fill` and `preload`.
             include: patterns (`*`, `?`) on the GT's path below its root, with or without suffix;
                 None: all. One that matches nothing is an error.
             exclude: patterns of pictures to leave out.
@@ -134,10 +135,7 @@ class PictureSet(TrainSet):
 
     def report(self) -> Report:
         """Return what is used, what is left out and why, and what memory the cache takes."""
-        store = self._store
-        return make_report(
-            self.name, self._index, self.scale, store.num_held, store.num_bytes, self._decoded_bytes
-        )
+        return make_report(self.name, self._index, self.scale, self._store, self._decoded_bytes)
 
     def verify(self) -> list[str]:
         """Decode every file and return one line for each that is damaged; takes its time."""

@@ -5,6 +5,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from data.index import Entry, Index
+from data.memory import available_bytes
+from data.store import FrameStore
 
 _SHOWN = 10
 _GIB = 1 << 30
@@ -36,6 +38,10 @@ class Report:
     """Pictures with a place in the RAM cache; the others are decoded at every access."""
     cache_bytes: int
     """Memory of the cache when it is full."""
+    cache_is_shared: bool
+    """Another process of this machine has that memory already, so it costs nothing here."""
+    free_bytes: int
+    """Memory that the machine and the container leave at this time."""
     ignored: dict[str, int]
     """Files that are no pictures, by suffix."""
     left_out: list[tuple[str, str]]
@@ -49,7 +55,9 @@ class Report:
             f"{kind}, {small[1]}x{small[0]} to {large[1]}x{large[0]} pixels",
             f"  in memory: {self.cached} of {self.pictures} pictures, "
             f"{self.cache_bytes / _GIB:.2f} of {self.decoded_bytes / _GIB:.2f} GiB"
-            + ("" if self.cached == self.pictures else "; the others are decoded at every access"),
+            + (" of another process" if self.cache_is_shared else "")
+            + ("" if self.cached == self.pictures else "; the others are decoded at every access")
+            + f"; {self.free_bytes / _GIB:.2f} GiB are free",
         ]
         if self.with_alpha:
             lines.append(f"  alpha ignored in {self.with_alpha} files")
@@ -67,7 +75,7 @@ class Report:
 
 
 def make_report(
-    name: str, index: Index, scale: int, cached: int, cache_bytes: int, decoded_bytes: int
+    name: str, index: Index, scale: int, store: FrameStore, decoded_bytes: int
 ) -> Report:
     """Sum up an index and its cache."""
     entries = index.entries
@@ -89,8 +97,10 @@ def make_report(
             != (entry.lq_height * scale, entry.lq_width * scale)
             for entry in entries
         ),
-        cached=cached,
-        cache_bytes=cache_bytes,
+        cached=store.num_held,
+        cache_bytes=store.num_bytes,
+        cache_is_shared=store.shared,
+        free_bytes=available_bytes(),
         ignored=dict(Counter(index.ignored).most_common()),
         left_out=list(index.left_out),
     )

@@ -273,10 +273,10 @@ class FrameStore:
         text = f"{self.num_ready()} of {len(self)} {unit} in memory, {taken:.2f} GiB"
         if self.shared:
             text += " of another process"
+        if self.ran_short:
+            text += ", no more because the machine ran short of it"
         if self.num_held < len(self):
             text += f", no place for {len(self) - self.num_held}"
-        if self.ran_short:
-            text += ", no more because the machine ran short of memory"
         return text
 
     def _has_room(self, size: int) -> bool:

@@ -38,12 +38,12 @@ def told(caplog, dataset):
 def test_tells_start_and_end(caplog):
     first, last = told(caplog, Toy())
     assert first == "cache: loading 3 in the background while training runs"
-    assert last.startswith("cache: filled in 0.0 s: 3 of 3 toys")
+    assert last == "cache: 3 of 3 toys after 0.0 s"
 
 
 def test_tells_in_between_when_it_takes_long(caplog, monkeypatch):
     monkeypatch.setattr(filling, "_TELL_SEC", 0.0)
-    assert told(caplog, Toy())[1:3] == [f"cache: {n} of 3: 3 of 3 toys" for n in (2, 3)]
+    assert told(caplog, Toy())[1:3] == [f"cache: 3 of 3 toys, {n} to load" for n in (1, 0)]
 
 
 def test_tells_of_damage_and_leaves_it_to_training(caplog):
@@ -66,7 +66,7 @@ def test_a_stream_fills_the_cache(pictures, num_workers, caplog):
         if thread.name == "sr_train-filling":
             thread.join()
     assert pictures.cached() == "30 of 30 pictures in memory, 0.00 GiB"
-    assert caplog.messages[-1].endswith("s: 30 of 30 pictures in memory, 0.00 GiB")
+    assert caplog.messages[-1].startswith("cache: 30 of 30 pictures in memory, 0.00 GiB after ")
     stream.close()
 
 
