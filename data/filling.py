@@ -21,7 +21,6 @@ class Filling:
     def __init__(self, dataset: TrainSet) -> None:
         self._dataset = dataset
         self._stopping = threading.Event()
-        self._started = 0.0
         self._told = 0.0
         self._thread = threading.Thread(target=self._run, name="sr_train-filling", daemon=True)
 
@@ -39,7 +38,7 @@ class Filling:
             self._thread.join()
 
     def _run(self) -> None:
-        self._started = time.monotonic()
+        start = time.monotonic()
         try:
             self._dataset.fill(self._tell, self._stopping)
         except SRTrainError as error:
@@ -47,7 +46,7 @@ class Filling:
             log.warning("cache: filling ended early: %s", error)
             return
         if not self._stopping.is_set():
-            seconds = time.monotonic() - self._started
+            seconds = time.monotonic() - start
             log.info("cache: %s after %.1f s", self._dataset.cached(), seconds)
 
     def _tell(self, done: int, total: int) -> None:
@@ -57,5 +56,5 @@ class Filling:
         elif now - self._told < _TELL_SEC:
             return
         else:
-            log.info("cache: %s, %d to load", self._dataset.cached(), total - done)
+            log.info("cache: %s", self._dataset.cached())
         self._told = now
