@@ -5,8 +5,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from data.index import Entry, Index
-from data.memory import available_bytes
 from data.store import FrameStore
+from sr_train.ops.memory import available_bytes
 
 _SHOWN = 10
 _GIB = 1 << 30
