@@ -20,7 +20,7 @@ from sr_train.ops.launch import Launch, adopt_srun
 COMMANDS = {
     "train": "train a network, or go on with a run (resume=auto)",
     "validate": "score a network on test sets",
-    "infer": "use a network on a picture or a folder",
+    "infer": "use a network on a picture, a video or a folder",
     "export": "write a network's weights as .safetensors",
     "check": "look for every problem of a run before it starts",
     "overfit": "prove that a network can learn a handful of samples",

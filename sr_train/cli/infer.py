@@ -1,4 +1,4 @@
-"""`infer`: use a network on a picture or a folder."""
+"""`infer`: use a network on pictures, folders and videos."""
 
 import hydra
 from omegaconf import DictConfig
@@ -20,6 +20,6 @@ def main(cfg: DictConfig) -> None:
     problems = use_problems(config)
     if problems:
         raise Problems(problems)
-    from sr_train.cli.using import run_infer
+    from sr_train.cli.inferring import run_infer
 
     run_infer(config)

@@ -1,6 +1,5 @@
-"""The commands that use a trained network: validate, infer, export."""
+"""The commands that use a trained network: validate, export."""
 
-import logging
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -13,19 +12,16 @@ from sr_train.cli.tables import score_table, write_scores
 from sr_train.config.build import at_scale
 from sr_train.config.compose import typed
 from sr_train.config.preflight import use_problems
-from sr_train.config.schema import ExportConfig, InferConfig, ValidateConfig
+from sr_train.config.schema import ExportConfig, ValidateConfig
 from sr_train.engine.distributed import device_of_rank, start_world, stop_world
 from sr_train.engine.host import keep_heap
 from sr_train.engine.validator import Scored, Validator, on_last
 from sr_train.engine.weights import read_weights, save_weights
 from sr_train.inference.clips import frame_by_frame
-from sr_train.inference.folder import infer_paths
 from sr_train.monitoring.console import console, progress_bar, start_logging
-from sr_train.ops.errors import ConfigError, DataError, Problems
+from sr_train.ops.errors import ConfigError, Problems
 from sr_train.ops.image_io import write_picture
 from sr_train.ops.launch import Launch
-
-log = logging.getLogger(__name__)
 
 
 def run_validate(cfg: DictConfig) -> None:
@@ -107,47 +103,6 @@ def _keeper(output: Path, keep: bool, advance: Callable[[], None]) -> Callable[[
         count(scored)
 
     return on_frame
-
-
-def run_infer(config: InferConfig) -> None:
-    """Upscale a picture or a folder.
-
-    Raises:
-        SRTrainError: for everything a user can mend; after the rest is done, also where single
-            pictures could not be used.
-    """
-    start_logging()
-    keep_heap()
-    net, spec, _ = networks.load_for_use(config)
-    precision = networks.use_precision(config)
-    upscaler = networks.make_upscaler(net.to(precision.device), spec, precision, config.tiling)
-    output = Path(config.output).expanduser()
-    with progress_bar("infer", 0) as bar:
-
-        def on_progress(done: int, total: int, path: Path, error: str | None) -> None:
-            bar.show(done, total, path.name)
-            if error is not None:
-                log.warning("warning: %s", error)
-
-        report = infer_paths(
-            upscaler,
-            [Path(config.input).expanduser()],
-            output,
-            config.suffix,
-            config.format,  # type: ignore[arg-type]
-            on_progress,
-        )
-    console.print(f"{len(report.done)} pictures written to {output}")
-    for source, target in report.renamed:
-        console.print(f"  {source.name} became {target.name}, since another has the same name")
-    if report.left_out:
-        names = ", ".join(path.name for path in report.left_out[:5])
-        console.print(f"  not pictures, left out: {len(report.left_out)} ({names})")
-    if report.failed:
-        raise DataError(
-            f"{len(report.failed)} of {len(report.done) + len(report.failed)} pictures failed:\n"
-            + "\n".join(f"  - {why}" for _, why in report.failed)
-        )
 
 
 def run_export(config: ExportConfig) -> None:

@@ -337,17 +337,37 @@ class ValidateConfig(NetworkUseConfig):
 
 
 @dataclass
+class VideoConfig:
+    """How `infer` writes video files."""
+
+    codec: str = "h264"
+    """h264, hevc, av1, or ffv1, which loses nothing."""
+    quality: int | None = None
+    """CRF, 0 is best; null: 17 (h264), 19 (hevc), 20 (av1)."""
+    pixel_format: str | None = None
+    """FFmpeg's name; null: yuv420p, with 10 bit for inputs of more than 8."""
+    audio: bool = True
+    """Copy the audio of the input."""
+
+
+@dataclass
 class InferConfig(NetworkUseConfig):
     """`infer`."""
 
     input: str = MISSING
-    """A picture, or a folder that is searched through."""
+    """A picture, a video, a folder of frames, or a folder that is searched through."""
     output: str = MISSING
-    """Folder of the results."""
+    """A video file by its suffix, else the folder of the results."""
     format: str = "png"
-    """png, tif, webp, jpg, or same (as the input)."""
+    """Of pictures: png, tif, webp, jpg, or same (as the input)."""
     suffix: str = ""
     """Put behind each name, for example _x2."""
+    fps: Any = None
+    """Of a video made from a folder of pictures: 25, 23.976 or 30000/1001."""
+    video: VideoConfig = field(default_factory=VideoConfig)
+    extra: dict[str, str] = field(default_factory=dict)
+    """Further inputs of the network by name: a folder of .npy or .pt tensors (C, H, W), one a
+    frame in natural order, in subfolders as those of the input."""
 
 
 @dataclass

@@ -82,10 +82,7 @@ def infer_paths(
         DataError: before any work: nothing found, an output that cannot be written, or an output
             that would replace an input.
     """
-    if format not in _FORMATS:
-        raise ConfigError(f"format must be one of {', '.join(_FORMATS)}, got {format!r}")
-    if Path(f"a{suffix}").name != f"a{suffix}":
-        raise ConfigError(f"suffix must be part of a file name, got {suffix!r}")
+    check_names(format, suffix)
     report = InferReport()
     found = _find(inputs, output, report)
     jobs = _plan(found, output, suffix, format, report)
@@ -104,6 +101,14 @@ def infer_paths(
     return report
 
 
+def check_names(format: str, suffix: str) -> None:
+    """Raise a ConfigError for an unknown format, or a suffix that is no part of a name."""
+    if format not in _FORMATS:
+        raise ConfigError(f"format must be one of {', '.join(_FORMATS)}, got {format!r}")
+    if Path(f"a{suffix}").name != f"a{suffix}":
+        raise ConfigError(f"suffix must be part of a file name, got {suffix!r}")
+
+
 def _find(inputs: Sequence[Path], output: Path, report: InferReport) -> list[tuple[Path, Path]]:
     """Return (file, its path relative to the folder it was found in), sorted within each input."""
     found: dict[Path, Path] = {}
@@ -114,13 +119,13 @@ def _find(inputs: Sequence[Path], output: Path, report: InferReport) -> list[tup
             found.setdefault(root, Path(root.name))
             continue
         if not root.is_dir():
-            raise DataError(_missing(root))
-        files = [path for path in _files_below(root) if not _lies_in(path, output, root)]
+            raise DataError(missing(root))
+        files = [path for path in files_below(root) if not lies_in(path, output, root)]
         pictures = [path for path in files if path.suffix.lower() in SUFFIXES]
         report.left_out += [path for path in files if path.suffix.lower() not in SUFFIXES]
         for path in pictures:
             found.setdefault(path, path.relative_to(root))
-        looked.append(f"{root.absolute()} ({_contents(files, len(pictures))})")
+        looked.append(f"{root.absolute()} ({contents(files, len(pictures))})")
     if not found:
         places = "; ".join(looked) or "nowhere, as no input was given"
         raise DataError(
@@ -130,7 +135,7 @@ def _find(inputs: Sequence[Path], output: Path, report: InferReport) -> list[tup
     return list(found.items())
 
 
-def _files_below(root: Path) -> list[Path]:
+def files_below(root: Path) -> list[Path]:
     """Return every file below a folder but hidden ones, sorted."""
     paths = []
     for folder, folders, names in os.walk(root):
@@ -139,13 +144,13 @@ def _files_below(root: Path) -> list[Path]:
     return sorted(paths)
 
 
-def _lies_in(path: Path, output: Path, root: Path) -> bool:
+def lies_in(path: Path, output: Path, root: Path) -> bool:
     """Return whether `path` is a result of an earlier run, in an output folder below `root`."""
     below = output.resolve()
     return below != root.resolve() and below in path.resolve().parents
 
 
-def _missing(path: Path) -> str:
+def missing(path: Path) -> str:
     """Return what to say about an input that does not exist."""
     parent = path.absolute().parent
     if not parent.is_dir():
@@ -154,7 +159,7 @@ def _missing(path: Path) -> str:
     return f"input {path.absolute()} does not exist{near}"
 
 
-def _contents(files: Sequence[Path], pictures: int) -> str:
+def contents(files: Sequence[Path], pictures: int) -> str:
     """Return a few words about what a folder holds."""
     if not files:
         return "empty"

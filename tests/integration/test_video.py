@@ -1,0 +1,259 @@
+"""`infer` on videos and folders of frames, opened again."""
+
+from fractions import Fraction
+
+import av
+import numpy as np
+import pytest
+import torch
+
+from archs.basicvsr import BasicVSR
+from archs.compact import SRVGGNetCompact
+from archs.temporal import TemporalWindow
+from sr_train.cli import inferring
+from sr_train.ops.image_io import read_picture, write_picture
+from sr_train.ops.video_io import probe, read_frames, read_timed_frames
+from sr_train.ops.video_out import VideoWriter
+from tests.toys import fill
+from tests.videos import make_video, moving
+
+NTSC = Fraction(30000, 1001)
+
+
+def temporal(extra=0):
+    channels = 3 * (3 + extra)
+    inner = SRVGGNetCompact(2, in_channels=channels, num_feat=4, num_conv=1)
+    return TemporalWindow(inner, 3, {"spikes": extra} if extra else None)
+
+
+WINDOW = ["arch=compact_temporal", "arch.frames=3", "arch.net.num_feat=4", "arch.net.num_conv=1"]
+NETS = {
+    "picture": (
+        lambda: SRVGGNetCompact(2, num_feat=4, num_conv=1),
+        ["arch=compact", "arch.num_feat=4", "arch.num_conv=1"],
+    ),
+    "window": (temporal, [*WINDOW, "arch.net.in_channels=9"]),
+    "spikes": (
+        lambda: temporal(2),
+        [*WINDOW, "arch.net.in_channels=15", "+arch.extra_inputs={spikes: 2}"],
+    ),
+    "recurrent": (
+        lambda: BasicVSR(2, mid_channels=4, num_blocks=1),
+        ["arch=basicvsr", "arch.mid_channels=4", "arch.num_blocks=1"],
+    ),
+}
+
+
+@pytest.fixture
+def infer(command, in_folder):
+    """Return a function that runs `infer` with a random network of some kind."""
+
+    def run(kind, *words):
+        make, arch = NETS[kind]
+        torch.manual_seed(0)
+        torch.save(make().state_dict(), in_folder / f"{kind}.pth")
+        return command("infer", f"checkpoint={kind}.pth", *arch, "scale=2", "device=cpu", *words)
+
+    return run
+
+
+def frames_in(folder, count=4, first=0):
+    folder.mkdir(parents=True)
+    for number, frame in enumerate(moving(count, seed=first)):
+        write_picture(folder / f"f{number + 8}.png", frame)
+    return folder
+
+
+@pytest.mark.parametrize("kind", ["picture", "window"])
+def test_a_video_becomes_a_video_of_twice_the_size(infer, in_folder, kind):
+    source = make_video(in_folder / "clip.mp4", moving(13), NTSC, audio="aac")
+    done = infer(kind, "input=clip.mp4", "output=out/big.mp4", "tiling.frames=6").succeeds()
+    assert "13 frames written to out/big.mp4" in done.out
+    before, after = probe(source), probe(in_folder / "out/big.mp4")
+    assert (after.width, after.height) == (96, 64)
+    assert (after.fps, after.frames, after.audio) == (NTSC, 13, ("aac",))
+    assert after.duration == before.duration
+    assert len(list(read_frames(in_folder / "out/big.mp4"))) == 13
+    times = [
+        [frame.time for frame in read_timed_frames(path)]
+        for path in (source, in_folder / "out/big.mp4")
+    ]
+    assert times[0] == times[1]
+    assert [path.name for path in (in_folder / "out").iterdir()] == ["big.mp4"]
+
+
+@pytest.mark.slow
+def test_the_recurrent_network_in_chunks(infer, in_folder):
+    make_video(in_folder / "clip.mkv", moving(12))
+    words = ["input=clip.mkv", "tiling.frames=8", "tiling.frame_overlap=4"]
+    infer("recurrent", *words, "output=a.mkv", "video.codec=ffv1").succeeds()
+    infer("recurrent", "input=clip.mkv", "output=b.mkv", "video.codec=ffv1").succeeds()
+    chunked, whole = (
+        np.stack(list(read_frames(in_folder / name))).astype(int) for name in ("a.mkv", "b.mkv")
+    )
+    assert chunked.shape == (12, 64, 96, 3)
+    assert np.abs(chunked - whole).mean() < 1
+
+
+def test_options_of_the_video(infer, in_folder):
+    make_video(in_folder / "clip.mp4", moving(3), audio="aac")
+    infer("picture", "input=clip.mp4", "output=a.mkv", "video.codec=ffv1", "video.audio=false")
+    info = probe(in_folder / "a.mkv")
+    assert (info.codec, info.audio) == ("ffv1", ())
+    infer("picture", "input=clip.mp4", "output=b.mp4", "video.quality=45").succeeds()
+    infer("picture", "input=clip.mp4", "output=c.mp4", "video.quality=1").succeeds()
+    sizes = [(in_folder / name).stat().st_size for name in ("b.mp4", "c.mp4")]
+    assert sizes[0] < sizes[1]
+
+
+@pytest.mark.parametrize("kind", ["picture", "window"])
+def test_between_videos_and_folders(infer, in_folder, kind):
+    frames_in(in_folder / "frames", 4)
+    to_video = ["input=frames", "output=a.mkv", "fps=24000/1001", "video.codec=ffv1"]
+    infer(kind, *to_video).succeeds()
+    assert probe(in_folder / "a.mkv").fps == Fraction(24000, 1001)
+    infer(kind, "input=frames", "output=b").succeeds()
+    names = ["f8.png", "f9.png", "f10.png", "f11.png"]
+    assert sorted(path.name for path in (in_folder / "b").iterdir()) == sorted(names)
+    pictures = [read_picture(in_folder / "b" / name).pixels for name in names]
+    np.testing.assert_array_equal(list(read_frames(in_folder / "a.mkv")), pictures)
+
+    with VideoWriter(in_folder / "c.mkv", (48, 32), 24, "ffv1") as writer:
+        for frame in moving(4):
+            writer.write(frame)
+    infer(kind, "input=c.mkv", "output=d", "suffix=_x2", "format=tif").succeeds()
+    names = [f"{number:08d}_x2.tif" for number in range(4)]
+    assert sorted(path.name for path in (in_folder / "d").iterdir()) == names
+    again = [read_picture(in_folder / "d" / name).pixels for name in names]
+    np.testing.assert_array_equal(again, pictures)
+
+
+def test_a_folder_of_sequences_and_videos(infer, in_folder):
+    frames_in(in_folder / "in/one", 3)
+    frames_in(in_folder / "in/two/deep", 2, first=5)
+    make_video(in_folder / "in/two/clip.mp4", moving(3))
+    make_video(in_folder / "in/two/clip.avi", moving(2))
+    (in_folder / "in/notes.txt").write_text("x")
+    done = infer("window", "input=in", "output=in/out").succeeds()
+    assert "left out: 1 (notes.txt)" in done.out
+    out = in_folder / "in/out"
+    found = sorted(str(path.relative_to(out)) for path in out.rglob("*") if path.is_file())
+    assert found == [
+        "one/f10.png",
+        "one/f8.png",
+        "one/f9.png",
+        "two/clip_avi.mp4",
+        "two/clip_mp4.mp4",
+        "two/deep/f8.png",
+        "two/deep/f9.png",
+    ]
+    assert len(list(read_frames(out / "two/clip_avi.mp4"))) == 2
+
+
+def test_pictures_and_videos_of_a_folder_for_a_picture_network(infer, in_folder):
+    fill(in_folder / "in", 2)
+    make_video(in_folder / "in/clip.mp4", moving(3))
+    done = infer("picture", "input=in", "output=out").succeeds()
+    assert "left out" not in done.out
+    found = sorted(path.name for path in (in_folder / "out").iterdir())
+    assert found == ["clip.mp4", "p0.png", "p1.png"]
+    assert probe(in_folder / "out/clip.mp4").width == 96
+
+
+def test_further_inputs_lie_in_folders(infer, in_folder):
+    for number, name in enumerate(("one", "two")):
+        frames_in(in_folder / "in" / name, 3, first=number)
+        (in_folder / "spikes" / name).mkdir(parents=True)
+        for frame in range(3):
+            tensor = torch.rand(2, 32, 48, generator=torch.Generator().manual_seed(frame))
+            torch.save(tensor, in_folder / "spikes" / name / f"{frame}.pt")
+    words = ["input=in", "output=out"]
+    infer("spikes", *words).fails_with("extra.spikes", "2 channels", "add extra.spikes=FOLDER")
+    infer("window", *words, "+extra.spikes=spikes").fails_with("takes no such input")
+    infer("spikes", *words, "+extra.spike=spikes").fails_with("did you mean 'spikes'")
+    infer("spikes", *words, "+extra.spikes=spikes").succeeds()
+    assert len(list((in_folder / "out").rglob("*.png"))) == 6
+
+    np.save(in_folder / "spikes/one/1.npy", np.zeros((2, 32, 47), np.float32))
+    (in_folder / "spikes/one/1.pt").unlink()
+    infer("spikes", "input=in/one", "output=out", "+extra.spikes=spikes/one").fails_with(
+        "in/one, frame 1", "spikes is (32, 47, 2), expected (32, 48, 2)"
+    )
+    (in_folder / "spikes/one/1.npy").unlink()
+    infer("spikes", *words, "+extra.spikes=spikes").fails_with(
+        "spikes/one: 2 tensors", "has 3 frames", "1 of 2 inputs failed"
+    )
+
+
+def test_one_bad_video_is_reported_and_the_rest_done(infer, in_folder):
+    make_video(in_folder / "clip.mp4", moving(3))
+    (in_folder / "in").mkdir()
+    (in_folder / "clip.mp4").rename(in_folder / "in/b.mp4")
+    (in_folder / "in/a.mp4").write_text("nothing")
+    infer("window", "input=in", "output=out").fails_with("1 of 2 inputs failed", "in/a.mp4")
+    assert [path.name for path in (in_folder / "out").iterdir()] == ["b.mp4"]
+
+
+@pytest.mark.parametrize(
+    ("words", "parts"),
+    [
+        (["input=clip.mp4", "output=clip.mp4"], ["clip.mp4 is an input"]),
+        (["input=clip.mp", "output=o.mp4"], ["did you mean 'clip.mp4'"]),
+        (["input=clip.mp4", "output=o.png"], ["must be a video or a folder"]),
+        (["input=clip.mp4", "output=o.avi"], ["cannot write '.avi'", ".mkv"]),
+        (["input=clip.mp4", "output=o.mp4", "video.codec=h265"], ["did you mean"]),
+        (["input=clip.mp4", "output=o.mp4", "video.codek=h264"], ["video.codek"]),
+        (["input=clip.mp4", "output=o.mp4", "video.quality=99"], ["quality=99", "0 (best) to 51"]),
+        (["input=clip.mp4", "output=o.mp4", "fps=25"], ["fps", "leave it out"]),
+        (["input=frames", "output=o.mp4"], ["add fps=25"]),
+        (["input=frames", "output=o.mp4", "fps=fast"], ["fps=fast", "30000/1001"]),
+        (["input=frames", "output=frames"], ["is an input"]),
+        (["input=frames/f8.png", "output=o"], ["this network takes clips"]),
+        (["input=text.mp4", "output=o.mp4"], ["text.mp4", "not a video"]),
+        (["input=empty", "output=o"], ["nothing to upscale", "empty"]),
+        (["input=clip.mp4", "output=o.webm", "video.codec=av1"], ["its audio (aac)", "webm"]),
+        (["input=frames", "output=o", "tiling.frames=2"], ["frames=2: expected at least 3"]),
+        (["input=frames", "output=o", "format=gif"], ["gif"]),
+    ],
+)
+def test_what_cannot_be_is_told(infer, in_folder, words, parts):
+    make_video(in_folder / "clip.mp4", moving(3), audio="aac")
+    frames_in(in_folder / "frames", 3)
+    (in_folder / "text.mp4").write_text("nothing")
+    (in_folder / "empty").mkdir()
+    before = {path for path in in_folder.rglob("*") if path.is_file()}
+    infer("window", *words).fails_with(*parts)
+    after = {path for path in in_folder.rglob("*") if path.is_file()}
+    assert after - before == {in_folder / "window.pth"}
+
+
+def test_an_interrupted_run_leaves_no_half_file(infer, in_folder, monkeypatch):
+    make_video(in_folder / "clip.mp4", moving(6))
+    original = inferring._counter
+
+    def counter(bar, total, note):
+        count = original(bar, total, note)
+        calls = []
+
+        def on_frame():
+            calls.append(1)
+            if len(calls) == 4:
+                raise KeyboardInterrupt
+            count()
+
+        return on_frame
+
+    monkeypatch.setattr(inferring, "_counter", counter)
+    done = infer("picture", "input=clip.mp4", "output=out/big.mp4")
+    assert done.code == 130
+    assert list((in_folder / "out").iterdir()) == []
+
+
+def test_rotation_and_colours_of_the_input_are_kept(infer, in_folder):
+    make_video(in_folder / "clip.mp4", moving(2), rotation=90)
+    infer("picture", "input=clip.mp4", "output=big.mp4").succeeds()
+    info = probe(in_folder / "big.mp4")
+    assert (info.width, info.height, info.rotation) == (64, 96, 0)
+    with av.open(str(in_folder / "big.mp4")) as container:
+        frame = next(container.decode(video=0))
+        assert (int(frame.colorspace), int(frame.color_range)) == (6, 1)
