@@ -118,7 +118,7 @@ class ClipFrames:
         gt = self._stored_gt(run, t)
         top, left, side = window
         lq = self._finished(imresize(gt, 1 / self._scale, window=(top, left, side, side)))
-        rest = [self._pixels(tracks[name], t) for name in self.extras]
+        rest = [_planes(tracks[name], self._pixels(tracks[name], t)) for name in self.extras]
         _, *others = cropped((gt, self._finished(gt), *rest), window, self._scale)
         return (lq, *others)
 
@@ -151,7 +151,7 @@ class ClipFrames:
         if name == "lq" and "lq" not in tracks:
             return self._finished(imresize(self._stored_gt(run, t), 1 / self._scale))
         pixels = self._pixels(tracks[name], t)
-        return self._finished(pixels) if name == "lq" else pixels
+        return self._finished(pixels) if name == "lq" else _planes(tracks[name], pixels)
 
     def fill(
         self, threads: int, progress: Progress | None = None, stop: threading.Event | None = None
@@ -233,11 +233,9 @@ class ClipFrames:
     def _record(self, run: int, pixels: dict[str, np.ndarray]) -> Record:
         gt = self._fitting_gt(run, pixels["gt"])
         lq = pixels["lq"] if "lq" in pixels else imresize(gt, 1 / self._scale)
-        return (
-            self._finished(lq),
-            self._finished(gt),
-            *(pixels[name] for name in self.extras),
-        )
+        tracks = self._runs[run].tracks
+        rest = (_planes(tracks[name], pixels[name]) for name in self.extras)
+        return (self._finished(lq), self._finished(gt), *rest)
 
     def _stored_gt(self, run: int, t: int) -> np.ndarray:
         return self._fitting_gt(run, self._pixels(self._runs[run].tracks["gt"], t))
@@ -249,10 +247,7 @@ class ClipFrames:
 
     def _finished(self, pixels: np.ndarray) -> np.ndarray:
         """Return a picture at the depth of the set."""
-        if pixels.dtype != self.dtype:
-            # 255 * 257 = 65535, so white stays white.
-            pixels = pixels.astype(np.uint16) * np.uint16(257)
-        return pixels
+        return _deepened(pixels, self.dtype)
 
     def _pixels(self, track: Track, t: int) -> np.ndarray:
         """Return a frame of a track as its file has it; a grey picture as RGB."""
@@ -298,6 +293,20 @@ class ClipFrames:
         if self._is_decoded or not self.store.holds(number):
             return path
         return cast(BinaryIO, FileInMemory(self.store.get(number)[0], path))
+
+
+def _deepened(pixels: np.ndarray, dtype: np.dtype) -> np.ndarray:
+    if pixels.dtype == dtype:
+        return pixels
+    # 255 * 257 = 65535, so white stays white.
+    return pixels.astype(np.uint16) * np.uint16(257)
+
+
+def _planes(track: Track, pixels: np.ndarray) -> np.ndarray:
+    """Return a frame of a further input as (S, h, w)."""
+    if track.header.is_tensor:
+        return pixels
+    return np.moveaxis(_deepened(pixels, np.dtype(track.header.dtype)), -1, 0)
 
 
 class _Counted:

@@ -172,6 +172,20 @@ def test_tensors_keep_their_dtype(nested_dir, dtype):
     assert torch.equal(sample["spikes"][:, 1].int(), sample["lq"][:, 1].int())
 
 
+def test_further_inputs_keep_their_names(nested_dir):
+    modalities = {**MODALITIES, "again": "sharp_small", "spikes": "spike_vox"}
+    for name in ("one", "two"):
+        write_frames(
+            nested_dir / "train" / name / "sharp_small", 8 if name == "one" else 6, (20, 24)
+        )
+    clips = of_spikes(nested_dir, modalities=modalities)
+    assert dict(clips.extra_channels) == {"again": 3, "spikes": 5}
+    for sample in all_samples(clips):
+        assert sample["again"].dtype == torch.uint8
+        assert torch.equal(sample["again"][:, 1:].int() * 2, sample["lq"][:, 1:].int())
+        assert torch.equal(sample["spikes"][:, :3].int(), sample["lq"].int())
+
+
 # Purity.
 
 
