@@ -48,6 +48,9 @@ def test_ranges_of_a_video(videos_dir):
     assert [whole.frame_name(t) for t in range(len(whole))] == ["00000003", "00000004", "00000005"]
     frames = list(read_frames(videos_dir / "a.mp4"))
     np.testing.assert_array_equal(whole.gt(0), frames[3])
+    loaded = of_videos(videos_dir, frames=None, ranges={"a": [3, 6]})
+    loaded.preload()
+    np.testing.assert_array_equal(loaded.whole(0).gt(1), frames[4])
 
 
 @pytest.mark.parametrize("change", [{"cache_gib": 0}, {"cache": "encoded"}])

@@ -169,6 +169,13 @@ def test_place_alone_pairs_nothing(frames_dir, tmp_path):
     )
 
 
+def test_a_number_that_two_frames_have_pairs_nothing(frames_dir, tmp_path):
+    folder = write_frames(tmp_path / "lq" / "a", 9, (20, 24), 2, names="v{}")
+    shutil.copy(folder / "v8.png", folder / "w8.png")
+    index = index_of(gt=str(frames_dir / "a"), lq=str(folder))
+    assert "lq has 10 frames, gt has 9" in one_fault(index)[1]
+
+
 def test_frames_that_are_there_twice(frames_dir):
     shutil.copy(frames_dir / "a" / "00000002.png", frames_dir / "a" / "00000002.bmp")
     assert "frames are there twice, e.g. '00000002'" in one_fault(index_of(gt=str(frames_dir)))[1]
