@@ -98,6 +98,38 @@ def toy_words(folder: Path, *more: str) -> list[str]:
     ]
 
 
+def fill_clips(folder: Path, **lengths: int) -> Path:
+    """Write sequences of striped frames of 64 x 72 pixels, by name with their lengths."""
+    for number, (name, length) in enumerate(lengths.items()):
+        fill(folder / name, length, first_seed=20 * number)
+    return folder
+
+
+def clip_words(folder: Path, *more: str) -> list[str]:
+    """Return the settings of a run of four steps on clips that takes a fraction of a second.
+
+    Sequences are made in `folder/clips/train` and `folder/clips/val`.
+    """
+    if not (folder / "clips").exists():
+        fill_clips(folder / "clips/train", a=6, b=4)
+        fill_clips(folder / "clips/val", c=3, d=2)
+    words = toy_words(folder)
+    taken = ("arch", "data.train", "data.val")
+    return [
+        *(word for word in words if not word.startswith(taken)),
+        "arch=compact_temporal",
+        "arch.frames=3",
+        "arch.net.in_channels=9",
+        "arch.net.num_feat=8",
+        "arch.net.num_conv=1",
+        "dataset=[clips]",
+        "data.train.gt=clips/train",
+        "data.val.main.gt=clips/val",
+        "data.frames=3",
+        *more,
+    ]
+
+
 def no_validation(*words: str) -> list[str]:
     """Return words that train without validation sets."""
     return [*(w for w in words if not w.startswith("data.val.")), "~data.val.main"]
