@@ -56,7 +56,13 @@ def toy_step(cfg: RunConfig, model: SRModel, sample: Sample) -> list[str]:
     for name, learner in model.learners.items():
         silent = learner.silent_parameters()
         if silent:
-            log.warning("warning: net_%s: no gradient reaches %s", name, ", ".join(silent))
+            shown = ", ".join(silent[:5]) + (", ..." if len(silent) > 5 else "")
+            log.warning(
+                "warning: net_%s: in the first step no gradient reaches %d parameters: %s",
+                name,
+                len(silent),
+                shown,
+            )
     log.info("toy step: loss %.5f, gradient finite", values.means["loss/total"])
     return []
 
@@ -82,11 +88,11 @@ def real_step(cfg: RunConfig, model: SRModel, sample: Sample) -> list[str]:
     expected = per_pixel * full.volume
     if expected <= room:
         log.info(
-            "real step (%s): activations %s; %s available, enough for about %.1f times as much",
+            "real step (%s): activations %s; %s available, enough for %s times as much",
             _shown(cfg, full),
             _size(expected),
             _size(room),
-            room / max(expected, 1.0),
+            f"about {room / expected:.1f}" if room < 100 * expected else "more than 100",
         )
         return []
     advice = _advice(cfg, model, sample, tried, per_pixel, room)

@@ -79,7 +79,7 @@ def main() -> int:
 
 
 def _fault_of_several(command: str, words: Sequence[str]) -> ConfigError | None:
-    if command != "train":
+    if command not in {"train", "validate"}:
         return ConfigError(f"{command}: runs in one process; call it without torchrun")
     if {"-m", "--multirun"} & {*words}:
         return ConfigError("--multirun: runs in one process; start torchrun once for each value")

@@ -29,15 +29,15 @@ def check_inputs(spec: NetSpec, sets: Mapping[str, Any]) -> None:
             _check_frames(spec, frames)
         for name, channels in spec.extra_inputs.items():
             if given.get(name) != channels:
-                found = f"{given[name]} channels" if name in given else _names(given)
-                raise ConfigError(
-                    f"{path}: the network takes {name!r} of {channels} channels beside lq "
-                    f"(arch.extra_inputs), found {found}; name its files in {path}.modalities"
-                )
+                raise ConfigError(_other_input(path, name, channels, given))
 
 
-def _names(given: Mapping[str, int]) -> str:
-    return ", ".join(given) or "no extra tensors"
+def _other_input(path: str, name: str, channels: int, given: Mapping[str, int]) -> str:
+    wanted = f"{path}: the network takes {name!r} of {channels} channels beside lq"
+    if name in given:
+        return f"{wanted}, the files have {given[name]}; set arch.extra_inputs.{name}={given[name]}"
+    found = ", ".join(given) or "no further inputs"
+    return f"{wanted}, the data set gives {found}; name its folder: {path}.modalities.{name}=..."
 
 
 def _check_frames(spec: NetSpec, frames: int | None) -> None:

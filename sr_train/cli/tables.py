@@ -16,7 +16,7 @@ def score_table(model: Scores, baseline: Scores | None, title: str) -> Table:
     """Return a table: a row per data set and metric, the model beside bicubic, then the means."""
     table = Table(title=title, title_justify="left")
     table.add_column("data set", no_wrap=True)
-    for column in ("pictures", "metric", "model"):
+    for column in ("count", "metric", "model"):
         table.add_column(column, justify="right", no_wrap=True)
     if baseline is not None:
         table.add_column("bicubic", justify="right", style="dim", no_wrap=True)
@@ -45,7 +45,7 @@ def _rows(model: Scores, baseline: Scores | None, name: str | None) -> Iterator[
 
 
 def write_scores(folder: Path, model: Scores, baseline: Scores | None, facts: dict) -> list[Path]:
-    """Write results.csv (a row per picture) and results.json (means and every picture)."""
+    """Write results.csv, a row per picture or clip, and results.json, with the means."""
     folder.mkdir(parents=True, exist_ok=True)
     metrics = list(model.mean())
     csv_path, json_path = folder / "results.csv", folder / "results.json"

@@ -72,7 +72,7 @@ def test_a_step_that_fits_is_told_with_its_room(ready, caplog):
     assert real_step(cfg, model, sample) == []
     assert re.search(
         r"real step \(data\.batch_size=8, data\.lq_size=64\): activations [\d.]+ [GM]iB; "
-        r"[\d.]+ [GM]iB available, enough for about [\d.]+ times as much",
+        r"[\d.]+ [GM]iB available, enough for .* times as much",
         caplog.text,
     )
     assert "memory: weights" in caplog.text
