@@ -77,7 +77,7 @@ class DropPath(nn.Module):
         if not self.training or self.rate == 0.0:
             return x
         keep = 1.0 - self.rate
-        kept = torch.rand((x.shape[0], 1, 1, 1), device=x.device) < keep
+        kept = torch.rand((x.shape[0],) + (1,) * (x.ndim - 1), device=x.device) < keep
         return x * (kept / keep).to(x.dtype)
 
 

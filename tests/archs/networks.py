@@ -15,6 +15,7 @@ from archs.rrdb import RRDBNet
 from archs.span import SPAN
 from archs.swinir import SwinIR
 from archs.temporal import TemporalWindow
+from archs.vrt import VRT
 
 NetT = TypeVar("NetT", bound=nn.Module)
 
@@ -57,6 +58,21 @@ def basicvsrpp(scale: int, **more) -> BasicVSRPlusPlus:
     return slim_flow(BasicVSRPlusPlus(scale, **{**small, **more}))
 
 
+def vrt(scale: int, *, slim: bool = True, **more) -> VRT:
+    small = {
+        "window_size": (2, 4, 4),
+        "depths": (2,) * 7 + (1, 1),
+        "indep_reconsts": (8,),
+        "embed_dims": (16,) * 7 + (20,) * 2,
+        "num_heads": (2,) * 9,
+        "mul_attn_ratio": 0.5,
+        "drop_path_rate": 0.0,
+        "deformable_groups": 4,
+    }
+    net = VRT(scale, **{**small, **more})
+    return slim_flow(net) if slim and hasattr(net, "spynet") else net
+
+
 SMALL: dict[str, Callable[[], nn.Module]] = {
     "fsrcnn_x2": lambda: FSRCNN(2, d=8, s=4, m=1),
     "fsrcnn_x3": lambda: FSRCNN(3, d=8, s=4, m=2),
@@ -95,6 +111,8 @@ SMALL: dict[str, Callable[[], nn.Module]] = {
     "basicvsrpp_restoration": lambda: basicvsrpp(
         1, is_low_res_input=False, extra_inputs={"spikes": 2}
     ),
+    "vrt_x2": lambda: vrt(2),
+    "vrt_spikes": lambda: vrt(1, pa_frames=4, extra_inputs={"spikes": 2}),
 }
 
 CHECKPOINTED: dict[str, Callable[[bool], nn.Module]] = {
@@ -106,6 +124,16 @@ CHECKPOINTED: dict[str, Callable[[bool], nn.Module]] = {
     ),
     "basicvsr": lambda on: basicvsr(2, gradient_checkpointing=on),
     "basicvsrpp": lambda on: basicvsrpp(2, gradient_checkpointing=on),
+    "vrt": lambda on: vrt(
+        1,
+        depths=(2, *(1,) * 6, 2),
+        embed_dims=(16,) * 8,
+        num_heads=(2,) * 8,
+        indep_reconsts=(),
+        pa_frames=0,
+        drop_path_rate=0.5,
+        gradient_checkpointing=on,
+    ),
 }
 
 

@@ -186,7 +186,7 @@ def test_compiles_as_one_graph_with_checkpointing(make, half):
         preds[-1].float().square().mean().backward()
     torch.testing.assert_close(*preds)
     assert list(compiled.state_dict()) == list(net.state_dict())
-    tolerance = 0.02 if half else 1e-5
+    tolerance = 0.1 if half else 1e-5
     for expected, got in zip(net.parameters(), compiled.parameters(), strict=True):
         limit = tolerance * expected.grad.abs().max()
         assert (expected.grad - got.grad).abs().max() <= limit
