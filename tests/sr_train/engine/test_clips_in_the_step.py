@@ -5,7 +5,9 @@ import copy
 import pytest
 import torch
 from torch import nn
+from torch.profiler import ProfilerActivity, profile
 
+from losses.gan import GeneratorLoss
 from losses.pixel import L1Loss
 from losses.ssim import SSIMLoss
 from losses.temporal import TemporalDifferenceLoss
@@ -16,7 +18,9 @@ from sr_train.ops.errors import ConfigError
 from sr_train.ops.spec import NetSpec
 
 from .conftest import TinyNet, pieces
-from .gans import PRECISIONS, gradients, make_gan, run
+from .gans import PRECISIONS, gradients, judging, make_gan, run
+from .test_gan_step import WAITS
+from .test_model import DeviceSGD, take_fifty_steps_without_synchronising
 
 
 class ClipNet(nn.Module):
@@ -183,3 +187,31 @@ def test_clips_are_handed_on_as_they_are(make_model):
     model._channels_last = True
     clip = torch.rand(1, 2, 3, 4, 4)
     assert model.layout(clip) is clip
+
+
+def gan_of_clips(precision, **settings):
+    terms = {
+        "l1": judging("l1", L1Loss()),
+        "gan": judging("gan", GeneratorLoss(), 0.1),
+        "jump": judging("jump", TemporalDifferenceLoss()),
+    }
+    return make_gan(precision, net=ClipNet(spikes=2), terms=terms, frames=2, **settings)
+
+
+@pytest.mark.parametrize("precision", PRECISIONS)
+def test_a_step_on_clips_never_waits_for_the_device(precision):
+    model = gan_of_clips(precision, accum=2, max_norm=1.0, optimizer=DeviceSGD)
+    batches = [clips(spikes=2), clips(spikes=2, seed=1)]
+    run(model, batches, last=[False, True])
+    with profile(activities=[ProfilerActivity.CPU]) as trace:
+        run(model, batches, last=[False, True])
+    seen = {event.key for event in trace.key_averages()}
+    assert {"aten::conv3d", "aten::argsort", "ConvolutionBackward0"} <= seen
+    assert not WAITS & seen
+
+
+@pytest.mark.gpu
+@pytest.mark.parametrize("precision", PRECISIONS)
+def test_a_step_on_clips_never_synchronises_on_cuda(precision):
+    model = gan_of_clips(precision, max_norm=1.0, device=torch.device("cuda"))
+    take_fifty_steps_without_synchronising(model, clips(spikes=2))
