@@ -2,6 +2,7 @@
 
 import logging
 import math
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Protocol
 
@@ -30,6 +31,10 @@ class Logger(Protocol):
     def text(self, name: str, text: str) -> None: ...
 
     def close(self) -> None: ...
+
+
+_SILENT_LOOKS = 3
+"""Looks in a row without a gradient after which a parameter is named."""
 
 
 class Journal:
@@ -67,7 +72,7 @@ class Journal:
             name: ParameterDrift(map(local, each.parameters)) for name, each in learners.items()
         }
         self._skipped = {name: each.num_skipped for name, each in learners.items()}
-        self._silent: dict[str, list[str]] = {}
+        self._silent: dict[str, Counter[str]] = {name: Counter() for name in learners}
         self._logged_step = step
         if model.device.type == "cuda":
             torch.cuda.reset_peak_memory_stats(model.device)  # of an earlier run of a sweep
@@ -116,20 +121,31 @@ class Journal:
         for logger in self.loggers:
             logger.scalars(values, step)
 
-    def name_silent_parameters(self) -> None:
-        """Warn of trainable parameters that no gradient reaches, when they change."""
+    def name_silent_parameters(self, after: int = _SILENT_LOOKS) -> None:
+        """Warn, once, of trainable parameters that no gradient reaches.
+
+        Args:
+            after: looks in a row at which a parameter must be found so; more than one, since
+                stochastic depth keeps gradients from other blocks in each step.
+        """
         for name, learner in self.model.learners.items():
+            looks = self._silent[name]
             silent = learner.silent_parameters()
-            if silent and silent != self._silent.get(name) and self._world.is_main:
-                shown = ", ".join(silent[:5]) + (", ..." if len(silent) > 5 else "")
+            for reached in looks.keys() - set(silent):
+                del looks[reached]
+            looks.update(silent)
+            found = [each for each in silent if looks[each] == after]
+            for each in found:
+                looks[each] = _SILENT_LOOKS  # told; counting on, it is not told again
+            if found and self._world.is_main:
+                shown = ", ".join(found[:5]) + (", ..." if len(found) > 5 else "")
                 log.warning(
                     "warning: step %d: no gradient reaches %d parameters of net_%s: %s",
                     self.model.generator.steps,
-                    len(silent),
+                    len(found),
                     name,
                     shown,
                 )
-            self._silent[name] = silent
 
     def watch(self, batch: Mapping[str, Tensor], window: Window) -> None:
         """Report skipped steps; end a run that is lost.

@@ -159,7 +159,7 @@ class Trainer:
                     self._arm_probe()
                     batch = self.splitter.step(self.stream)
                     if self.step == started_at + 1:
-                        self.journal.name_silent_parameters()
+                        self.journal.name_silent_parameters(after=1)
                     self._after_step(batch, bar)
                     if self.step == started_at + 1:
                         self._start_window()  # what starts up with it is not the pace of a run

@@ -121,14 +121,37 @@ def test_a_bad_step_in_between_is_not_a_row(make_model, make_batch, tmp_path):
     journal.watch(batch, window)
 
 
-def test_parameters_without_a_gradient_are_named_once(make_model, make_batch, tmp_path, caplog):
-    model = make_model()
-    model.generator.net.first.bias.register_hook(torch.zeros_like)
+def looks(model, make_batch, tmp_path, caplog, silent):
+    """Look after each step; return at which of them `first.bias` was named."""
     journal, _ = journal_of(model, tmp_path)
-    for seed in range(2):
-        take(model, make_batch, [seed])
-        journal.name_silent_parameters()
-    assert caplog.text.count("no gradient reaches 1 parameters of net_g: first.bias") == 1
+    named = []
+    for number, is_silent in enumerate(silent):
+        model.generator.net.first.bias.requires_grad_(True)
+        hook = model.generator.net.first.bias.register_hook(
+            torch.zeros_like if is_silent else lambda grad: grad
+        )
+        take(model, make_batch, [number])
+        hook.remove()
+        caplog.clear()
+        journal.name_silent_parameters(**({"after": 1} if number == 0 else {}))
+        if "no gradient reaches 1 parameters of net_g: first.bias" in caplog.text:
+            named.append(number)
+    return named
+
+
+@pytest.mark.parametrize(
+    ("silent", "named"),
+    [
+        ([1, 1, 1, 1, 1], [0]),  # from the start: once
+        ([0, 1, 0, 1, 1, 0, 1], []),  # in single steps, as stochastic depth makes them: never
+        ([0, 1, 1, 1, 1], [3]),  # from later on: once it is sure
+        ([1, 0, 1, 1, 1], [0, 4]),  # again, after it was reached
+    ],
+)
+def test_parameters_without_a_gradient_are_named(
+    make_model, make_batch, tmp_path, caplog, silent, named
+):
+    assert looks(make_model(), make_batch, tmp_path, caplog, silent) == named
 
 
 def test_other_ranks_write_no_file_and_tell_nothing(make_model, make_batch, tmp_path, caplog):
