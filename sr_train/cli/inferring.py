@@ -8,7 +8,7 @@ from pathlib import Path
 
 from sr_train.cli import networks
 from sr_train.config.schema import InferConfig
-from sr_train.engine.host import keep_heap
+from sr_train.engine.host import give_back_large_blocks, keep_heap
 from sr_train.inference.clips import ClipUpscale
 from sr_train.inference.folder import check_names, infer_paths
 from sr_train.inference.sequences import ClipJob, is_video, plan_inputs
@@ -38,13 +38,16 @@ def run_infer(config: InferConfig) -> None:
             inputs could not be used.
     """
     start_logging()
-    keep_heap()
     check_names(config.format, config.suffix)
     net, spec, _ = networks.load_for_use(config)
     given, output = Path(config.input).expanduser(), Path(config.output).expanduser()
     plan = plan_inputs(given, output, spec.takes_clips, config.suffix)
     extra = _extra_folders(config, spec)
     wish = _video_wish(config, plan.jobs)
+    if plan.jobs:
+        give_back_large_blocks()
+    else:
+        keep_heap()
     precision = networks.use_precision(config)
     net = net.to(precision.device)
     failed: list[str] = []

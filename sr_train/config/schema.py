@@ -227,8 +227,8 @@ class TilingConfig:
     """Context of a tile; null: the receptive field, or a blend where that is unbounded."""
     tile_batch: int = 1
     frames: Any = "auto"
-    """Frames of a chunk, with those it shares; `auto`: 30, and the context of a network that says
-    how far it sees; null: always the whole clip, which takes memory with its length."""
+    """Frames of a chunk, with those it shares; `auto`: 30, or three times what is shared; null:
+    always the whole clip, which takes memory with its length."""
     frame_overlap: int | None = None
     """Frames that neighbouring chunks share; null: twice the network's time field or, where that
     is unbounded, 10."""

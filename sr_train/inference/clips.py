@@ -10,6 +10,7 @@ over from one chunk to the next: no frame jumps.
 
 import logging
 import math
+from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
@@ -46,7 +47,7 @@ Upscale = Callable[[Pixels, str], Pixels]
 """From a picture (H, W, C) and what errors call it to one `scale` times as large, same dtype."""
 
 _FRAMES = 30
-"""Frames of a chunk if nothing is said, without the context of an exact one."""
+"""Frames of a chunk if nothing is said and neighbours share no more than a third of them."""
 _SHARED = 10
 """Frames that neighbouring chunks share if nothing is said and the network sees all frames."""
 
@@ -82,7 +83,7 @@ class ClipUpscaler:
         overlap: LQ pixels, see `Tiler`.
         tile_batch: tiles that are run together.
         frames: of a chunk, with those it shares. None: the whole clip at once; memory then grows
-            with its length. `auto`: 30, and the context where the result is exact.
+            with its length. `auto`: 30, or three times what is shared if that is more.
         frame_overlap: frames that neighbouring chunks share. None: twice the network's time field
             or, where it sees all frames, 10. At least twice the time field: the result is exact.
 
@@ -148,7 +149,8 @@ class ClipUpscaler:
                 window, shared, first = window[surplus:], shared - surplus, first + surplus
                 self._shorten(str(err))
                 continue
-            yield from done
+            while done:
+                yield done.popleft()
             if chunk.size == len(window):
                 return
             first += chunk.size - next_shared
@@ -190,7 +192,7 @@ class ClipUpscaler:
 
     def _run(
         self, window: list[dict[str, Tensor]], chunk: _Chunk, carried: list[Tensor], name: str
-    ) -> tuple[list[Pixels], list[Tensor]]:
+    ) -> tuple[deque[Pixels], list[Tensor]]:
         """Return a chunk's finished frames, and the share it has in frames still to be finished.
 
         Args:
@@ -224,7 +226,7 @@ class ClipUpscaler:
                         place = number - chunk.fade_in.start
                         pred = carried[place][:, high, wide] + pred * fade[place]
                     pixels[high, wide] = quantised(pred, dtype)
-        return list(done.values()), list(passed.values())
+        return deque(done.values()), list(passed.values())
 
     def _input(
         self, window: list[dict[str, Tensor]], white: int
@@ -304,7 +306,7 @@ def _lengths(
     if frames is None:
         return None, overlap
     if isinstance(frames, str):
-        return max(_FRAMES + overlap if is_exact else _FRAMES, least), overlap
+        return max(_FRAMES, 3 * overlap, least), overlap
     if frames < least:
         raise ConfigError(
             f"frames={frames}: expected at least {least}, since neighbouring chunks share "
