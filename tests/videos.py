@@ -31,9 +31,15 @@ def make_video(
     times: Sequence[int] | None = None,
     rotation: int = 0,
     audio: str | None = None,
+    start: float = 0.0,
 ) -> Path:
-    """Write a video; `times` are milliseconds, `audio` is the codec of a sine of 440 Hz."""
-    with av.open(str(path), "w") as container:
+    """Write a video.
+
+    `times` are milliseconds, `audio` is the codec of a sine of 440 Hz; `start` are seconds by which
+    all time stamps are late.
+    """
+    container_options = {"output_ts_offset": str(start)} if start else {}
+    with av.open(str(path), "w", options=container_options) as container:
         stream = container.add_stream(codec, rate=fps, options=options or {})
         stream.height, stream.width = frames[0].shape[:2]
         stream.pix_fmt = pixel_format

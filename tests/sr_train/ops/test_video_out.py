@@ -220,6 +220,20 @@ def test_audio_is_copied_as_it_is(tmp_path, suffix, audio, out):
     assert starts[0] == pytest.approx(starts[1], abs=2e-3 if same else 0.07)
 
 
+def test_sound_stays_with_a_picture_that_does_not_start_at_zero(tmp_path):
+    """A cut from a broadcast counts from when that began."""
+    source = make_video(tmp_path / "in.ts", moving(25), audio="aac", start=7.5)
+    with av.open(str(source)) as container:
+        assert container.start_time > 7e6
+    timed = list(read_timed_frames(source))
+    frames, times = [t.pixels for t in timed], [t.time for t in timed]
+    info = probe(source)
+    path = write(tmp_path / "a.mkv", frames, 25, times, like=info, audio_from=source)
+    with av.open(str(path)) as container:
+        starts = [float((s.start_time or 0) * s.time_base) for s in container.streams]
+    assert max(starts) < 0.2
+
+
 def test_audio_that_does_not_fit_is_told_before_the_work(tmp_path):
     source = make_video(tmp_path / "in.mkv", moving(3, 64, 64), audio="aac")
     with pytest.raises(DataError, match=r"its audio \(aac\) cannot go into webm; write .mkv"):
