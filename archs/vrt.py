@@ -16,7 +16,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from archs.common import check_choice, run_block
+from archs.common import check_choice, check_count, run_block
 from archs.vrt_checks import (
     check_alignment,
     check_extra_inputs,
@@ -32,9 +32,6 @@ from sr_train.ops.spec import NetSpec
 from sr_train.ops.spynet import make_spynet
 
 COLOURS = 3
-
-HEAD_FEAT = 64
-"""Channels of the head that works on the enlarged grid."""
 
 HALVINGS = (0, 1, 2, 3, 2, 1, 0)
 """How often the features of each of the first seven stages are halved."""
@@ -182,7 +179,7 @@ class ResidualGroup(nn.Module):
         return x + self.linear(self.residual_group(x))
 
 
-def _shuffles(scale: int) -> nn.Sequential:
+def _shuffles(scale: int, channels: int) -> nn.Sequential:
     """Return pixel shuffles by 2, or one by 3, each after its convolution, and one more of those.
 
     The numbers are those of layers that turned the axes around, where frames were a third one.
@@ -190,10 +187,10 @@ def _shuffles(scale: int) -> nn.Sequential:
     factors = [3] if scale == 3 else [2] * (scale.bit_length() - 1)
     layers: OrderedDict[str, nn.Module] = OrderedDict()
     for index, factor in enumerate(factors):
-        layers[f"{5 * index}"] = FrameConv(HEAD_FEAT, HEAD_FEAT * factor**2)
+        layers[f"{5 * index}"] = FrameConv(channels, channels * factor**2)
         layers[f"{5 * index + 2}"] = nn.PixelShuffle(factor)
         layers[f"{5 * index + 4}"] = nn.LeakyReLU(0.1, inplace=True)
-    layers[f"{5 * len(factors)}"] = FrameConv(HEAD_FEAT, HEAD_FEAT)
+    layers[f"{5 * len(factors)}"] = FrameConv(channels, channels)
     return nn.Sequential(layers)
 
 
@@ -220,6 +217,7 @@ class VRT(nn.Module):
         pa_frames: neighbours whose features a frame gets, half of them before and half after it:
             2, 4 or 6; 0: none, and no flow.
         deformable_groups: parts of the features with offsets of their own in the alignment.
+        head_feat: channels of the layers that enlarge; none at scale 1.
         extra_inputs: further inputs by name and their channels; they are warped with the colours,
             from which alone flow is estimated and the result starts.
         nonblind_denoising: take a further input `noise_level` of one channel, which is not warped.
@@ -245,6 +243,7 @@ class VRT(nn.Module):
         drop_path_rate: float = 0.2,
         pa_frames: int = 2,
         deformable_groups: int = 12,
+        head_feat: int = 64,
         extra_inputs: Mapping[str, int] | None = None,
         nonblind_denoising: bool = False,
         spynet: str | Path | None = None,
@@ -253,6 +252,7 @@ class VRT(nn.Module):
         super().__init__()
         check_choice("VRT", "scale", scale, (1, 2, 3, 4, 8))
         check_choice("VRT", "pa_frames", pa_frames, (0, 2, 4, 6))
+        check_count("VRT", "head_feat", head_feat)
         check_window(window_size)
         check_stages(depths, embed_dims, num_heads, indep_reconsts)
         check_numbers(mul_attn_ratio, mlp_ratio, drop_path_rate)
@@ -304,7 +304,7 @@ class VRT(nn.Module):
             self.stage8.append(ResidualGroup(group, channels))
         self.norm = nn.LayerNorm(channels)
         self.conv_after_body = nn.Linear(channels, embed_dims[0])
-        self._build_head(embed_dims[0])
+        self._build_head(embed_dims[0], head_feat)
 
     def _alignment(
         self, index: int, channels: int, deformable_groups: int
@@ -314,15 +314,15 @@ class VRT(nn.Module):
         farthest = MAX_OFFSET / 2 ** HALVINGS[index]
         return FlowGuidedAlignment(channels, self.reach, deformable_groups, farthest)
 
-    def _build_head(self, channels: int) -> None:
+    def _build_head(self, channels: int, head_feat: int) -> None:
         if self.spec.scale == 1:
             self.conv_last = FrameConv(channels, COLOURS)
             return
         self.conv_before_upsample = nn.Sequential(
-            FrameConv(channels, HEAD_FEAT), nn.LeakyReLU(inplace=True)
+            FrameConv(channels, head_feat), nn.LeakyReLU(inplace=True)
         )
-        self.upsample = _shuffles(self.spec.scale)
-        self.conv_last = FrameConv(HEAD_FEAT, COLOURS)
+        self.upsample = _shuffles(self.spec.scale, head_feat)
+        self.conv_last = FrameConv(head_feat, COLOURS)
 
     def forward(self, lq: Tensor) -> Tensor:
         """Return (B, T, 3, H*scale, W*scale) for `lq` (B, T, 3 + extra channels, H, W) in [0, 1].

@@ -351,6 +351,7 @@ def test_float16_on_the_cpu_is_finite():
         ({"embed_dims": (120,) * 7 + (180,) * 5 + (120,)}, r"embed_dims\[12\] must equal"),
         ({"indep_reconsts": (6,)}, "indep_reconsts must lie in 7 to 12.*got 6"),
         ({"mul_attn_ratio": 1.5}, r"mul_attn_ratio must be in \[0, 1\]"),
+        ({"head_feat": 0}, "head_feat must be"),
         ({"mlp_ratio": 0}, "mlp_ratio must be above 0"),
         ({"drop_path_rate": 1.0}, r"drop_path_rate must be in \[0, 1\)"),
         ({"pa_frames": 4, "deformable_groups": 5}, r"must be a multiple of pa_frames / 2 \(2\)"),
