@@ -28,8 +28,9 @@ def make_net(arch: Mapping[str, Any], plugins: list[str], scale: int) -> tuple[n
         raise ConfigError(f"arch._target_={arch['_target_']}: expected a torch.nn.Module")
     spec = spec_of(net, scale)
     if spec.scale != scale:
+        where = f"arch.scale={arch['scale']}" if "scale" in arch else "arch"
         raise ConfigError(
-            f"arch: {type(net).__name__} upscales by {spec.scale}; expected scale={scale}"
+            f"{where}: {type(net).__name__} upscales by {spec.scale}; expected scale={scale}"
         )
     return net, spec
 

@@ -281,7 +281,7 @@ def test_an_unwritable_output(trained, command, in_folder):
 def test_one_bad_picture_does_not_stop_the_rest(trained, command, in_folder):
     truncate(in_folder / "gt/p1.png")
     done = command("infer", "checkpoint=runs/toy", "input=gt", "output=up")
-    done.fails_with("1 of 3 pictures failed", str(Path("gt/p1.png")))
+    done.fails_with("1 of 3 inputs failed", str(Path("gt/p1.png")))
     assert sorted(path.name for path in (in_folder / "up").iterdir()) == ["p0.png", "p2.png"]
 
 

@@ -213,7 +213,12 @@ def test_check_tells_clips_memory_and_what_was_left_out(command, in_folder):
         (["data.frames=7"], ["data.train", "too short"]),
         (["objective=[temporal_difference]", "data.frames=1"], ["clips of at least 2"]),
         (
-            ["discriminator=unet_sn", "adversary=[gan]", "discriminator.frames=0"],
+            [
+                "discriminator=unet_sn",
+                "objective=[gan]",
+                "adversary=[gan]",
+                "discriminator.frames=0",
+            ],
             ["discriminator.frames=0"],
         ),
         (["objective=[temporal_consistency]"], ["objective.temporal_consistency", "SpyNet"]),

@@ -61,7 +61,9 @@ def test_a_network_without_spec_is_taken_as_rgb():
 def test_a_network_of_another_scale_is_refused():
     arch = {"_target_": "archs.compact.SRVGGNetCompact", "scale": 4, "num_feat": 4, "num_conv": 0}
     assert make_net(arch, [], 4)[1].scale == 4
-    with pytest.raises(ConfigError, match=r"arch: SRVGGNetCompact upscales by 4; expected scale=2"):
+    with pytest.raises(
+        ConfigError, match=r"^arch\.scale=4: SRVGGNetCompact upscales by 4; expected scale=2"
+    ):
         make_net(arch, [], 2)
     with pytest.raises(ConfigError, match=r"expected a torch\.nn\.Module"):
         make_net({"_target_": "sr_train.ops.spec.NetSpec", "scale": 2}, [], 2)
