@@ -2,13 +2,12 @@
 
 import importlib.util
 import os
-import re
 from collections import Counter
-from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from sr_train.ops.errors import DataError, did_you_mean
+from sr_train.ops.folders import natural_key, walk
 from sr_train.ops.image_io import SUFFIXES
 
 _PACKAGE_PREFIX = "pkg://"
@@ -39,13 +38,6 @@ class Listing:
     """Files that are no pictures, by suffix; hidden ones are not counted."""
     bad: list[tuple[str, str]] = field(default_factory=list)
     """(path, why) of broken links and of folders that cannot be entered."""
-
-
-def natural_key(text: str) -> tuple[list[str | int], str]:
-    """Return a sort key that puts `a2` before `a10`."""
-    parts: list[str | int] = list(re.split(r"(\d+)", text))
-    parts[1::2] = [int(part) for part in parts[1::2]]
-    return parts, text
 
 
 def resolve_root(text: str) -> Path:
@@ -87,7 +79,7 @@ def list_folder(root: Path, suffixes: frozenset[str] = SUFFIXES) -> Listing:
     """
     listing = Listing(root)
     num_folders = 0
-    for folder, names in _walk(root, listing):
+    for folder, names in walk(root, lambda path, why: listing.bad.append((path, why))):
         num_folders += 1
         for name in names:
             path = f"{folder}{os.sep}{name}"
@@ -109,23 +101,6 @@ def list_folder(root: Path, suffixes: frozenset[str] = SUFFIXES) -> Listing:
         raise DataError(_empty(listing, num_folders - 1, suffixes))
     listing.files.sort(key=lambda file: (natural_key(file.relative), file.path))
     return listing
-
-
-def _walk(root: Path, listing: Listing) -> Iterator[tuple[str, list[str]]]:
-    """Yield each folder with its file names; every folder once, however links may loop."""
-    entered: set[tuple[int, int]] = set()
-
-    def failed(error: OSError) -> None:
-        listing.bad.append((str(error.filename), f"cannot be entered: {error.strerror}"))
-
-    for folder, folders, names in os.walk(root, onerror=failed, followlinks=True):
-        status = os.stat(folder)
-        if (status.st_dev, status.st_ino) in entered:
-            folders.clear()
-            continue
-        entered.add((status.st_dev, status.st_ino))
-        folders[:] = sorted(name for name in folders if not name.startswith("."))
-        yield folder, [name for name in names if not name.startswith(".")]
 
 
 def _missing(path: Path) -> str:

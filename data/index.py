@@ -11,8 +11,9 @@ from dataclasses import dataclass, field
 from fnmatch import fnmatchcase
 from pathlib import Path
 
-from data.folders import FoundFile, Listing, list_folder, natural_key, resolve_root
+from data.folders import FoundFile, Listing, list_folder, resolve_root
 from sr_train.ops.errors import DataError, did_you_mean
+from sr_train.ops.folders import natural_key
 from sr_train.ops.image_io import PictureHeader, read_header
 
 _HEADER_THREADS = 8

@@ -23,12 +23,12 @@ from itertools import pairwise
 
 import numpy as np
 
-from data.folders import natural_key
 from data.frame_files import FrameHeader, read_frame_header
 from data.pairing import Frame, Paired, cut_at_gaps, pair_frames
 from data.tracks import Found
 from data.videos import is_video_file, read_video_header
 from sr_train.ops.errors import DataError, did_you_mean
+from sr_train.ops.folders import natural_key
 
 PICTURES = ("gt", "lq")
 """Modalities that must be pictures; all others are further inputs."""

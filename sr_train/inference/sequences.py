@@ -6,8 +6,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from sr_train.inference.folder import contents, files_below, lies_in, missing
-from sr_train.inference.streams import natural_key
 from sr_train.ops.errors import DataError
+from sr_train.ops.folders import natural_key
 from sr_train.ops.image_io import SUFFIXES as PICTURES
 from sr_train.ops.video_io import SUFFIXES as VIDEOS
 from sr_train.ops.video_out import SUFFIXES as WRITABLE_VIDEOS

@@ -4,7 +4,6 @@ One frame is in memory at a time. Folders are read in natural order, 2 before 10
 RGB, and alpha is left out.
 """
 
-import re
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager
@@ -18,6 +17,7 @@ from sr_train.inference.clips import ClipUpscale, Frame
 from sr_train.inference.wrapping import Pixels
 from sr_train.ops import tensor_io
 from sr_train.ops.errors import ConfigError, DataError
+from sr_train.ops.folders import natural_key
 from sr_train.ops.image_io import SUFFIXES as PICTURES
 from sr_train.ops.image_io import read_header, read_picture, to_rgb, write_picture
 from sr_train.ops.video_io import VideoInfo, probe, read_timed_frames
@@ -191,12 +191,6 @@ def in_natural_order(folder: Path, suffixes: frozenset[str]) -> list[Path]:
         if path.suffix.lower() in suffixes and not path.name.startswith(".") and path.is_file()
     ]
     return sorted(files, key=lambda path: natural_key(path.name))
-
-
-def natural_key(name: str) -> list[tuple[int, int, str]]:
-    """Return what names are sorted by, so that their numbers count as numbers."""
-    parts = re.split(r"(\d+)", name)
-    return [(0, int(part), "") if part.isdecimal() else (1, 0, part) for part in parts if part]
 
 
 def _tensors(folder: Path, source: Source) -> Iterator[np.ndarray]:

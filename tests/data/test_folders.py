@@ -3,8 +3,9 @@ import sys
 
 import pytest
 
-from data.folders import list_folder, natural_key, resolve_root
+from data.folders import list_folder, resolve_root
 from sr_train.ops.errors import DataError
+from sr_train.ops.folders import natural_key
 from tests.data.conftest import fill
 
 
