@@ -14,9 +14,9 @@ from sr_train.cli.inputs import check_inputs
 from sr_train.config.compose import lenient
 from sr_train.config.preflight import run_problems
 from sr_train.config.schema import CheckConfig
-from sr_train.engine.splitting import is_out_of_memory
 from sr_train.monitoring.console import console, start_logging
 from sr_train.ops.errors import Problems, SRTrainError
+from sr_train.ops.memory import is_out_of_memory
 
 log = logging.getLogger(__name__)
 

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from sr_train.engine.precision import Precision
-from sr_train.engine.splitting import is_out_of_memory
+from sr_train.ops.memory import is_out_of_memory
 
 log = logging.getLogger(__name__)
 

@@ -15,7 +15,7 @@ from sr_train.config.schema import RunConfig
 from sr_train.engine.host import PeakMemory, free_bytes, trim_heap
 from sr_train.engine.model import SRModel
 from sr_train.engine.sharding import local
-from sr_train.engine.splitting import is_out_of_memory
+from sr_train.ops.memory import is_out_of_memory
 
 log = logging.getLogger(__name__)
 

@@ -11,11 +11,9 @@ from torch import Tensor
 from sr_train.engine.distributed import World
 from sr_train.engine.model import SRModel
 from sr_train.ops.errors import SRTrainError
+from sr_train.ops.memory import is_out_of_memory
 
 log = logging.getLogger(__name__)
-
-_WORDS = ("out of memory", "can't allocate memory", "not enough memory", "_STATUS_ALLOC_FAILED")
-"""What the errors of CUDA, MPS, the CPU's allocator, cuDNN and cuBLAS say, in this order."""
 
 
 class Source(Protocol):
@@ -134,13 +132,6 @@ class Splitter:
             "a larger train.accum, or a smaller data.lq_size or data.batch_size; "
             "arch.gradient_checkpointing=true and net_g.channels_last=never may help too"
         )
-
-
-def is_out_of_memory(err: BaseException) -> bool:
-    """Tell an allocation that failed, on any kind of device, from other errors."""
-    if isinstance(err, torch.OutOfMemoryError):
-        return True
-    return isinstance(err, RuntimeError) and any(word in str(err) for word in _WORDS)
 
 
 def _pieces(batch: Mapping[str, Tensor], parts: int) -> Iterator[Mapping[str, Tensor]]:

@@ -1,7 +1,26 @@
-"""How much memory this process may still use."""
+"""How much memory this process may still use, and errors that tell it was too little."""
 
 import os
 from pathlib import Path
+
+_WORDS = (
+    "out of memory",
+    "can't allocate memory",
+    "not enough memory",
+    "_STATUS_ALLOC_FAILED",
+    "could not create a primitive",
+    "Insufficient memory",
+    "Failed to allocate",
+)
+"""What the errors of CUDA, MPS, the CPU's allocator, cuDNN and cuBLAS, oneDNN and OpenCV say."""
+
+
+def is_out_of_memory(err: BaseException) -> bool:
+    """Tell an allocation that failed, on any device and in any library, from other errors."""
+    if isinstance(err, MemoryError) or type(err).__name__ == "OutOfMemoryError":
+        return True
+    of_a_library = isinstance(err, RuntimeError) or type(err).__module__.startswith("cv2")
+    return of_a_library and any(word in str(err) for word in _WORDS)
 
 
 def available_bytes() -> int:

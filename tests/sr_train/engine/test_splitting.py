@@ -14,9 +14,10 @@ from sr_train.engine.learner import Learner
 from sr_train.engine.objective import Objective, Term
 from sr_train.engine.precision import LossScaler
 from sr_train.engine.schedule import Constant
-from sr_train.engine.splitting import MemoryShortError, Splitter, is_out_of_memory
+from sr_train.engine.splitting import MemoryShortError, Splitter
 from sr_train.ops import loss_inputs
 from sr_train.ops.errors import SRTrainError
+from sr_train.ops.memory import is_out_of_memory
 
 CPU = torch.device("cpu")
 
