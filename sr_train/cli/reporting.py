@@ -12,12 +12,25 @@ from omegaconf import DictConfig
 
 from sr_train.ops.errors import SRTrainError
 from sr_train.ops.launch import Launch, SharedError
+from sr_train.ops.text import printable
 
 USER_ERROR = 2
 INTERRUPTED = 130
 
 _PATIENCE_BEFORE, _PATIENCE_AFTER = 60.0, 10.0
 """Seconds that a rank waits for rank 0 to tell an error: it may be slower to find it."""
+
+_OF_THE_MACHINE = {
+    errno.ENOSPC,
+    errno.EDQUOT,
+    errno.EIO,
+    errno.EFBIG,
+    errno.EROFS,
+    errno.EMFILE,
+    errno.ENFILE,
+    errno.ENOMEM,
+}
+"""Errors of the system that need no path to be told from ours."""
 
 Result = TypeVar("Result")
 
@@ -58,8 +71,9 @@ def mendable(err: Exception) -> Exception | None:
 def words_of(err: Exception) -> str:
     """Return an error in words for people."""
     if isinstance(err, OSError):
-        return f"{err.filename}: {err.strerror}" if err.filename else str(err.strerror)
-    return str(err)
+        text = f"{err.filename}: {err.strerror}" if err.filename else str(err.strerror)
+        return printable(text)
+    return printable(str(err))
 
 
 def report(err: Exception) -> int:
@@ -97,5 +111,5 @@ def _among_ranks(launch: Launch, text: str, *, shared: bool) -> None:
 
 
 def is_outside(err: OSError) -> bool:
-    """Tell a full disk or an unusable path from a defect of ours."""
-    return err.filename is not None or err.errno in {errno.ENOSPC, errno.EDQUOT}
+    """Tell a full or failing disk or an unusable path from a defect of ours."""
+    return err.filename is not None or err.errno in _OF_THE_MACHINE

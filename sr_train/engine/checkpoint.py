@@ -1,10 +1,8 @@
 """Training state on disk: written atomically, found again, checked before it is believed."""
 
-import contextlib
 import hashlib
 import io
 import logging
-import os
 import pickle
 import re
 import warnings
@@ -14,6 +12,7 @@ from typing import Any
 
 import torch
 
+from sr_train.ops import files
 from sr_train.ops.errors import CheckpointError
 
 log = logging.getLogger(__name__)
@@ -30,35 +29,14 @@ def write_atomically(path: Path, data: bytes | memoryview) -> None:
     Raises:
         CheckpointError: if it cannot be written; nothing is left behind.
     """
-    part = path.with_name(f".{path.name}.part")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        with part.open("wb") as file:
-            file.write(data)
-            file.flush()
-            os.fsync(file.fileno())
-        part.replace(path)
-        _sync_folder(path.parent)
-    except KeyboardInterrupt:
-        part.unlink(missing_ok=True)
-        raise
+        files.write_atomically(path, data)
     except OSError as err:
-        with contextlib.suppress(OSError):
-            part.unlink(missing_ok=True)
         raise CheckpointError(
             f"{path}: could not be written ({err.strerror}); what was there before is intact. "
             "Make room, then go on with resume=auto"
         ) from err
-
-
-def _sync_folder(folder: Path) -> None:
-    if os.name != "posix":
-        return
-    handle = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)
 
 
 def save_state(folder: Path, step: int, state: dict[str, Any], keep_last: int) -> Path:

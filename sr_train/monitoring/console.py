@@ -4,6 +4,7 @@ import logging
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 from rich.console import Console
 from rich.progress import (
@@ -18,11 +19,33 @@ from rich.progress import (
 )
 from rich.text import Text
 
-console = Console(highlight=False, soft_wrap=True, markup=False)
+from sr_train.ops.text import printable
+
+
+class _PlainConsole(Console):
+    """Shows text as it is, but for what would steer the terminal: names of files are in it."""
+
+    def print(self, *objects: Any, **settings: Any) -> None:
+        shown = (printable(each) if isinstance(each, str) else each for each in objects)
+        super().print(*shown, **settings)
+
+
+console = _PlainConsole(highlight=False, soft_wrap=True, markup=False)
+
+
+class _EscapingFormatter(logging.Formatter):
+    """Writes out control characters, which names of files may hold."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        return printable(super().format(record))
 
 
 class ConsoleHandler(logging.Handler):
     """Print log records through the shared console, so that they stay clear of the bar."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.setFormatter(_EscapingFormatter())
 
     def emit(self, record: logging.LogRecord) -> None:
         style = "yellow" if record.levelno >= logging.WARNING else None
@@ -41,7 +64,7 @@ def start_logging(file: Path | None = None, rank: int = 0) -> None:
     console.quiet = rank > 0
     if rank > 0:
         to_stderr = logging.StreamHandler()
-        to_stderr.setFormatter(logging.Formatter(f"rank {rank}: %(message)s"))
+        to_stderr.setFormatter(_EscapingFormatter(f"rank {rank}: %(message)s"))
         root.setLevel(logging.WARNING)
         root.addHandler(to_stderr)
         return
@@ -49,8 +72,8 @@ def start_logging(file: Path | None = None, rank: int = 0) -> None:
     root.addHandler(ConsoleHandler())
     if file is not None:
         file.parent.mkdir(parents=True, exist_ok=True)
-        to_file = logging.FileHandler(file)
-        to_file.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s"))
+        to_file = logging.FileHandler(file, encoding="utf-8", errors="backslashreplace")
+        to_file.setFormatter(_EscapingFormatter("%(asctime)s %(levelname)s %(message)s"))
         root.addHandler(to_file)
 
 

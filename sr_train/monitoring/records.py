@@ -1,6 +1,7 @@
 """What a run writes about itself beside TensorBoard: metrics.csv and manifest.json."""
 
 import csv
+import io
 import json
 import platform
 import sys
@@ -8,6 +9,8 @@ import time
 from collections.abc import Mapping
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
+
+from sr_train.ops.files import write_atomically
 
 _COLUMNS = ("step", "name", "value")
 _PACKAGES = ("sr_train", "torch", "numpy", "opencv-python", "hydra-core", "safetensors")
@@ -27,10 +30,9 @@ class MetricsFile:
             with path.open(newline="") as file:
                 rows = [row for row in csv.reader(file) if len(row) == len(_COLUMNS)]
             kept = [row for row in rows[1:] if row[0].isdigit() and int(row[0]) < first_step]
-        part = path.with_name(f".{path.name}.part")
-        with part.open("w", newline="") as file:
-            csv.writer(file).writerows([_COLUMNS, *kept])
-        part.replace(path)
+        table = io.StringIO(newline="")
+        csv.writer(table).writerows([_COLUMNS, *kept])
+        write_atomically(path, table.getvalue().encode(), sync=False)
         self._path = path
 
     def append(self, values: Mapping[str, float], step: int) -> None:
@@ -75,6 +77,4 @@ def _launches(path: Path) -> list[dict[str, object]]:
 
 
 def _write_launches(path: Path, launches: list[dict[str, object]]) -> None:
-    part = path.with_name(f".{path.name}.part")
-    part.write_text(json.dumps(launches, indent=2) + "\n")
-    part.replace(path)
+    write_atomically(path, (json.dumps(launches, indent=2) + "\n").encode(), sync=False)

@@ -18,6 +18,7 @@ import numpy as np
 from PIL import Image, UnidentifiedImageError
 
 from sr_train.ops.errors import DataError
+from sr_train.ops.files import write_atomically
 
 SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".webp", ".tif", ".tiff", ".bmp"})
 """Lower-case file name suffixes that are taken for pictures."""
@@ -158,14 +159,8 @@ def write_picture(
         raise DataError(f"{path}: cannot be encoded: {error}") from None
     if not done:
         raise DataError(f"{path}: {path.suffix} cannot hold a picture of {pixels.shape}")
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
-        try:
-            temporary.write_bytes(encoded.tobytes())
-            temporary.replace(path)
-        except BaseException:
-            temporary.unlink(missing_ok=True)
-            raise
+        write_atomically(path, encoded.data, sync=False)
     except OSError as error:
         raise DataError(f"{path}: cannot be written: {error.strerror or error}") from None
 

@@ -24,6 +24,7 @@ from av.video.reformatter import ColorRange
 
 from sr_train.ops.audio_copy import AudioCopy
 from sr_train.ops.errors import ConfigError, DataError, did_you_mean
+from sr_train.ops.files import TemporaryFile
 from sr_train.ops.video_io import (
     BT709,
     Colour,
@@ -151,13 +152,16 @@ class VideoWriter:
         self._colour = like.colour if like else Colour(usual_matrix(*size), BT709, BT709)
         self._tolerance = like.time_base if like else Fraction(0)
         self._tick = _tick(self.fps, like)
-        self._temporary = self.path.with_name(f".{self.path.name}.{os.getpid()}.tmp")
         self._graph: Graph | None = None
         self._written = 0
         self._first = Fraction(0)
         self._last_tick = -1
+        try:
+            self._temporary = TemporaryFile(self.path)
+        except OSError as err:
+            raise DataError(f"{self.path}: cannot be written: {err.strerror}") from None
         with ExitStack() as undo:
-            undo.callback(self._temporary.unlink, missing_ok=True)
+            undo.callback(self._temporary.discard)
             self._open(codec, quality, like, audio_from)
             undo.pop_all()
 
@@ -176,8 +180,8 @@ class VideoWriter:
         os.environ.setdefault("SVT_LOG", "1")
         form = _CONTAINERS[self.path.suffix.lower()]
         try:
-            self._temporary.touch()
-            self._container: OutputContainer = av.open(str(self._temporary), "w", format=form)
+            place = str(self._temporary.path)
+            self._container: OutputContainer = av.open(place, "w", format=form)
         except (OSError, av.FFmpegError) as err:
             raise DataError(f"{self.path}: cannot be written: {err.strerror}") from None
         with ExitStack() as undo:
@@ -320,18 +324,18 @@ class VideoWriter:
             self._audio.copy_until(None)
         try:
             self._container.close()
-            self._temporary.replace(self.path)
+            self._temporary.commit(sync=False)
         except (OSError, av.FFmpegError) as err:
             raise DataError(f"{self.path}: cannot be written: {err.strerror}") from None
 
     def _abandon(self) -> None:
         """Close and remove the temporary file, if it is still there."""
-        if self._temporary.exists():
+        if self._temporary.path.exists():
             try:
                 self._container.close()
             except (OSError, av.FFmpegError) as err:
-                log.debug("%s: %s", self._temporary, err)
-            self._temporary.unlink(missing_ok=True)
+                log.debug("%s: %s", self._temporary.path, err)
+            self._temporary.discard()
 
 
 def _pixel_format(

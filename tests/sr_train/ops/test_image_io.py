@@ -227,10 +227,10 @@ def test_failed_write_keeps_the_old_file(tmp_path, monkeypatch):
     old, new = noise(4, 5, 3), 255 - noise(4, 5, 3)
     write_picture(tmp_path / "x.png", old)
 
-    def full(self, data):
+    def full(descriptor, data):
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(Path, "write_bytes", full)
+    monkeypatch.setattr("sr_train.ops.files.os.write", full)
     with pytest.raises(DataError, match="No space left"):
         write_picture(tmp_path / "x.png", new)
     np.testing.assert_array_equal(read_picture(tmp_path / "x.png").pixels, old)

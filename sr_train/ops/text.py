@@ -1,0 +1,38 @@
+"""Words from outside, such as names of files, on their way to a terminal, a log or a table."""
+
+import re
+
+_CONTROL = r"\x00-\x08\x0b-\x1f\x7f-\x9f\u200e\u200f\u2028-\u202e\u2066-\u2069\ud800-\udfff"
+"""What steers a terminal, turns the direction of writing, or cannot be encoded, without line breaks
+and tabs."""
+
+_UNPRINTABLE = re.compile(f"[{_CONTROL}]")
+_BREAKING = re.compile(f"[{_CONTROL}\t\n]")
+_FORMULA = re.compile(r"[=+\-@\t\r]")
+_UNDECODED = range(0xDC80, 0xDD00)
+"""What Python makes of bytes 0x80 to 0xff in names of files that are no UTF-8."""
+
+
+def printable(text: str) -> str:
+    r"""Return text with control characters written out, `\x1b` for ESC; line breaks stay."""
+    return _UNPRINTABLE.sub(_written_out, text)
+
+
+def one_line(text: object) -> str:
+    r"""Return text with all control characters written out, line breaks as `\n`: for names."""
+    return _BREAKING.sub(_written_out, str(text))
+
+
+def csv_cell(text: object) -> str:
+    """Return text for a cell of a CSV file, which no spreadsheet takes for a formula."""
+    line = one_line(text)
+    return f"'{line}" if _FORMULA.match(line) else line
+
+
+def _written_out(found: re.Match[str]) -> str:
+    code = ord(found[0])
+    if code in _UNDECODED:
+        return f"\\x{code - 0xDC00:02x}"
+    return {9: "\\t", 10: "\\n", 13: "\\r"}.get(code) or (
+        f"\\x{code:02x}" if code < 0x100 else f"\\u{code:04x}"
+    )
