@@ -10,7 +10,8 @@ from typing import TypeVar
 
 from omegaconf import DictConfig
 
-from sr_train.ops.errors import SRTrainError
+from sr_train.ops.errors import PluginError, SRTrainError
+from sr_train.ops.failures import in_words, users_place
 from sr_train.ops.launch import Launch, SharedError
 from sr_train.ops.text import printable
 
@@ -64,7 +65,11 @@ def mendable(err: Exception) -> Exception | None:
     if isinstance(err, RuntimeError):
         from sr_train.engine.distributed import fault_of_ranks
 
-        return fault_of_ranks(err)
+        fault = fault_of_ranks(err)
+        if fault is not None:
+            return fault
+    if users_place(err) is not None:
+        return PluginError(f"a part of your own failed: {in_words(err)}")
     return None
 
 

@@ -8,6 +8,12 @@ import torch
 from torch import Tensor, nn
 
 from sr_train.engine.ema import Shadow
+from sr_train.engine.guarding import (
+    called,
+    checked_features,
+    checked_logits,
+    checked_output,
+)
 from sr_train.engine.learner import Learner
 from sr_train.engine.precision import Precision
 from sr_train.ops.colour import YCbCr
@@ -17,6 +23,8 @@ from sr_train.ops.spec import NetSpec
 
 Logits = Tensor | Sequence[Tensor]
 """What a discriminator returns: one tensor, or one for each scale."""
+
+_DISCRIMINATOR = "discriminator.arch"
 
 _RANGE = {torch.uint8: 255.0, torch.uint16: 65535.0}
 
@@ -103,16 +111,24 @@ class StepContext:
     @cached_property
     def pred(self) -> Tensor:
         """The generator's output, forward under autocast, handed on in float32."""
-        with self._model.precision.autocast():
-            return pictures_of(self._model.generator.wrapped(self.net_input).float())
+        return pictures_of(self._generated(self._model.generator.wrapped))
 
     @cached_property
     def ema_pred(self) -> Tensor:
         """The averaged generator's output."""
         if self._model.ema is None:
             raise ConfigError("a loss asks for ema_pred, but ema.enabled=false; expected true")
-        with torch.no_grad(), self._model.precision.autocast():
-            return pictures_of(self._model.ema.net(self.net_input).float())
+        with torch.no_grad():
+            return pictures_of(self._generated(self._model.ema.net))
+
+    def _generated(self, net: nn.Module) -> Tensor:
+        """Return (B, C, H, W) or (B, T, C, H, W) float32 that a generator makes of the input."""
+        fed, spec = self.net_input, self._model.spec
+        sides = (side * spec.scale for side in fed.shape[-2:])
+        with self._model.precision.autocast():
+            made = called(net, fed, "arch")
+            shape = (*fed.shape[:-3], spec.out_channels, *sides)
+            return checked_output(made, shape, net, fed).float()
 
     @cached_property
     def lq_up(self) -> Tensor:
@@ -170,10 +186,12 @@ class StepContext:
         # The bare module: the wrapper of several ranks waits for gradients that never come here.
         assert self._model.discriminator is not None
         net = self._model.discriminator.net
+        fed = self._model.layout(picture)
         with self._model.precision.autocast():
             if not self._model.wants_features:
-                return in_float(net(self._model.layout(picture))), []
-            logits, features = net(self._model.layout(picture), with_features=True)
+                return in_float(checked_logits(called(net, fed, _DISCRIMINATOR), net, fed)), []
+            made = called(net, fed, _DISCRIMINATOR, with_features=True)
+            logits, features = checked_features(made, net, fed)
             return in_float(logits), [feature.float() for feature in features]
 
     def picture(self, name: str, colour: str) -> Tensor:
@@ -245,8 +263,9 @@ class AdversaryContext:
         return picture
 
     def _judged(self, picture: Tensor) -> Logits:
+        net, fed = self._learner.wrapped, self._model.layout(picture)
         with self._model.precision.autocast():
-            return in_float(self._learner.wrapped(self._model.layout(picture)))
+            return in_float(checked_logits(called(net, fed, _DISCRIMINATOR), net, fed))
 
 
 def in_float(logits: Logits) -> Logits:

@@ -8,7 +8,10 @@ import torch
 from torch import Tensor, nn
 
 from sr_train.engine.context import View
-from sr_train.ops.errors import ConfigError, did_you_mean
+from sr_train.engine.distributed import fault_of_ranks
+from sr_train.engine.guarding import kind_of
+from sr_train.ops.errors import ConfigError, PluginError, did_you_mean
+from sr_train.ops.failures import naming
 from sr_train.ops.loss_inputs import COLOURS, GENERATOR, PICTURES, TARGETS, asked_by
 
 
@@ -72,11 +75,21 @@ class Term(nn.Module):
 
     def forward(self, view: View) -> Tensor:
         given = {name: self._value(view, name) for name in self.asks}
-        try:
-            value: Tensor = self.loss(**given)
-        except ValueError as err:  # pictures that do not fit the loss
-            raise ConfigError(f"{self.where}: {err}") from err
-        return value.float()
+
+        def in_words() -> str:
+            return ", ".join(f"{name}: {kind_of(value)}" for name, value in given.items())
+
+        with naming(f"{self.where}.loss", self.loss, in_words, _goes_through):
+            try:
+                value = self.loss(**given)
+            except ValueError as err:  # pictures that do not fit the loss
+                raise ConfigError(f"{self.where}: {err}") from err
+        if not isinstance(value, Tensor) or value.numel() != 1:
+            raise PluginError(
+                f"{self.where}.loss: {type(self.loss).__name__} returned {kind_of(value)}; "
+                "expected a tensor of one number"
+            )
+        return value.reshape(()).float()
 
     def weight_at(self, step: int) -> float:
         """Return the weight at a step (1 for the first); 0.0 before the term's start."""
@@ -89,6 +102,10 @@ class Term(nn.Module):
             return getattr(view, name)
         source = TARGETS[self.target] if name == "target" else name
         return view.picture(source, self.colour)
+
+
+def _goes_through(err: Exception) -> bool:
+    return fault_of_ranks(err) is not None
 
 
 class Objective(nn.Module):

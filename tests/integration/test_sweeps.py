@@ -4,6 +4,7 @@ import gc
 import os
 import pickle
 import signal
+import types
 import weakref
 
 import pytest
@@ -12,6 +13,7 @@ from hydra.core.config_store import ConfigStore
 
 from sr_train.cli import sweeping, training
 from sr_train.cli.sweeping import FailedRunError
+from sr_train.engine import trainer
 from sr_train.ops.launch import Stopped
 from tests.toys import ROOT, broken_loss, metrics_rows, no_validation, state_of, toy_words
 
@@ -70,12 +72,31 @@ def test_a_value_of_a_sweep_that_does_not_exist_is_told(command, in_folder):
     assert not (in_folder / "runs/toy/sweep_0").exists()
 
 
-def test_a_defect_in_one_run_is_told_and_ends_the_sweep_with_one(command, in_folder):
-    swept = "objective.l1.loss._target_=broken.loss.Loss,losses.pixel.L1Loss"
-    done = command(*sweep_words(in_folder, broken_loss(in_folder)), swept, "-m")
+def test_a_defect_in_one_run_is_told_and_ends_the_sweep_with_one(command, in_folder, monkeypatch):
+    write = trainer.save_weights
+
+    def fail_once(*arguments):
+        monkeypatch.setattr(trainer, "save_weights", write)
+        del arguments[0].nothing
+
+    monkeypatch.setattr(trainer, "save_weights", _of_the_program(fail_once))
+    done = command(*sweep_words(in_folder), "seed=1,2", "-m")
     assert done.code == 1
     assert "Traceback" in done.err
-    assert "- sweep_0: ZeroDivisionError" in done.err
+    assert "- sweep_0: AttributeError" in done.err
+    state_of(in_folder / "runs/toy/sweep_1", 4)
+
+
+def _of_the_program(function):
+    """Let a function pass for the program's own, which a test's is not."""
+    own = function.__code__.replace(co_filename=trainer.__file__)
+    return types.FunctionType(own, function.__globals__, closure=function.__closure__)
+
+
+def test_a_failing_part_of_ones_own_in_one_run_is_told(command, in_folder):
+    swept = "objective.l1.loss._target_=broken.loss.Loss,losses.pixel.L1Loss"
+    done = command(*sweep_words(in_folder, broken_loss(in_folder)), swept, "-m")
+    done.fails_with("objective.l1.loss: Loss failed on", "ZeroDivisionError", "broken/loss.py:4")
     state_of(in_folder / "runs/toy/sweep_1", 4)
 
 

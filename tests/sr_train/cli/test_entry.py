@@ -15,12 +15,22 @@ def test_the_version(command):
     assert command("--version").succeeds().out == f"sr_train {__version__}\n"
 
 
-def test_a_defect_keeps_its_traceback_and_ends_with_one(command, in_folder):
+def test_a_defect_keeps_its_traceback_and_ends_with_one(command, in_folder, monkeypatch):
+    monkeypatch.setattr("sr_train.engine.trainer.save_state", None)
+    done = command("train", *no_validation(*toy_words(in_folder)))
+    assert done.code == 1
+    assert "TypeError: 'NoneType' object is not callable" in done.err
+    assert "Traceback" in done.err
+
+
+def test_a_failing_part_of_the_users_own_is_named(command, in_folder):
     words = [broken_loss(in_folder), "objective.l1.loss={_target_: broken.loss.Loss}"]
     done = command("train", *no_validation(*toy_words(in_folder)), *words)
-    assert done.code == 1
-    assert "ZeroDivisionError" in done.err
-    assert "broken/loss.py" in done.err
+    done.fails_with(
+        "objective.l1.loss: Loss failed on pred: a tensor (2, 3, 32, 32) float32",
+        "ZeroDivisionError",
+        "broken/loss.py:4",
+    )
 
 
 def test_a_traceback_on_request(command, monkeypatch):

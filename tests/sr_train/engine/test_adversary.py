@@ -15,6 +15,7 @@ from losses.gan import (
 )
 from losses.pixel import L1Loss
 from sr_train.engine.adversary import Pace, frozen, separation
+from sr_train.ops.errors import PluginError
 from tests.toys import differing
 
 from .conftest import pieces
@@ -91,7 +92,7 @@ def test_what_was_frozen_learns_again_even_after_an_error_and_what_was_not_stays
 
     model = make_gan(terms={"fails": judging("fails", Fails())})
     kept = model.discriminator.net.conv0.weight.requires_grad_(False)
-    with pytest.raises(KeyError):
+    with pytest.raises(PluginError):
         run(model, [make_batch()])
     assert {n for n, p in model.discriminator.net.named_parameters() if not p.requires_grad} == {
         "conv0.weight"
