@@ -7,6 +7,7 @@ from pathlib import Path
 from filelock import FileLock, Timeout
 
 from sr_train.ops.errors import ConfigError
+from sr_train.ops.files import remove_leftovers, set_aside
 
 
 @dataclass(frozen=True)
@@ -46,6 +47,24 @@ class RunFolder:
     def manifest(self) -> Path:
         return self.root / "manifest.json"
 
+    def tidy(self) -> None:
+        """Set aside what stands where something is to be written, and remove parts of files.
+
+        Only for who holds the lock.
+        """
+        folders = (self.checkpoints, self.samples, self.root / "tensorboard")
+        for folder in (*folders, self.checkpoints / "abandoned", self.checkpoints / "diverged"):
+            if folder.exists() and not folder.is_dir():
+                set_aside(folder, "is a file, expected a folder")
+        files = [self.metrics_file, self.log_file, self.manifest, self.last_weights]
+        files += [self.swa_weights, *self.checkpoints.glob("best_*.safetensors")]
+        files += [*self.checkpoints.glob("step_*.pt"), *self.checkpoints.glob("step_*.sha256")]
+        for file in files:
+            if file.is_dir():
+                set_aside(file, "is a folder, expected a file")
+        for folder in (self.root, *folders):
+            remove_leftovers(folder)
+
     def lock(self) -> AbstractContextManager[object]:
         """Return a context that keeps other processes out of the folder.
 
@@ -55,8 +74,11 @@ class RunFolder:
             ConfigError: when entered while another process holds it.
         """
         self.root.mkdir(parents=True, exist_ok=True)
+        lock = self.root / ".lock"
+        if lock.is_dir():
+            set_aside(lock, "is a folder, expected a file")
         try:
-            return FileLock(self.root / ".lock").acquire(timeout=0)
+            return FileLock(lock).acquire(timeout=0)
         except Timeout:
             raise ConfigError(
                 f"{self.root}: another process is writing into this run; stop it first, or choose "
@@ -69,8 +91,10 @@ class RunFolder:
         Raises:
             ConfigError: naming the folder and the ways out.
         """
-        rows = self.metrics_file.read_text().splitlines() if self.metrics_file.exists() else []
-        if len(rows) > 1 or any(self.checkpoints.glob("*")):
+        rows = 0
+        if self.metrics_file.is_file():
+            rows = len(self.metrics_file.read_bytes().splitlines())
+        if rows > 1 or any(self.checkpoints.glob("*")):
             raise ConfigError(
                 f"{self.root}: holds a run already; go on with it by resume=auto, or choose "
                 "another name=..."

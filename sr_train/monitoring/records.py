@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
-from sr_train.ops.files import write_atomically
+from sr_train.ops.files import set_aside, write_atomically
 
 _COLUMNS = ("step", "name", "value")
 _PACKAGES = ("sr_train", "torch", "numpy", "opencv-python", "hydra-core", "safetensors")
@@ -20,24 +20,58 @@ class MetricsFile:
     """Rows of (step, name, value) in a CSV file, appended and flushed at once.
 
     Args:
-        path: the file.
+        path: the file; one that is no such table is set aside.
         first_step: rows of this step and later, left by a run that was cut off, are dropped.
+        drop: rows of the step before it are dropped, too, whose name begins like this; empty: none.
     """
 
-    def __init__(self, path: Path, first_step: int = 0) -> None:
+    def __init__(self, path: Path, first_step: int = 0, drop: str = "") -> None:
         kept = []
-        if path.is_file():
-            with path.open(newline="") as file:
-                rows = [row for row in csv.reader(file) if len(row) == len(_COLUMNS)]
-            kept = [row for row in rows[1:] if row[0].isdigit() and int(row[0]) < first_step]
+        for row in _rows(path):
+            step = int(row[0])
+            again = bool(drop) and step == first_step - 1 and row[1].startswith(drop)
+            if step < first_step and not again:
+                kept.append(row)
         table = io.StringIO(newline="")
         csv.writer(table).writerows([_COLUMNS, *kept])
         write_atomically(path, table.getvalue().encode(), sync=False)
         self._path = path
 
     def append(self, values: Mapping[str, float], step: int) -> None:
-        with self._path.open("a", newline="") as file:
-            csv.writer(file).writerows((step, name, repr(v)) for name, v in values.items())
+        """Add rows.
+
+        Raises:
+            OSError: naming the file.
+        """
+        try:
+            with self._path.open("a", newline="") as file:
+                csv.writer(file).writerows((step, name, repr(v)) for name, v in values.items())
+        except OSError as err:
+            raise OSError(err.errno, err.strerror or str(err), str(self._path)) from err
+
+
+def _rows(path: Path) -> list[list[str]]:
+    """Return the whole rows of a table that was written before."""
+    if not path.is_file():
+        return []
+    text = path.read_text(encoding="utf-8", errors="replace")
+    lines = csv.reader(io.StringIO(text.replace("\0", ""), newline=""))
+    try:
+        head, *rows = [row for row in lines if len(row) == len(_COLUMNS)]
+    except (ValueError, csv.Error):
+        head, rows = [], []
+    if text.strip() and tuple(head) != _COLUMNS:
+        set_aside(path, "no table of step, name and value")
+        return []
+    return [row for row in rows if row[0].isdecimal() and len(row[0]) < 19 and _is_number(row[2])]
+
+
+def _is_number(text: str) -> bool:
+    try:
+        float(text)
+    except ValueError:
+        return False
+    return True
 
 
 def versions() -> dict[str, str]:
@@ -67,13 +101,23 @@ def write_manifest(path: Path, facts: Mapping[str, object]) -> None:
 
 def close_manifest(path: Path, facts: Mapping[str, object]) -> None:
     """Add to the last launch in manifest.json when it ended, and `facts`."""
-    launches = _launches(path)
+    launches = _launches(path) or [{}]
     launches[-1] |= {"ended": time.strftime("%Y-%m-%dT%H:%M:%S%z"), **facts}
     _write_launches(path, launches)
 
 
 def _launches(path: Path) -> list[dict[str, object]]:
-    return json.loads(path.read_text()) if path.is_file() else []
+    """Return the launches so far; a file that tells none is set aside."""
+    if not path.is_file():
+        return []
+    try:
+        launches = json.loads(path.read_text(encoding="utf-8"))
+    except (ValueError, RecursionError):
+        launches = None
+    if isinstance(launches, list) and all(isinstance(launch, dict) for launch in launches):
+        return launches
+    set_aside(path, "no list of launches")
+    return []
 
 
 def _write_launches(path: Path, launches: list[dict[str, object]]) -> None:

@@ -1,11 +1,14 @@
 """Scalars, pictures and text for TensorBoard."""
 
 import math
-from collections.abc import Mapping
+from collections.abc import Collection, Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
 from torch.utils.tensorboard import SummaryWriter
+
+from sr_train.monitoring.event_files import drop, files, put_in_order
 
 
 class TensorBoardLogger:
@@ -13,26 +16,52 @@ class TensorBoardLogger:
 
     Args:
         run_dir: the run's folder; events go to `tensorboard` in it.
-        first_step: events of this step and later, left by a run that was cut off, are hidden.
+        first_step: events of this step and later, left by a run that was cut off, are dropped.
     """
 
     def __init__(self, run_dir: Path, first_step: int = 0) -> None:
         self.folder = run_dir / "tensorboard"
-        self._writer = SummaryWriter(str(self.folder), purge_step=first_step or None)
+        self._first_step = first_step
+        put_in_order(self.folder, first_step)
+        earlier = files(self.folder)
+        self._writer = SummaryWriter(str(self.folder))
+        self._own = next((path for path in files(self.folder) if path not in earlier), None)
 
     def scalars(self, values: Mapping[str, float], step: int) -> None:
-        """Write finite scalars; the sentinel reports the others."""
-        for name, value in values.items():
-            if math.isfinite(value):
-                self._writer.add_scalar(name, value, step)
+        """Write finite scalars; the sentinel reports the others.
+
+        Raises:
+            OSError: naming the folder.
+        """
+        self._drop_earlier(values, step)
+        with self._named():
+            for name, value in values.items():
+                if math.isfinite(value):
+                    self._writer.add_scalar(name, value, step)
 
     def picture(self, name: str, pixels: np.ndarray, step: int) -> None:
         """Write a picture, uint8 HWC."""
-        self._writer.add_image(name, pixels, step, dataformats="HWC")
+        self._drop_earlier([name], step)
+        with self._named():
+            self._writer.add_image(name, pixels, step, dataformats="HWC")
 
     def text(self, name: str, text: str) -> None:
         """Write a text, shown as it is."""
-        self._writer.add_text(name, "    " + text.replace("\n", "\n    "))
+        shown = "    " + text.replace("\n", "\n    ")
+        with self._named():
+            self._writer.add_text(name, shown, max(0, self._first_step - 1))
+
+    def _drop_earlier(self, names: Collection[str], step: int) -> None:
+        """Drop what a launch wrote before that was cut off within a validation."""
+        if step < self._first_step:
+            drop(self.folder, names, step, self._own)
+
+    @contextmanager
+    def _named(self) -> Iterator[None]:
+        try:
+            yield
+        except OSError as err:
+            raise OSError(err.errno, err.strerror or str(err), str(self.folder)) from err
 
     def close(self) -> None:
         self._writer.close()

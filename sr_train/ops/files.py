@@ -6,6 +6,8 @@ left behind can be told from what another process is writing now.
 """
 
 import contextlib
+import itertools
+import logging
 import os
 import re
 import secrets
@@ -16,6 +18,8 @@ try:
     import fcntl
 except ImportError:  # no POSIX
     fcntl = None  # type: ignore[assignment]
+
+log = logging.getLogger(__name__)
 
 _NAME = re.compile(r"\.sr_[0-9a-f]{8}\.tmp")
 
@@ -134,6 +138,23 @@ def remove_leftovers(folder: Path) -> list[Path]:
             finally:
                 os.close(descriptor)
     return removed
+
+
+def set_aside(path: Path, why: str) -> Path:
+    """Give a file or folder that cannot be used another name, and warn; nothing is lost.
+
+    Args:
+        path: must exist.
+        why: it cannot be used.
+
+    Returns:
+        Where it is now.
+    """
+    names = (f"{path.name[:200]}.bad{number or ''}" for number in itertools.count())
+    target = next(path.with_name(name) for name in names if not path.with_name(name).exists())
+    path.replace(target)
+    log.warning("warning: %s: %s; set aside as %s", path, why, target.name)
+    return target
 
 
 def _lock(descriptor: int) -> bool | None:
