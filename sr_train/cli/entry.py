@@ -15,7 +15,7 @@ from yaml import YAMLError  # type: ignore[import-untyped]
 from sr_train import __version__
 from sr_train.cli.reporting import INTERRUPTED, USER_ERROR, is_outside, report
 from sr_train.ops.errors import ConfigError, SRTrainError, did_you_mean
-from sr_train.ops.launch import Launch, adopt_srun
+from sr_train.ops.launch import Launch, adopt_srun, end_with_launcher
 
 COMMANDS = {
     "train": "train a network, or go on with a run (resume=auto)",
@@ -67,6 +67,7 @@ def main() -> int:
         words.append(_RUNS_ONCE)
     adopt_srun()
     launch = Launch.from_environment()
+    end_with_launcher()
     if launch.several:
         fault = _fault_of_several(command, words)
         if fault is not None:

@@ -2,6 +2,7 @@
 
 import inspect
 import logging
+from collections.abc import Mapping
 from typing import Any
 
 import torch
@@ -12,6 +13,7 @@ from sr_train.config.schema import DistributedConfig
 from sr_train.engine.distributed import World
 from sr_train.engine.model import SRModel
 from sr_train.engine.sharding import is_sharded
+from sr_train.ops.launch import SharedError
 
 log = logging.getLogger(__name__)
 
@@ -45,6 +47,36 @@ def share(model: SRModel, cfg: DistributedConfig, world: World) -> None:
                 find_unused_parameters=cfg.find_unused,
             )
         log.info("net_%s learns on %d processes (%s)", name, world.size, form)
+
+
+def check_same_data(sets: Mapping[str, Any], world: World) -> None:
+    """Make sure that all ranks see the same data. A collective.
+
+    Ranks take their samples by number, so that others behind the same number would be trained on,
+    or scored, without anybody's notice.
+
+    Args:
+        sets: by config path.
+        world: the ranks.
+
+    Raises:
+        SharedError: on every rank, naming each set and each rank that differs from rank 0.
+    """
+    mine = {path: (len(each), each.fingerprint()) for path, each in sets.items()}
+    first, *others = world.gather(mine)
+    faults = []
+    for rank, found in enumerate(others, start=1):
+        for path, (count, fingerprint) in first.items():
+            if found[path] != (count, fingerprint):
+                faults.append(
+                    f"{path}: rank {rank} sees {found[path][0]} samples (fingerprint "
+                    f"{found[path][1]}), rank 0 {count} ({fingerprint})"
+                )
+    if faults:
+        raise SharedError(
+            "the ranks see different data; give all of them the same files:\n  - "
+            + "\n  - ".join(faults)
+        )
 
 
 def joint_statistics(net: nn.Module, device: torch.device, world: World | None) -> nn.Module:

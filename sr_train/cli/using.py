@@ -8,6 +8,7 @@ from omegaconf import DictConfig, OmegaConf, open_dict
 
 from sr_train.cli import assemble, networks
 from sr_train.cli.inputs import check_inputs
+from sr_train.cli.joining import check_same_data
 from sr_train.cli.tables import score_table, write_scores
 from sr_train.config.build import at_scale
 from sr_train.config.compose import typed
@@ -46,6 +47,8 @@ def run_validate(cfg: DictConfig) -> None:
         precision = assemble.make_precision(config.precision, device)
         nodes = {f"data.val.{name}": node for name, node in config.data.val.items()}
         sets = assemble.make_sets(nodes, config.plugins)
+    check_same_data(sets, world)
+    with world.together():
         check_inputs(spec, sets)
         validator = Validator(
             {path.removeprefix("data.val."): dataset for path, dataset in sets.items()},

@@ -3,9 +3,12 @@
 import os
 import re
 import signal
+import sys
 from typing import NamedTuple, Self
 
 from sr_train.ops.errors import SRTrainError
+
+_PR_SET_PDEATHSIG = 1
 
 
 class Launch(NamedTuple):
@@ -63,6 +66,21 @@ def adopt_srun() -> None:
     }
     for name, word in words.items():
         os.environ.setdefault(name, word)
+
+
+def end_with_launcher() -> None:
+    """Get SIGTERM when torchrun, which started this process, is gone: nobody else would end it.
+
+    Linux alone tells a process of its parent's end. Reference: prctl(2), PR_SET_PDEATHSIG.
+    """
+    if sys.platform != "linux" or "TORCHELASTIC_RUN_ID" not in os.environ:
+        return
+    import ctypes
+
+    parent = os.getppid()
+    ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, int(signal.SIGTERM), 0, 0, 0)
+    if os.getppid() != parent:
+        signal.raise_signal(signal.SIGTERM)  # it ended before it could be watched
 
 
 def _first_node(nodes: str) -> str:
