@@ -7,13 +7,22 @@ from pathlib import Path
 from typing import Any
 
 from sr_train.config.schema import RunConfig
-from sr_train.engine.checkpoint import flat_differences, newest_state, read_state
+from sr_train.engine.checkpoint import (
+    flat_differences,
+    newest_state,
+    read_state,
+    states,
+    step_of,
+)
 from sr_train.engine.distributed import World
 from sr_train.engine.model import SRModel
 from sr_train.engine.policy import Policy
 from sr_train.engine.randomness import set_random_states
 from sr_train.engine.run_folder import RunFolder
-from sr_train.ops.errors import ConfigError
+from sr_train.engine.state_health import DIVERGED, StateHealth, read_healthy, went_back
+from sr_train.engine.weights import read_weights
+from sr_train.ops.errors import CheckpointError, ConfigError
+from sr_train.ops.files import set_aside
 
 log = logging.getLogger(__name__)
 
@@ -33,13 +42,17 @@ class Resumed:
 
 
 def find_resumed(cfg: RunConfig, folder: RunFolder) -> Resumed | None:
-    """Find the state to go on from, or make sure that the run's folder is free."""
+    """Find the state to go on from, or make sure that the run's folder is free.
+
+    Raises:
+        ConfigError: if the folder is not free, or holds weights that a new run would overwrite.
+        CheckpointError: if there are states and none is whole.
+    """
     if cfg.resume == "none":
         folder.refuse_if_used()
         return None
     if cfg.resume == "auto":
-        found = newest_state(folder.checkpoints)
-        return None if found is None else Resumed(*found)
+        return _newest(folder)
     path = Path(cfg.resume).expanduser()
     if not path.resolve().is_relative_to(folder.root.resolve()):
         folder.refuse_if_used()  # two runs in one folder would mix their states
@@ -49,6 +62,66 @@ def find_resumed(cfg: RunConfig, folder: RunFolder) -> Resumed | None:
             raise ConfigError(f"resume={path}: no training state in it")
         return Resumed(*found)
     return Resumed(path, read_state(path))
+
+
+def _newest(folder: RunFolder) -> Resumed | None:
+    """Return the newest state of a run, which may not have begun yet."""
+    found = newest_state(folder.checkpoints)
+    if found is not None:
+        resumed = Resumed(*found)
+        if went_back(folder.checkpoints, resumed.state["step"]):
+            log.info(
+                "the run diverged behind step %d: going back to that step; the states saved "
+                "behind it are in %s",
+                resumed.state["step"],
+                folder.checkpoints / DIVERGED,
+            )
+        return resumed
+    weights = sorted(path.name for path in folder.checkpoints.glob("*.safetensors"))
+    if weights:
+        start = folder.checkpoints / (weights[-1] if "last.safetensors" in weights else weights[0])
+        raise ConfigError(
+            f"resume=auto: {folder.checkpoints} holds weights ({', '.join(weights)}) but no "
+            "training state to go on from, and a new run would overwrite them; to start a new run "
+            f"from them: name=ANOTHER_NAME net_g.pretrained={start}"
+        )
+    log.info("resume=auto: no training state in %s; starting at step 0", folder.checkpoints)
+    return None
+
+
+def health_of(folder: RunFolder, resumed: Resumed | None, world: World) -> StateHealth:
+    """Return what is known of the states in a run's folder; a collective."""
+    found: tuple[list[int], int | None] = ([], None)
+    if world.is_main:
+        steps = [step_of(path) for path in states(folder.checkpoints)]
+        found = steps, read_healthy(folder.checkpoints)
+    steps, noted = world.broadcast(found)
+    if resumed is None:
+        return StateHealth(steps)
+    told = [step for step in steps if step in (noted, resumed.state.get("healthy"))]
+    return StateHealth(steps, max(told, default=None), resumed.state["step"])
+
+
+def best_so_far(
+    stored: Mapping[str, float | None], folder: RunFolder, world: World
+) -> dict[str, float | None]:
+    """Return the stored best values whose weights are there and whole; a collective.
+
+    Those of others are written anew by the next validation.
+    """
+    best = dict(stored)
+    for metric, value in stored.items() if world.is_main else ():
+        path = folder.best_weights(metric)
+        if value is None:
+            continue
+        try:
+            read_weights(path)
+        except CheckpointError as err:
+            log.warning("warning: %s; the next validation writes it anew", err)
+            best[metric] = None
+            if path.is_file():
+                set_aside(path, "damaged")
+    return world.broadcast(best)
 
 
 def same_on_all(found: Resumed | None, world: World) -> Resumed | None:

@@ -15,10 +15,12 @@ from omegaconf import OmegaConf
 
 from sr_train.cli import assemble, learning, networks
 from sr_train.cli.inputs import check_inputs
-from sr_train.cli.joining import share
+from sr_train.cli.joining import check_same_data, share
 from sr_train.cli.resuming import (
     Resumed,
+    best_so_far,
     find_resumed,
+    health_of,
     refuse_other_network,
     same_on_all,
     take_up,
@@ -36,6 +38,7 @@ from sr_train.engine.policy import Policy
 from sr_train.engine.precision import resolve_precision
 from sr_train.engine.randomness import seed_everything, seed_rank
 from sr_train.engine.run_folder import RunFolder
+from sr_train.engine.state_health import StateHealth
 from sr_train.engine.trainer import Best, Cadence, Trainer
 from sr_train.engine.validator import Validator
 from sr_train.monitoring.console import console, start_logging
@@ -66,11 +69,14 @@ def run_training(cfg: RunConfig, resolved: dict[str, Any], run_dir: Path) -> flo
     folder = RunFolder(run_dir)
     with ExitStack() as held:
         found = None
+        start_logging(rank=world.rank)
         with world.together():
             if world.is_main:
                 held.enter_context(folder.lock())
-                found = find_resumed(cfg, folder)
+                folder.tidy()
             start_logging(folder.log_file, world.rank)
+            if world.is_main:
+                found = find_resumed(cfg, folder)
         trainer = prepare(cfg, resolved, folder, same_on_all(found, world), device, world)
         del found  # a state as large as the model
         try:
@@ -105,6 +111,8 @@ def prepare(
         if resumed is not None:
             refuse_other_network(resumed, resolved)
         sets = assemble.make_sets(nodes, cfg.plugins)
+    check_same_data(sets, world)
+    with world.together():
         model = learning.make_model(cfg, device, world)
         check_inputs(model.spec, sets)
     seed_rank(cfg.seed, 0, world)
@@ -115,9 +123,14 @@ def prepare(
         if world.is_main:
             for moved in set_aside_newer(folder.checkpoints, resumed.state["step"]):
                 log.info("set aside, of a later step than the one gone on from: %s", _shown(moved))
+        best = best_so_far(best, folder, world)
+    health = health_of(folder, resumed, world)
+    validated = resumed is None or bool(resumed.state.get("validated", True))
     share(model, cfg.distributed, world)
     with world.together():
-        trainer = make_trainer(cfg, resolved, folder, model, sets, best, policies, world)
+        trainer = make_trainer(
+            cfg, resolved, folder, model, sets, best, policies, world, validated, health
+        )
     if world.is_main:
         facts = {
             "device": str(device),
@@ -141,6 +154,8 @@ def make_trainer(
     stored_best: Mapping[str, float | None],
     policies: Mapping[str, Policy],
     world: World,
+    validated: bool = True,
+    health: StateHealth | None = None,
 ) -> Trainer:
     """Put the parts of a run together; rank 0 alone has loggers."""
     first_step = model.generator.steps + 1
@@ -172,6 +187,8 @@ def make_trainer(
             cfg.train.max_skipped_in_row, folder.root, world.rank if world.size > 1 else None
         ),
         validation=make_validation(cfg, folder, model, sets, metrics, loggers, world),
+        validated=validated,
+        health=health,
         loggers=loggers,
         policies=policies,
         world=world,
@@ -226,9 +243,10 @@ def train_to_end(trainer: Trainer) -> str | None:
             trainer.step,
             trainer.cadence.steps,
         )
-        trainer.validate()
-        return None
-    return trainer.fit()
+    stopped_by = trainer.fit()
+    if stopped_by is None and trainer.scores is None and trainer.validation is not None:
+        trainer.score()  # for the tables alone: a run that is done gets no more rows
+    return stopped_by
 
 
 def close_run(trainer: Trainer, folder: RunFolder, stopped_by: str | None) -> None:

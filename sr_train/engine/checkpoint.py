@@ -40,7 +40,15 @@ def write_atomically(path: Path, data: bytes | memoryview) -> None:
 
 
 def save_state(folder: Path, step: int, state: dict[str, Any], keep_last: int) -> Path:
-    """Write the state of a step with its checksum beside it; drop the oldest beyond `keep_last`."""
+    """Write the state of a step with its checksum beside it; drop the oldest.
+
+    Args:
+        folder: of the states.
+        step: whose state it is.
+        state: tensors and plain Python; the states of the steps `healthy` and `awaiting` in it
+            stay, see `sr_train.engine.state_health`.
+        keep_last: states that stay beside those, the newest.
+    """
     buffer = io.BytesIO()
     torch.save({"format": FORMAT, "step": step, **state}, buffer)
     data = buffer.getbuffer()
@@ -48,37 +56,46 @@ def save_state(folder: Path, step: int, state: dict[str, Any], keep_last: int) -
     write_atomically(_checksum_path(path), hashlib.sha256(data).hexdigest().encode())
     write_atomically(path, data)
     for old in states(folder)[keep_last:]:
-        old.unlink(missing_ok=True)
-        _checksum_path(old).unlink(missing_ok=True)
+        if step_of(old) not in (state.get("healthy"), state.get("awaiting")):
+            old.unlink(missing_ok=True)
+            _checksum_path(old).unlink(missing_ok=True)
     return path
 
 
 def states(folder: Path) -> list[Path]:
     """Return the training states in a folder, newest step first."""
-    found = [
-        (match, path) for path in folder.glob("step_*.pt") if (match := _NAME.match(path.name))
-    ]
-    return [path for _, path in sorted(found, key=lambda pair: int(pair[0][1]), reverse=True)]
+    found = [path for path in folder.glob("step_*.pt") if _NAME.match(path.name)]
+    return sorted(found, key=step_of, reverse=True)
 
 
-def set_aside_newer(folder: Path, step: int) -> list[Path]:
-    """Move states of later steps into `abandoned`: a run that goes on from `step` replaces them.
+def step_of(path: Path) -> int:
+    """Return the step that the name of a training state tells."""
+    return int(path.stem.removeprefix("step_"))
+
+
+def move_states(folder: Path, step: int, to: str) -> list[Path]:
+    """Move the states of later steps into a folder beside them.
 
     Left in place they would count as the newest, and new states as the oldest.
 
     Returns:
         Where they are now.
     """
-    newer = [path for path in states(folder) if int(path.stem.removeprefix("step_")) > step]
     moved = []
-    for path in newer:
-        target = folder / "abandoned" / path.name
-        target.parent.mkdir(exist_ok=True)
-        for source in (path, _checksum_path(path)):
-            if source.exists():
-                source.replace(target.parent / source.name)
-        moved.append(target)
+    for path in states(folder):
+        if step_of(path) > step:
+            target = folder / to / path.name
+            target.parent.mkdir(exist_ok=True)
+            for source in (path, _checksum_path(path)):
+                if source.exists():
+                    source.replace(target.parent / source.name)
+            moved.append(target)
     return moved
+
+
+def set_aside_newer(folder: Path, step: int) -> list[Path]:
+    """Move states of later steps into `abandoned`: a run that goes on from `step` replaces them."""
+    return move_states(folder, step, "abandoned")
 
 
 def read_state(path: Path) -> dict[str, Any]:

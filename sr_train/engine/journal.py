@@ -18,7 +18,8 @@ from sr_train.monitoring.clock import Clock
 from sr_train.monitoring.drift import ParameterDrift
 from sr_train.monitoring.meter import Window
 from sr_train.monitoring.records import MetricsFile
-from sr_train.monitoring.sentinel import Sentinel
+from sr_train.monitoring.sentinel import NonFiniteError, Sentinel
+from sr_train.ops.failures import naming
 
 log = logging.getLogger(__name__)
 
@@ -32,6 +33,8 @@ class Logger(Protocol):
 
     def close(self) -> None: ...
 
+
+_REAL = "gan/real_logits"
 
 _SILENT_LOOKS = 3
 """Looks in a row without a gradient after which a parameter is named."""
@@ -47,6 +50,8 @@ class Journal:
         sentinel: the watch over non-finite numbers.
         loggers: sinks of scalars.
         world: the ranks that a mean is over.
+        drop: what the names of those scalars of the present step begin with that are written
+            again; empty: none.
     """
 
     def __init__(
@@ -58,6 +63,7 @@ class Journal:
         sentinel: Sentinel,
         loggers: Sequence[Logger],
         world: World,
+        drop: str = "",
     ) -> None:
         self.model = model
         self.loggers = loggers
@@ -66,7 +72,7 @@ class Journal:
         self._sentinel = sentinel
         self._world = world
         step = model.generator.steps
-        self._file = MetricsFile(folder.metrics_file, step + 1) if world.is_main else None
+        self._file = MetricsFile(folder.metrics_file, step + 1, drop) if world.is_main else None
         learners = model.learners
         self._drift = {
             name: ParameterDrift(map(local, each.parameters)) for name, each in learners.items()
@@ -74,6 +80,7 @@ class Journal:
         self._skipped = {name: each.num_skipped for name, each in learners.items()}
         self._silent: dict[str, Counter[str]] = {name: Counter() for name in learners}
         self._logged_step = step
+        self._was_sure = False
         if model.device.type == "cuda":
             torch.cuda.reset_peak_memory_stats(model.device)  # of an earlier run of a sweep
 
@@ -119,7 +126,8 @@ class Journal:
         if self._file is not None:
             self._file.append(values, step)
         for logger in self.loggers:
-            logger.scalars(values, step)
+            with naming("logger", logger, lambda: f"the scalars of step {step}", _of_the_machine):
+                logger.scalars(values, step)
 
     def name_silent_parameters(self, after: int = _SILENT_LOOKS) -> None:
         """Warn, once, of trainable parameters that no gradient reaches.
@@ -158,25 +166,54 @@ class Journal:
             NonFiniteError: if too many steps in a row were skipped.
         """
         step = self.model.generator.steps
+        lost = {}
         for name, learner in self.model.learners.items():
             before, self._skipped[name] = self._skipped[name], learner.num_skipped
             new = self._skipped[name] - before
-            label = f"net_{name}"
             if self._world.is_main:
                 steps = step - self._logged_step
-                self._sentinel.report(new, steps, window.non_finite, step, label)
+                self._sentinel.report(new, steps, window.non_finite, step, f"net_{name}")
             in_row = int(learner.skipped_in_row)
             if in_row >= self._sentinel.limit:
-                group = "loss/" if name == "g" else "loss_d/"
-                terms = [key for key in window.non_finite if key.startswith(group)]
-                parameters = learner.non_finite_parameters()
-                raise self._sentinel.stop(step, in_row, batch, terms, parameters)
+                lost[name] = in_row
         self._logged_step = step
+        if lost:
+            raise self._stopped(lost, batch, window)
+        self._warn_of_sure_discriminator(window)
+
+    def _stopped(
+        self, lost: Mapping[str, int], batch: Mapping[str, Tensor], window: Window
+    ) -> NonFiniteError:
+        """Return the error that ends a run, about the network that went wrong first.
+
+        A discriminator whose logits of true pictures are not finite has spoilt the generator's
+        loss, never the other way round.
+        """
+        name = "d" if "d" in lost and ("g" not in lost or _REAL in window.non_finite) else "g"
+        group = "loss/" if name == "g" else "loss_d/"
+        terms = [key for key in window.non_finite if key.startswith(group)]
+        parameters = self.model.learners[name].non_finite_parameters()
+        step = self.model.generator.steps
+        return self._sentinel.stop(step, lost[name], batch, terms, parameters, f"net_{name}")
+
+    def _warn_of_sure_discriminator(self, window: Window) -> None:
+        """Warn, once, of a discriminator that was right about everything in a whole window."""
+        is_sure = window.means.get("gan/d_accuracy", 0.0) == 1.0
+        if is_sure and not self._was_sure and self._world.is_main:
+            log.warning(
+                "warning: step %d: the discriminator was right about every picture for a whole log "
+                "interval (gan/d_accuracy 1.0): it wins, and the generator learns little from it; "
+                "discriminator.adaptive=true, a smaller discriminator.lr, or adversary=[gan,r1]",
+                self.model.generator.steps,
+            )
+        self._was_sure = is_sure
 
     def _say(self, values: Mapping[str, float]) -> str:
         note = f"loss {values.get('loss/total', math.nan):.5f}  lr {values['lr/g']:.2e}"
         if "loss_d/total" in values:
-            note += f"  D {values['loss_d/total']:.4f} ({100 * values['gan/d_accuracy']:.0f} %)"
+            note += f"  D {values['loss_d/total']:.4f}"
+        if "gan/d_accuracy" in values:
+            note += f" ({100 * values['gan/d_accuracy']:.0f} %)"
         log.info(
             "step %d/%d  %s  grad %.3g  %.2f step/s  data wait %.0f %%",
             self.model.generator.steps,
@@ -187,6 +224,10 @@ class Journal:
             100 * values["time/data_wait_share"],
         )
         return note
+
+
+def _of_the_machine(err: Exception) -> bool:
+    return isinstance(err, OSError)
 
 
 def peak_memory(device: torch.device) -> dict[str, float]:

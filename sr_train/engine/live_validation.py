@@ -10,7 +10,9 @@ import numpy as np
 from sr_train.engine.validator import (
     Scored,
     Scores,
+    Stop,
     Validator,
+    never,
     on_last,
 )
 from sr_train.inference.clips import ClipUpscale, frame_by_frame
@@ -58,7 +60,8 @@ class LiveValidation:
         self.sheet_path: Path | None = None
         self._baseline: Scores | None = None
 
-    def __call__(self, step: int) -> Scores:
+    def __call__(self, step: int, stop: Stop = never) -> Scores:
+        """Score the network and show pictures of it; see `Validator.run`."""
         shown: dict[tuple[str, int], _Panel] = {}
 
         def show(scored: Scored) -> None:
@@ -69,7 +72,7 @@ class LiveValidation:
                 shown[scored.set_name, scored.index] = (f"{scored.set_name}/{scored.name}", row)
 
         with self._bar("validate") as bar:
-            scores = self.validator.run(self.make_upscaler(), show)
+            scores = self.validator.run(self.make_upscaler(), show, stop)
         shares = self.validator.world.gather_to_main(shown)
         everything = {place: found for share in shares for place, found in share.items()}
         if everything:

@@ -1,7 +1,10 @@
 """Ending a run from outside: by signal, at the end of a step, on all ranks at the same one."""
 
+import contextlib
+import os
 import signal
 import time
+from collections.abc import Sequence
 from types import FrameType, TracebackType
 from typing import Any
 
@@ -12,13 +15,16 @@ _SECONDS_APART = 2.0
 _MOST_STEPS_APART = 1000
 _SAME_KEY_PRESS = 2.0
 
+_HANGUP: signal.Signals | None = getattr(signal, "SIGHUP", None)
+
 
 class GracefulStop:
-    """Turn SIGINT and SIGTERM into a request that the loop honours between steps.
+    """Turn SIGINT, SIGTERM and SIGHUP into a request that the loop honours between steps.
 
-    So it does with the signal by which a cluster announces the end of a job. The second SIGINT
-    raises KeyboardInterrupt at once. Usable as a context manager in the main thread; handlers that
-    stood before are put back.
+    So it does with the signal by which a cluster announces the end of a job. What will happen is
+    said at once, on stderr. The second SIGINT raises KeyboardInterrupt at once. A signal that is
+    ignored, as nohup ignores SIGHUP, stays so. Usable as a context manager in the main thread;
+    handlers that stood before are put back.
 
     Several ranks must leave at the same step, or those that stay would wait for the others. They
     ask each other about every two seconds, at steps that all of them know from what they
@@ -37,11 +43,15 @@ class GracefulStop:
         self._steps_left = 0
         self._interval = 1
         self._asked_at = time.perf_counter()
+        self._terminals: list[int] = []
+        self.busy_with = "step"
+        """What is under way, at whose end the loop looks for a request."""
 
     def __enter__(self) -> "GracefulStop":
-        announced = announcement()
-        for number in (signal.SIGINT, signal.SIGTERM, *([announced] if announced else [])):
-            self._before[number] = signal.signal(number, self._note)
+        self._terminals = [stream for stream in (1, 2) if os.isatty(stream)]
+        for number in (signal.SIGINT, signal.SIGTERM, _HANGUP, announcement()):
+            if number is not None and signal.getsignal(number) is not signal.SIG_IGN:
+                self._before[number] = signal.signal(number, self._note)
         return self
 
     def __exit__(
@@ -73,8 +83,29 @@ class GracefulStop:
             raise KeyboardInterrupt
         if self.requested is None:
             self._requested_at = time.perf_counter()
+            if number == _HANGUP:
+                _write_nowhere(self._terminals)
+            elif self._world.is_main:
+                self._announce(number)
         self.requested = signal.Signals(number).name
+
+    def _announce(self, number: int) -> None:
+        """Say what will happen; written past Python's streams, which may be in use just now."""
+        again = "; again: at once" if number == signal.SIGINT else ""
+        name = signal.Signals(number).name
+        text = f"\n{name}: stops after this {self.busy_with}, with the state saved{again}\n"
+        with contextlib.suppress(OSError):
+            os.write(2, text.encode())
 
     def _echo(self) -> bool:
         """Tell whether a SIGINT is the first one again, which torchrun hands on."""
         return self._world.size > 1 and time.perf_counter() - self._requested_at < _SAME_KEY_PRESS
+
+
+def _write_nowhere(streams: Sequence[int]) -> None:
+    """Write into nothing from now on where a terminal was, since that is gone."""
+    with contextlib.suppress(OSError):
+        nothing = os.open(os.devnull, os.O_WRONLY)
+        for stream in streams:
+            os.dup2(nothing, stream)
+        os.close(nothing)

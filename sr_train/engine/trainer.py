@@ -1,6 +1,7 @@
 """The loop: batches, cadences of logging, validation and checkpoints, and how it ends."""
 
 import logging
+import math
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -14,16 +15,24 @@ from sr_train.engine.distributed import World
 from sr_train.engine.journal import Journal, Logger
 from sr_train.engine.model import SRModel
 from sr_train.engine.policy import Policy
-from sr_train.engine.randomness import random_states
+from sr_train.engine.randomness import random_state, random_states
 from sr_train.engine.run_folder import RunFolder
-from sr_train.engine.sharding import whole
-from sr_train.engine.splitting import MemoryShortError, Splitter
+from sr_train.engine.sharding import is_sharded, whole
+from sr_train.engine.splitting import Splitter
+from sr_train.engine.state_health import (
+    DIVERGED,
+    StateHealth,
+    set_aside_diverged,
+    write_healthy,
+)
 from sr_train.engine.stop import GracefulStop
-from sr_train.engine.validator import Scores
+from sr_train.engine.validator import Scores, Stop, ValidationStopped
 from sr_train.engine.weights import Card, save_weights
+from sr_train.inference.wrapping import NonFinitePredictionError
 from sr_train.monitoring.console import Bar, progress_bar
 from sr_train.monitoring.sentinel import NonFiniteError, Sentinel
-from sr_train.ops.errors import DataError
+from sr_train.ops.errors import PluginError
+from sr_train.ops.launch import SharedError
 
 log = logging.getLogger(__name__)
 
@@ -43,7 +52,9 @@ class Stream(Protocol):
 class Validation(Protocol):
     """Scores the model at a step and shows what it sees."""
 
-    def __call__(self, step: int) -> Scores: ...
+    def __call__(self, step: int, stop: Stop) -> Scores:
+        """Score; break off with `ValidationStopped` where `stop` gives a reason."""
+        ...
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -66,9 +77,10 @@ class Best:
     value: float | None = None
 
     def improved_by(self, value: float) -> bool:
-        """Take a new value up; return whether it is the best."""
-        better = self.value is None or (
-            value > self.value if self.higher_is_better else value < self.value
+        """Take a new value up; return whether it is the best. NaN never is."""
+        better = not math.isnan(value) and (
+            self.value is None
+            or (value > self.value if self.higher_is_better else value < self.value)
         )
         if better:
             self.value = value
@@ -88,6 +100,8 @@ class Trainer:
         best: by metric; each keeps the weights that were best by it.
         sentinel: the watch over non-finite numbers.
         validation: None: no validation.
+        validated: whether the validation of the step that the model is at was done, if one was due.
+        health: of the states that are there.
         loggers: sinks of scalars.
         policies: what adapts at the log interval, by name.
         world: the ranks that train as one.
@@ -105,6 +119,8 @@ class Trainer:
         best: Mapping[str, Best],
         sentinel: Sentinel,
         validation: Validation | None = None,
+        validated: bool = True,
+        health: StateHealth | None = None,
         loggers: Sequence[Logger] = (),
         policies: Mapping[str, Policy] | None = None,
         world: World | None = None,
@@ -120,6 +136,7 @@ class Trainer:
         self.loggers = loggers
         self.policies = dict(policies or {})
         self.world = World() if world is None else world
+        self.health = StateHealth() if health is None else health
         self.scores: Scores | None = None
         self.splitter = Splitter(model, cadence.accum, self.world)
         self.journal = Journal(
@@ -129,8 +146,14 @@ class Trainer:
             sentinel=sentinel,
             loggers=loggers,
             world=self.world,
+            drop="" if validated else "val/",
         )
-        self._saved_step = -1
+        self._stop = GracefulStop(self.world)
+        self._validated = validated
+        self._scored_step = -1
+        self._whole_step = self.step
+        self._saved_step = self.step if self.step in self.health.saved else -1
+        self._is_saving = False
 
     @property
     def step(self) -> int:
@@ -140,41 +163,88 @@ class Trainer:
     def fit(self) -> str | None:
         """Train to the last step, or until a signal asks for an end.
 
+        Whatever ends it early, the state of the last whole step is on the disk then.
+
         Returns:
             Name of the signal that ended the run, or None where it is complete.
 
         Raises:
-            NonFiniteError: if gradients stay non-finite.
+            NonFiniteError: if gradients stay non-finite, or predictions are.
             MemoryShortError: if not even single samples fit into memory.
+            SRTrainError: whatever else a user can mend.
         """
         self.stream.seek(self.step * self.cadence.accum)
         self._start_window()
-        started_at, stopped_by = self.step, None
-        with (
-            GracefulStop(self.world) as stop,
-            progress_bar("train", self.cadence.steps, self.step) as bar,
-        ):
+        bar = progress_bar("train", self.cadence.steps, self.step)
+        with self._stop, bar as shown:
             try:
-                while self.step < self.cadence.steps and stopped_by is None:
-                    self._arm_probe()
-                    batch = self.splitter.step(self.stream)
-                    if self.step == started_at + 1:
-                        self.journal.name_silent_parameters(after=1)
-                    self._after_step(batch, bar)
-                    if self.step == started_at + 1:
-                        self._start_window()  # what starts up with it is not the pace of a run
-                    stopped_by = stop.agreed()
-            except (DataError, NonFiniteError, MemoryShortError) as err:
-                # A save is of all ranks: it must not wait for those that met no such error.
-                shared = self.world.size == 1 or isinstance(err, NonFiniteError)
-                if shared and self.step > started_at:
-                    self.save()
-                    log.info("state of step %d saved", self.step)
+                stopped_by = self._train(shown)
+            except NonFiniteError as err:
+                raise self._set_aside(err) from err
+            except Exception as err:
+                self._rescue(err)
                 raise
+            except SystemExit as err:
+                self._rescue(err)
+                raise PluginError(f"step {self.step}: some code called sys.exit()") from err
             self.journal.clock.close(self.step, self.stream.wait_seconds)
             if self.step != self._saved_step:
                 self.save()
         return stopped_by
+
+    def _train(self, bar: Bar) -> str | None:
+        started_at, stopped_by = self.step, self._make_up()
+        while self.step < self.cadence.steps and stopped_by is None:
+            self._arm_probe()
+            batch = self.splitter.step(self.stream)
+            self._whole_step = self.step
+            if self.step == started_at + 1:
+                self.journal.name_silent_parameters(after=1)
+            stopped_by = self._after_step(batch, bar)
+            if self.step == started_at + 1:
+                self._start_window()  # what starts up with it is not the pace of a run
+            stopped_by = stopped_by or self._stop.agreed()
+        return stopped_by
+
+    def _make_up(self) -> str | None:
+        """Do the validation that the launch before did not come to the end of."""
+        if self._validated or self.validation is None:
+            return None
+        log.info("step %d: making up for the validation that did not end", self.step)
+        return self._validate_and_save()
+
+    def _rescue(self, err: BaseException) -> None:
+        """Leave the state of the last whole step on the disk, whatever has failed.
+
+        A save is of all ranks: one that failed by itself must not wait for the others, so that
+        rank 0 saves alone then, where its weights are whole.
+        """
+        shared = self.world.size == 1 or isinstance(err, SharedError)
+        alone = not shared and self.world.is_main and not is_sharded(self.model.generator.net)
+        if self.model.updating or self.step != self._whole_step:
+            log.warning("the weights of step %d are not whole; not saved", self._whole_step + 1)
+        elif self._is_saving or not (shared or alone):
+            return
+        elif self.step != self._saved_step:
+            self.save(alone=alone)
+            log.info("state of step %d saved", self.step)
+        if self.world.is_main and self._saved_step > 0:
+            log.info("the last state saved is that of step %d", self._saved_step)
+
+    def _set_aside(self, err: NonFiniteError) -> NonFiniteError:
+        """Leave the newest healthy state as the newest; say so."""
+        healthy = self.health.healthy
+        folder = self.folder
+        if self.world.is_main:
+            ends = [folder.last_weights, folder.swa_weights]
+            if healthy is None:
+                ends += [folder.best_weights(metric) for metric in self.best]
+            set_aside_diverged(folder.checkpoints, healthy, ends)
+        if healthy is None:
+            way = "No state was followed by finite steps: start as before, resume=auto begins anew"
+        else:
+            way = f"resume=auto goes on from step {healthy}, the newest state before it went wrong"
+        return NonFiniteError(f"{err}\n  {way}; what was saved since is in checkpoints/{DIVERGED}")
 
     def _logs_at(self, step: int) -> bool:
         return step == self.cadence.steps or _due(step, self.cadence.log_every)
@@ -185,18 +255,35 @@ class Trainer:
         else:
             self.model.probe.disarm()
 
-    def _after_step(self, batch: Mapping[str, Tensor], bar: Bar) -> None:
+    def _after_step(self, batch: Mapping[str, Tensor], bar: Bar) -> str | None:
+        """Log, save, validate where it is time; return the signal that ended a validation."""
         done, cadence = self.step, self.cadence
         last = done == cadence.steps
         bar.advance(self._log(batch) if self._logs_at(done) else None)
         if self.validation is not None and (last or _due(done, cadence.val_every)):
-            self.validate()
+            self._validated = False
+            self.save()  # first: a validation meets data and code that training did not
+            return self._validate_and_save()
         if last or _due(done, cadence.checkpoint_every):
             self.save()
+        return None
+
+    def _validate_and_save(self) -> str | None:
+        try:
+            self.validate()
+        except ValidationStopped as stopped:
+            log.info("step %d: the validation was broken off; a resume makes up for it", self.step)
+            return str(stopped)
+        self._validated = True
+        self.save()
+        return None
 
     def _log(self, batch: Mapping[str, Tensor]) -> str:
         window, note = self.journal.read(self.stream.wait_seconds)
         self.stream.wait_seconds = 0.0
+        healthy = self.health
+        if healthy.close_window(self.step, window) and self.world.is_main and healthy.healthy:
+            write_healthy(self.folder.checkpoints, healthy.healthy)
         for policy in self.policies.values():
             change = policy.observe(self.model, window)
             if change is not None and self.world.is_main:
@@ -209,16 +296,14 @@ class Trainer:
         self.stream.wait_seconds = 0.0
 
     def validate(self) -> None:
-        """Score the model; write the best weights where they are the best so far."""
-        if self.validation is None:
-            return
+        """Score the model, log the scores, and keep the best weights.
+
+        Raises:
+            ValidationStopped: by a signal.
+            NonFiniteError: if a prediction is not finite.
+        """
         started = time.perf_counter()
-        self.scores = self.validation(self.step)
-        values = {
-            f"val/{name}/{metric}": value
-            for name in self.scores.pictures
-            for metric, value in self.scores.mean(name).items()
-        }
+        values = self.score()
         self.journal.write(values)
         log.info(
             "step %d/%d  %s",
@@ -226,15 +311,39 @@ class Trainer:
             self.cadence.steps,
             "  ".join(f"{name[4:]} {value:.4f}" for name, value in values.items()),
         )
+        assert self.scores is not None
         means = self.scores.mean()
         for metric, best in self.best.items():
             if best.improved_by(means[metric]):
                 self._save_weights(self.folder.best_weights(metric))
         self.journal.clock.leave_out("validation", time.perf_counter() - started)
 
-    def save(self) -> None:
-        """Write the weights to use, then the training state: a state vouches for its weights."""
+    def score(self) -> dict[str, float]:
+        """Score the model; return the means by set and metric, and write nothing of them."""
+        assert self.validation is not None
+        self._stop.busy_with = "picture of the validation"
+        try:
+            self.scores = self.validation(self.step, lambda: self._stop.requested)
+        except NonFinitePredictionError as err:
+            raise NonFiniteError(f"step {self.step}: validation: {err}") from err
+        finally:
+            self._stop.busy_with = "step"
+        self._scored_step = self.step
+        return {
+            f"val/{name}/{metric}": value
+            for name in self.scores.pictures
+            for metric, value in self.scores.mean(name).items()
+        }
+
+    def save(self, *, alone: bool = False) -> None:
+        """Write the weights to use, then the training state: a state vouches for its weights.
+
+        Args:
+            alone: without the other ranks, whose random numbers are then seeded anew by a resume.
+        """
         started = time.perf_counter()
+        self._is_saving = True
+        self.health.add(self.step, self.cadence.keep_last)
         state = {
             **whole(self.model.state_dict()),
             "card": {
@@ -244,9 +353,12 @@ class Trainer:
             },
             "config": self.config,
             "best": {metric: best.value for metric, best in self.best.items()},
+            "validated": self._validated,
+            "healthy": self.health.healthy,
+            "awaiting": self.health.awaiting,
             "policies": {name: policy.state_dict() for name, policy in self.policies.items()},
             "precision": self.model.precision.name,
-            "random": random_states(self.world),
+            "random": [random_state()] if alone else random_states(self.world),
         }
         self._save_weights(self.folder.last_weights)
         if self.model.swa is not None and self.model.swa.started:
@@ -254,17 +366,19 @@ class Trainer:
         if self.world.is_main:
             save_state(self.folder.checkpoints, self.step, state, self.cadence.keep_last)
         self._saved_step = self.step
+        self._is_saving = False
         self.journal.clock.leave_out("saving", time.perf_counter() - started)
 
     def _save_weights(self, path: Path, kind: str | None = None) -> None:
         net = self.model.net_for_use(kind)
         if not self.world.is_main:
             return
+        scored = kind is None and self.scores is not None and self._scored_step == self.step
         card = replace(
             self.card,
             step=self.step,
             weights=kind or self.model.kind_for_use,
-            metrics={} if kind or self.scores is None else self.scores.mean(),
+            metrics=self.scores.mean() if scored and self.scores is not None else {},
         )
         save_weights(path, net, card)
 

@@ -7,17 +7,30 @@ of two. Several ranks share the pictures and clips; all of them get the scores t
 import math
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Protocol, runtime_checkable
+from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 
 from sr_train.engine.distributed import World
 from sr_train.inference.clips import ClipUpscale
+from sr_train.inference.wrapping import NonFinitePredictionError
 from sr_train.metrics.base import ClipMetric
-from sr_train.ops.errors import ConfigError
+from sr_train.ops.errors import ConfigError, PluginError
+from sr_train.ops.failures import naming
 from sr_train.ops.resize import imresize
 
 MetricFunction = Callable[[np.ndarray, np.ndarray, int], float]
+
+Stop = Callable[[], str | None]
+"""Returns why to break off, such as a signal's name, or None."""
+
+
+class ValidationStopped(Exception):
+    """A validation was broken off; its words are the reason."""
+
+
+def never() -> None:
+    """Give no reason to break off."""
 
 
 class WholePicture(Protocol):
@@ -149,23 +162,44 @@ class Validator:
         height, width = lq.shape[:2]
         return imresize(lq, out_size=(height * self.scale, width * self.scale))
 
-    def run(self, upscale: ClipUpscale, on_frame: Callable[[Scored], None] | None = None) -> Scores:
-        """Score every picture and clip; `on_frame` sees each result of this rank once.
+    def run(
+        self,
+        upscale: ClipUpscale,
+        on_frame: Callable[[Scored], None] | None = None,
+        stop: Stop = never,
+    ) -> Scores:
+        """Score every picture and clip.
+
+        Args:
+            upscale: what upscales.
+            on_frame: sees each result of this rank once.
+            stop: asked behind each picture and frame; returns why to break off, or None.
 
         Returns:
             The same scores on every rank, in the order of the sets.
 
         Raises:
             SRTrainError: on every rank, where a picture of one cannot be used.
+            ValidationStopped: on every rank, where one was asked to break off.
+            NonFinitePredictionError: on every rank, where the network made NaN or infinity.
         """
         rows: dict[int, _Row] = {}
+        ended: ValidationStopped | NonFinitePredictionError | None = None
         with self.world.together():
-            for number, set_name, index in self._share():
-                whole = self.sets[set_name].whole(index)
-                clip = whole if isinstance(whole, WholeClip) else _Still(whole)
-                values = self._values(self._results(upscale, clip, set_name, index), on_frame)
-                rows[number] = (set_name, clip.name, values)
-        everything = {n: row for share in self.world.gather(rows) for n, row in share.items()}
+            try:
+                for number, set_name, index in self._share():
+                    whole = self.sets[set_name].whole(index)
+                    clip = whole if isinstance(whole, WholeClip) else _Still(whole)
+                    results = self._results(upscale, clip, set_name, index)
+                    values = self._values(_stopping(results, stop), on_frame)
+                    rows[number] = (set_name, clip.name, values)
+            except (ValidationStopped, NonFinitePredictionError) as err:
+                ended = type(err)(str(err))  # without the tensors of its traceback
+        gathered = self.world.gather((rows, ended))
+        for _, reason in gathered:
+            if reason is not None:
+                raise reason
+        everything = {n: row for share, _ in gathered for n, row in share.items()}
         scores = Scores()
         for _, (set_name, picture, values) in sorted(everything.items()):
             scores.pictures.setdefault(set_name, {})[picture] = values
@@ -198,16 +232,55 @@ class Validator:
         for scored in results:
             for name, metric in self.metrics.items():
                 if not isinstance(metric, ClipMetric):
-                    found[name].append(float(metric(scored.pred, scored.gt, self.scale)))
+                    found[name].append(self._value(name, metric, scored.pred, scored.gt))
                 elif earlier is not None:
                     pair = (earlier.pred, scored.pred), (earlier.gt, scored.gt)
-                    found[name].append(metric(*pair, self.scale))
+                    found[name].append(self._value(name, metric, *pair))
             if on_frame is not None:
                 on_frame(scored)
             earlier = scored
         assert earlier is not None
         _check_pairs(found, earlier)
         return {name: math.fsum(values) / len(values) for name, values in found.items()}
+
+    def _value(self, name: str, metric: Any, pred: Any, gt: Any) -> float:
+        """Call a metric.
+
+        Raises:
+            PluginError: naming it, where it fails or gives no number.
+        """
+
+        def given() -> str:
+            return f"pred {_kind(pred)}, gt {_kind(gt)}, scale={self.scale}"
+
+        with naming(f"metrics.{name}", metric, given, lambda err: False):
+            value = metric(pred, gt, self.scale)
+        try:
+            return float(value)
+        except (TypeError, ValueError):
+            raise PluginError(
+                f"metrics.{name}: {type(metric).__name__} returned {type(value).__name__}; "
+                "expected one number"
+            ) from None
+
+
+def _kind(pixels: Any) -> str:
+    if isinstance(pixels, tuple):
+        return f"{len(pixels)} frames {_kind(pixels[0])}"
+    return f"{pixels.shape} {pixels.dtype}"
+
+
+def _stopping(results: Iterable[Scored], stop: Stop) -> Iterator[Scored]:
+    """Yield results until there is a reason to break off.
+
+    Raises:
+        ValidationStopped: with the reason.
+    """
+    for scored in results:
+        yield scored
+        reason = stop()
+        if reason is not None:
+            raise ValidationStopped(reason)
 
 
 def on_last(advance: Callable[[], None]) -> Callable[[Scored], None]:

@@ -346,4 +346,6 @@ def _extra(frame: Frame, key: str, shape: tuple[int, ...], place: str) -> Tensor
     found = frame[key]
     if found.shape != shape:
         raise DataError(f"{place}: {key} is {found.shape}, expected {shape} (H, W, channels)")
+    if not np.isfinite(found).all():
+        raise DataError(f"{place}: {key} holds values that are not finite")
     return torch.from_numpy(np.require(found, np.float32, ["C", "W"])).permute(2, 0, 1)

@@ -23,6 +23,10 @@ _WIDE_FIELD = 64
 """Receptive field, in LQ pixels, from which exact tiles are too costly to be the default."""
 
 
+class NonFinitePredictionError(SRTrainError):
+    """A network made NaN or infinity of finite pixels."""
+
+
 class SizedTiler:
     """A `Tiler` that may run small inputs whole and cut larger ones.
 
@@ -102,7 +106,7 @@ def _auto(spec: NetSpec, device: torch.device, overlap: int | None) -> tuple[int
 def check_finite(patch: Patch, name: str) -> None:
     """Raise where the prediction holds NaN or infinity, which would be stored as black."""
     if not torch.isfinite(patch.pixels).all():
-        raise SRTrainError(
+        raise NonFinitePredictionError(
             f"{name}: the network's prediction is not finite around row {patch.top}, column "
             f"{patch.left}; with half precision, try fp32, else the weights are damaged"
         )

@@ -1,6 +1,7 @@
 """What a person sees while a command runs: log lines above one progress bar."""
 
 import logging
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -21,13 +22,22 @@ from rich.text import Text
 
 from sr_train.ops.text import printable
 
+log = logging.getLogger(__name__)
+
 
 class _PlainConsole(Console):
     """Shows text as it is, but for what would steer the terminal: names of files are in it."""
 
     def print(self, *objects: Any, **settings: Any) -> None:
         shown = (printable(each) if isinstance(each, str) else each for each in objects)
-        super().print(*shown, **settings)
+        try:
+            super().print(*shown, **settings)
+        except OSError:  # a terminal that is gone, a full disk behind a pipe: the run goes on
+            self.quiet = True
+
+    def on_broken_pipe(self) -> None:
+        """Go on without anybody who reads; rich would end the program."""
+        self.quiet = True
 
 
 console = _PlainConsole(highlight=False, soft_wrap=True, markup=False)
@@ -38,6 +48,17 @@ class _EscapingFormatter(logging.Formatter):
 
     def format(self, record: logging.LogRecord) -> str:
         return printable(super().format(record))
+
+
+class _LogFile(logging.FileHandler):
+    """A log file whose disk may fail: that is said once, and the run goes on without it."""
+
+    def handleError(self, record: logging.LogRecord) -> None:
+        why = sys.exc_info()[1]
+        logging.getLogger().removeHandler(self)
+        log.warning(
+            "warning: %s: cannot be written, going on without it: %s", self.baseFilename, why
+        )
 
 
 class ConsoleHandler(logging.Handler):
@@ -72,7 +93,7 @@ def start_logging(file: Path | None = None, rank: int = 0) -> None:
     root.addHandler(ConsoleHandler())
     if file is not None:
         file.parent.mkdir(parents=True, exist_ok=True)
-        to_file = logging.FileHandler(file, encoding="utf-8", errors="backslashreplace")
+        to_file = _LogFile(file, encoding="utf-8", errors="backslashreplace")
         to_file.setFormatter(_EscapingFormatter("%(asctime)s %(levelname)s %(message)s"))
         root.addHandler(to_file)
 

@@ -1,5 +1,6 @@
 """The watch over non-finite numbers: counts them, names them, ends a run that is lost."""
 
+import io
 import logging
 from collections.abc import Mapping
 from pathlib import Path
@@ -8,8 +9,15 @@ import torch
 from torch import Tensor
 
 from sr_train.ops.errors import SRTrainError
+from sr_train.ops.files import write_atomically
 
 log = logging.getLogger(__name__)
+
+
+_ADVICE = {
+    "net_g": "a smaller learning rate, train.max_norm=1",
+    "net_d": "a smaller discriminator.lr, discriminator.max_norm=1, adversary=[gan,r1]",
+}
 
 
 class NonFiniteError(SRTrainError):
@@ -54,12 +62,18 @@ class Sentinel:
         batch: Mapping[str, Tensor],
         terms: list[str],
         parameters: list[str],
+        network: str = "net_g",
     ) -> NonFiniteError:
         """Write the batch at fault to disk and return the error that ends the run."""
         name = f"non_finite_step_{step:08d}"
         part = "" if self.rank is None else f"_rank{self.rank}"
-        content = {name: value.cpu() for name, value in batch.items()}
-        torch.save(content, self.folder / f"{name}{part}.pt")
+        place = f"batch saved: {self.folder / name}{part and '_rank*'}.pt"
+        content = io.BytesIO()
+        torch.save({name: value.cpu() for name, value in batch.items()}, content)
+        try:
+            write_atomically(self.folder / f"{name}{part}.pt", content.getbuffer(), sync=False)
+        except OSError as err:
+            place = f"the batch could not be saved: {err.strerror}"
         shown = ", ".join(parameters[:5]) + (", ..." if len(parameters) > 5 else "")
         pixels = [
             name
@@ -67,11 +81,11 @@ class Sentinel:
             if value.is_floating_point() and not bool(torch.isfinite(value).all())
         ]
         return NonFiniteError(
-            f"step {step}: {in_row} steps in a row had a non-finite loss or gradient "
-            f"(train.max_skipped_in_row={self.limit}). Weights are those of the last good step.\n"
+            f"step {step}: {in_row} steps in a row of {network} had a non-finite loss or gradient "
+            f"(train.max_skipped_in_row={self.limit}).\n"
             f"  batch with non-finite pixels: {', '.join(pixels) or 'no'}\n"
             f"  loss terms: {', '.join(terms) or 'all finite, so the backward pass is at fault'}\n"
             f"  parameters: {shown or 'none in the last step'}\n"
-            f"  batch saved: {self.folder / name}{part and '_rank*'}.pt\n"
-            "  try a smaller learning rate, train.max_norm=1, or precision=fp32"
+            f"  {place}\n"
+            f"  try {_ADVICE[network]}, or precision=fp32"
         )
