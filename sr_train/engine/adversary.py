@@ -143,11 +143,13 @@ def separation(real_logits: Logits, fake_logits: Logits) -> dict[str, Tensor]:
 
     The accuracy is the share of real logits above the mean of the fake ones and of fake logits
     below the mean of the real ones, averaged: 0.5 where the two cannot be told apart, 1 where
-    they are apart, for every kind of GAN loss, relativistic and Wasserstein ones included.
+    they are apart, for every kind of GAN loss, relativistic and Wasserstein ones included. Where a
+    logit is not finite there is none: it is NaN.
     """
     real, fake = _flat(real_logits), _flat(fake_logits)
     real_mean, fake_mean = real.mean(), fake.mean()
     right = (real > fake_mean).float().mean() + (fake < real_mean).float().mean()
+    right += (real_mean + fake_mean) * 0.0
     return {
         "gan/real_logits": real_mean,
         "gan/fake_logits": fake_mean,

@@ -361,3 +361,11 @@ def test_spectral_norm_of_a_patchgan_is_stored(make_batch):
     for each in (old, new):
         run(each, [make_batch(9, size=16)])
     assert differing(old.discriminator.net.state_dict(), new.discriminator.net.state_dict()) == []
+
+
+@pytest.mark.parametrize("bad", [float("nan"), float("inf"), -float("inf")])
+@pytest.mark.parametrize("which", [0, 1])
+def test_there_is_no_accuracy_where_a_logit_is_not_finite(bad, which):
+    logits = [torch.tensor([1.0, 2.0]), torch.tensor([-1.0, -2.0])]
+    logits[which][1] = bad
+    assert torch.isnan(separation(*logits)["gan/d_accuracy"])
