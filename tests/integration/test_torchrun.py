@@ -1,5 +1,6 @@
 """`torchrun -m sr_train train`: one run, one log, the weights of one process."""
 
+import contextlib
 import os
 import shlex
 import signal
@@ -10,7 +11,7 @@ import pytest
 import torch
 
 from tests.ranks import torchrun
-from tests.toys import differing, metrics_rows, state_of, toy_words
+from tests.toys import differing, fill, metrics_rows, state_of, toy_words
 
 pytestmark = [pytest.mark.dist, pytest.mark.timeout(240)]
 
@@ -207,6 +208,65 @@ def test_a_damaged_picture_of_one_process_ends_all_without_waiting(in_folder):
     assert "is damaged" in err
     assert "sr_train/cli" not in err, "no traceback but torchrun's own"
     assert (in_folder / "runs/toy/checkpoints/step_00000002.pt").exists(), (out, err)
+
+
+def test_ranks_that_see_different_data_are_refused(in_folder):
+    words = words_of(in_folder, "toy", 2)
+    fill(in_folder / "gt0", 3)
+    fill(in_folder / "gt1", 2)
+    words = [word for word in words if not word.startswith("data.train.gt")]
+    code, _, err = finish(torchrun([*words, "data.train.gt=gt${oc.env:RANK}"], in_folder))
+    assert code != 0
+    assert err.count("the ranks see different data") == 1
+    assert "data.train: rank 1 sees 2 samples" in err
+    assert "rank 0 3 (" in err
+    assert "sr_train/cli" not in err, "no traceback but torchrun's own"
+
+
+FAILS_ON_ONE = """
+import os
+class Part:
+    higher_is_better = True
+    def __call__(self, pred, gt, scale):
+        assert os.environ["RANK"] == "0", "out of luck"
+        return 1.0
+"""
+
+
+def test_a_validation_that_fails_on_one_rank_leaves_the_state(in_folder):
+    (in_folder / "mine").mkdir()
+    (in_folder / "mine/parts.py").write_text(FAILS_ON_ONE)
+    words = words_of(in_folder, "toy", 2, "plugins=[mine]", "train.val_every=2")
+    fill(in_folder / "val", 3, (40, 48), first_seed=7)
+    words.append("+metrics.mine={_target_: mine.parts.Part}")
+    code, _, err = finish(torchrun(words, in_folder))
+    assert code != 0
+    assert "rank 1: metrics.mine: Part failed" in err
+    assert "out of luck" in err
+    assert state_of(in_folder / "runs/toy", 2)["step"] == 2
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not Path("/proc").is_dir(), reason="finds the processes in /proc")
+def test_ranks_save_and_end_when_torchrun_is_killed(in_folder):
+    child = torchrun(words_of(in_folder, "toy", 2, *LONG), in_folder)
+    ranks = []
+    try:
+        wait_for_first_steps(in_folder / "runs/toy", child)
+        ranks = [worker_of_rank(child, rank) for rank in (0, 1)]
+        child.kill()
+        child.communicate()
+        deadline = time.monotonic() + 60
+        while any(Path(f"/proc/{rank}").exists() for rank in ranks):
+            assert time.monotonic() < deadline, "ranks outlive torchrun"
+            time.sleep(0.1)
+    finally:
+        for rank in ranks:
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(rank, signal.SIGKILL)
+    log = (in_folder / "runs/toy/train.log").read_text()
+    assert "stopped by SIGTERM" in log
+    assert "state saved" in log
 
 
 def test_a_fault_of_the_config_is_told_once(in_folder):
