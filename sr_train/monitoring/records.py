@@ -6,7 +6,8 @@ import json
 import platform
 import sys
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
@@ -43,11 +44,17 @@ class MetricsFile:
         Raises:
             OSError: naming the file.
         """
-        try:
-            with self._path.open("a", newline="") as file:
-                csv.writer(file).writerows((step, name, repr(v)) for name, v in values.items())
-        except OSError as err:
-            raise OSError(err.errno, err.strerror or str(err), str(self._path)) from err
+        with _named(self._path), self._path.open("a", newline="") as file:
+            csv.writer(file).writerows((step, name, repr(v)) for name, v in values.items())
+
+
+@contextmanager
+def _named(path: Path) -> Iterator[None]:
+    """Let errors of the system tell the file, as those of a write do not."""
+    try:
+        yield
+    except OSError as err:
+        raise OSError(err.errno, err.strerror or str(err), str(path)) from err
 
 
 def _rows(path: Path) -> list[list[str]]:
@@ -96,14 +103,16 @@ def write_manifest(path: Path, facts: Mapping[str, object]) -> None:
             **facts,
         }
     )
-    _write_launches(path, launches)
+    with _named(path):
+        _write_launches(path, launches)
 
 
 def close_manifest(path: Path, facts: Mapping[str, object]) -> None:
     """Add to the last launch in manifest.json when it ended, and `facts`."""
     launches = _launches(path) or [{}]
     launches[-1] |= {"ended": time.strftime("%Y-%m-%dT%H:%M:%S%z"), **facts}
-    _write_launches(path, launches)
+    with _named(path):
+        _write_launches(path, launches)
 
 
 def _launches(path: Path) -> list[dict[str, object]]:

@@ -1,5 +1,7 @@
+import errno
 import json
 
+import pytest
 import torch
 
 from sr_train.monitoring.drift import ParameterDrift
@@ -76,3 +78,62 @@ def test_the_end_of_a_launch_is_told_with_it(tmp_path):
     assert launches[0]["stopped_by"] == "SIGTERM"
     assert launches[0]["ended"] >= launches[0]["started"]
     assert "ended" not in launches[1]
+
+
+@pytest.mark.parametrize("content", [b"", b"\xff\xfe", b"{", b"{}", b"[1]", b"[" * 100_000])
+def test_a_manifest_that_is_none_is_set_aside(tmp_path, caplog, content):
+    path = tmp_path / "manifest.json"
+    path.write_bytes(content)
+    write_manifest(path, {"device": "cpu"})
+    assert [launch["device"] for launch in json.loads(path.read_text())] == ["cpu"]
+    assert (tmp_path / "manifest.json.bad").read_bytes() == content
+    assert "set aside as manifest.json.bad" in caplog.text
+
+
+@pytest.mark.parametrize("content", [b"\xff" * 50, b"PK\x03\x04\0\0", b"a,b\n1,2\n"])
+def test_a_table_that_is_none_is_set_aside(tmp_path, content):
+    path = tmp_path / "metrics.csv"
+    path.write_bytes(content)
+    MetricsFile(path, first_step=5).append({"loss": 1.0}, 5)
+    assert path.read_text().split() == ["step,name,value", "5,loss,1.0"]
+    assert (tmp_path / "metrics.csv.bad").read_bytes() == content
+
+
+def test_rows_that_make_no_sense_are_dropped(tmp_path):
+    path = tmp_path / "metrics.csv"
+    path.write_bytes(b"step,name,value\n1,a,0.5\n\xff,a,1\n2,a,x\n-3,a,1\n4,a\0,2.0\n" + b"9" * 50)
+    MetricsFile(path, first_step=5)
+    assert path.read_text().split() == ["step,name,value", "1,a,0.5", "4,a,2.0"]
+
+
+def test_what_is_written_again_is_dropped_at_its_step_alone(tmp_path):
+    path = tmp_path / "metrics.csv"
+    file = MetricsFile(path)
+    for step in (2, 4):
+        file.append({"loss/l1": 0.5, "val/main/psnr_y": 20.0}, step)
+    MetricsFile(path, first_step=5, drop="val/")
+    assert path.read_text().split() == [
+        "step,name,value",
+        "2,loss/l1,0.5",
+        "2,val/main/psnr_y,20.0",
+        "4,loss/l1,0.5",
+    ]
+
+
+def test_errors_of_the_disk_name_the_file(tmp_path, monkeypatch):
+    def fails(*arguments, **settings):
+        raise OSError(errno.EIO, "Input/output error")
+
+    table = MetricsFile(tmp_path / "metrics.csv")
+    monkeypatch.setattr("sr_train.monitoring.records._write_launches", fails)
+    monkeypatch.setattr("sr_train.monitoring.records.csv.writer", fails)
+    for write in (
+        lambda: write_manifest(tmp_path / "manifest.json", {}),
+        lambda: table.append({"a": 1.0}, 1),
+    ):
+        with pytest.raises(OSError, match="Input/output") as caught:
+            write()
+        assert caught.value.filename in {
+            str(tmp_path / "manifest.json"),
+            str(tmp_path / "metrics.csv"),
+        }
