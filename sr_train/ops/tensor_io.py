@@ -1,21 +1,39 @@
-"""Read files that hold one tensor: `.npy` and `.pt`, without running code that lies in them."""
+"""Read files that hold one tensor: `.npy` and `.pt`, without running code that lies in them.
+
+Nothing is believed about a file that its own size does not bear out, so that a header which
+claims terabytes costs nothing.
+"""
 
 import io
+import math
 import os
-import pickle
-import zipfile
+import re
 from pathlib import Path
-from typing import Literal
-from zipfile import BadZipFile
+from typing import BinaryIO
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from sr_train.ops.errors import DataError
+from sr_train.ops.torch_files import TorchFileError, is_zip, load_plain
 
 SUFFIXES = frozenset({".npy", ".pt", ".pth"})
 """Lower-case file name suffixes that are taken for tensors."""
+
+_NPY_MAGIC = b"\x93NUMPY"
+_MOST_HEADER = 1 << 16
+_MOST_AXES = 16
+_FIELDS = {
+    "descr": r"'([^'\\]*)'",
+    "fortran_order": r"(True|False)",
+    "shape": r"\(([0-9L,\s]*)\)",
+}
+_NUMBERS = re.compile(r"[<>=|]?[biuf][0-9]{1,2}")
+_TORCH_DTYPES = frozenset({torch.bool, torch.float16, torch.bfloat16, torch.float32, torch.float64})
+_TORCH_DTYPES |= {torch.uint8, torch.uint16, torch.uint32, torch.uint64}
+_TORCH_DTYPES |= {torch.int8, torch.int16, torch.int32, torch.int64}
+"""What NumPy has too, and bfloat16."""
 
 
 def read_tensor(path: str | os.PathLike[str], mapped: bool = False) -> np.ndarray:
@@ -33,12 +51,16 @@ def read_tensor(path: str | os.PathLike[str], mapped: bool = False) -> np.ndarra
     path = Path(path)
     _check_suffix(path)
     try:
-        # Of .pt files, only the zipped ones can be mapped.
-        if mapped and (path.suffix.lower() == ".npy" or zipfile.is_zipfile(path)):
-            return _decoded(path, path)
-        return _decoded(io.BytesIO(path.read_bytes()), path)
+        if mapped:
+            with path.open("rb") as file:
+                if path.suffix.lower() == ".npy":
+                    return _read_npy(file, path, mapped=True)
+                # Of the other files, only the zipped ones can be mapped.
+                if is_zip(file.read(4)):
+                    return _read_pt(path, path)
+        return decode_tensor(path.read_bytes(), path)
     except OSError as err:
-        raise DataError(f"{path}: cannot be read: {err.strerror or err}") from None
+        raise DataError(f"{path}: cannot be read: {err.strerror or err}") from err
 
 
 def decode_tensor(data: bytes, path: str | os.PathLike[str]) -> np.ndarray:
@@ -51,8 +73,10 @@ def decode_tensor(data: bytes, path: str | os.PathLike[str]) -> np.ndarray:
     Raises:
         DataError: as `read_tensor`.
     """
-    _check_suffix(Path(path))
-    return _decoded(io.BytesIO(data), Path(path))
+    path = Path(path)
+    _check_suffix(path)
+    is_npy = path.suffix.lower() == ".npy"
+    return _read_npy(io.BytesIO(data), path) if is_npy else _read_pt(io.BytesIO(data), path)
 
 
 def _check_suffix(path: Path) -> None:
@@ -60,46 +84,78 @@ def _check_suffix(path: Path) -> None:
         raise DataError(f"{path}: not a tensor; expected a name in {', '.join(sorted(SUFFIXES))}")
 
 
-def _decoded(source: io.BytesIO | Path, path: Path) -> np.ndarray:
-    is_npy = path.suffix.lower() == ".npy"
-    array = _read_npy(source, path) if is_npy else _read_pt(source, path)
-    if array.dtype.kind not in "biuf":
-        raise DataError(f"{path}: holds {array.dtype}, not numbers")
-    return array
+def _read_npy(file: BinaryIO, path: Path, mapped: bool = False) -> np.ndarray:
+    size = file.seek(0, os.SEEK_END)
+    file.seek(0)
+    shape, dtype, is_fortran = _npy_header(file, path)
+    start, count = file.tell(), math.prod(shape)
+    if size - start < count * dtype.itemsize:
+        raise DataError(
+            f"{path}: damaged: its header tells of {shape} {dtype}, {count * dtype.itemsize} "
+            f"bytes, and {size - start} follow"
+        )
+    order = "F" if is_fortran else "C"
+    if mapped and count > 0:
+        return np.memmap(path, dtype, "r", start, shape, order)  # type: ignore[call-overload]
+    values = np.empty(count, dtype)
+    file.readinto(values.view(np.uint8).data)  # type: ignore[attr-defined]
+    return values.reshape(shape, order=order)  # type: ignore[call-overload]
 
 
-def _read_npy(source: io.BytesIO | Path, path: Path) -> np.ndarray:
-    mode: Literal["r"] | None = "r" if isinstance(source, Path) else None
-    try:
-        array = np.load(source, mmap_mode=mode, allow_pickle=False)
-    except (ValueError, EOFError, BadZipFile) as err:
-        if "allow_pickle" in str(err):
-            raise DataError(
-                f"{path}: holds Python objects or is no .npy file; expected an array of numbers"
-            ) from None
-        raise DataError(f"{path}: damaged or no .npy file: {err}") from None
-    if not isinstance(array, np.ndarray):
+def _npy_header(file: BinaryIO, path: Path) -> tuple[tuple[int, ...], np.dtype, bool]:
+    """Return shape, dtype and whether columns come first; leaves the file where values begin.
+
+    NumPy's own reader evaluates the header as Python, which hostile ones crash.
+    """
+    head = file.read(8)
+    if head[:4] == b"PK\x03\x04":
         raise DataError(f"{path}: an archive of several arrays; expected a single one")
-    return array
+    if head[:6] != _NPY_MAGIC or len(head) < 8 or head[6] not in (1, 2, 3):
+        raise DataError(f"{path}: damaged, or no .npy file")
+    num_bytes = int.from_bytes(file.read(2 if head[6] == 1 else 4), "little")
+    text = file.read(min(num_bytes, _MOST_HEADER)).decode("latin-1")
+    found = {key: re.search(rf"'{key}'\s*:\s*{value}", text) for key, value in _FIELDS.items()}
+    fields = {key: match[1] for key, match in found.items() if match is not None}
+    if "O" in fields.get("descr", "") or re.search(r"'descr'\s*:\s*\[", text):
+        raise DataError(f"{path}: holds Python objects or records; expected numbers")
+    if len(fields) < len(_FIELDS) or not text.rstrip().endswith("}"):
+        raise DataError(f"{path}: damaged: its header is not one of an array")
+    if not _NUMBERS.fullmatch(fields["descr"]):
+        raise DataError(f"{path}: holds {fields['descr']!r}, not numbers")
+    shape = tuple(int(length) for length in re.findall(r"\d{1,19}", fields["shape"]))
+    if len(shape) > _MOST_AXES or max(shape, default=0) >= 2**62:
+        raise DataError(f"{path}: damaged: its header tells of the shape ({fields['shape'][:60]})")
+    try:
+        return shape, np.dtype(fields["descr"]), fields["fortran_order"] == "True"
+    except TypeError:
+        raise DataError(f"{path}: holds {fields['descr']!r}, not numbers") from None
 
 
 def _read_pt(source: io.BytesIO | Path, path: Path) -> np.ndarray:
-    is_mapped = isinstance(source, Path)
     try:
-        held = torch.load(source, map_location="cpu", weights_only=True, mmap=is_mapped)
-    except pickle.UnpicklingError as err:
-        if "GLOBAL" in str(err):
-            raise DataError(
-                f"{path}: holds more than tensors, which could run code; save the tensor alone "
-                "with torch.save(tensor, path)"
-            ) from None
-        raise DataError(f"{path}: damaged, or not written by torch.save(tensor, path)") from None
-    except (RuntimeError, EOFError, ValueError, KeyError, IndexError, AttributeError) as err:
-        reason = str(err).split("\n")[0]
-        raise DataError(f"{path}: damaged or no .pt file: {reason}") from None
+        held = load_plain(source, mapped=isinstance(source, Path))
+    except TorchFileError as err:
+        raise DataError(f"{path}: {err}") from None
     if not isinstance(held, Tensor):
         raise DataError(f"{path}: holds {type(held).__name__}; expected one tensor")
-    if held.layout != torch.strided or held.is_quantized:
-        raise DataError(f"{path}: holds a sparse or quantized tensor; expected a dense one")
-    held = held.detach()
+    why = _unfit(held)
+    if why:
+        raise DataError(f"{path}: holds a {why}; expected a dense one of real numbers")
+    held = held.detach().resolve_neg()
     return (held.float() if held.dtype == torch.bfloat16 else held).numpy()
+
+
+def _unfit(held: Tensor) -> str | None:
+    """Return what a tensor is that cannot become an array of NumPy at little cost, or None."""
+    if type(held) not in (Tensor, torch.nn.Parameter):
+        return f"{type(held).__name__}"
+    if held.is_nested or held.layout != torch.strided or held.is_quantized:
+        return "sparse, nested or quantized tensor"
+    if held.device.type != "cpu":
+        return f"tensor without values (device {held.device})"
+    if held.dtype not in _TORCH_DTYPES:
+        return f"tensor of {str(held.dtype).removeprefix('torch.')}"
+    # A stride of 0 repeats values without holding them.
+    if held.numel() * held.element_size() > held.untyped_storage().nbytes():
+        return f"tensor of shape {tuple(held.shape)} made of fewer values, repeated"
+    return None
