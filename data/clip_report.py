@@ -53,6 +53,8 @@ class ClipReport:
     """(name, frames) of runs with fewer frames than a clip spans."""
     gaps: list[tuple[str, str]]
     """(sequence, where) of gaps in numberings, which no clip crosses."""
+    scenes: dict[str, list[str]]
+    """Folder -> sequences, where the names of frames tell that it holds several scenes."""
     ignored: dict[str, int]
     """Files that are no frames, by suffix."""
     left_out: list[tuple[str, str]]
@@ -76,6 +78,10 @@ class ClipReport:
         lines += [f"  input {name}: {kind}" for name, kind in self.extras.items()]
         if self.with_alpha:
             lines.append(f"  alpha ignored in {self.with_alpha} runs")
+        scenes = [
+            f"{name}: {len(each)} scenes, {_names(each)}" for name, each in self.scenes.items()
+        ]
+        lines += _some("folders with several scenes, by the names of their frames", scenes)
         short = [f"{name}: {count} frames" for name, count in self.too_short]
         lines += _some(f"too short for clips that span {self.clip_frames} frames", short)
         gaps = [f"{name}: {where}" for name, where in self.gaps]
@@ -85,6 +91,10 @@ class ClipReport:
             lines.append(f"  not frames, ignored: {kinds}")
         lines += _some("left out", [f"{path}: {why}" for path, why in self.left_out])
         return "\n".join(lines)
+
+
+def _names(scenes: list[str]) -> str:
+    return ", ".join(scenes[:3]) + (", ..." if len(scenes) > 3 else "")
 
 
 def _some(what: str, items: list[str]) -> list[str]:
@@ -148,6 +158,7 @@ def make_clip_report(
         available_bytes=available_bytes(),
         too_short=list(index.too_short),
         gaps=list(index.gaps),
+        scenes=dict(index.scenes),
         ignored=dict(Counter(index.ignored).most_common()),
         left_out=list(index.left_out),
     )

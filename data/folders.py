@@ -26,6 +26,11 @@ class FoundFile:
     num_bytes: int
     mtime_ns: int
 
+    @property
+    def stem(self) -> str:
+        """The file's own name without suffix."""
+        return self.relative.rpartition("/")[2]
+
 
 @dataclass
 class Listing:

@@ -2,13 +2,15 @@
 
 Made once, from names and headers alone; no picture is decoded.
 
+- A folder of frames is a sequence, or several where the names of its frames tell several scenes:
+  `city_0001.png` and `walk_0001.png` are of `FOLDER/city` and `FOLDER/walk`.
 - Frames of different modalities belong together if their names without suffix are the same, else
-  (in all of the sequence) if the last numbers in their names are; frames of videos by position.
-  An LQ may have `x2`, `X2` or `_x2` at the end of its name, as published ones do. Never is one
-  frame taken for another because of its place alone: where the names do not tell, or some frames
-  lack a partner, the sequence cannot be used.
-- Frames are numbered by the last number in their names. Where the numbers rise by more than they
-  mostly do, there is a gap: the sequence is cut there, so that no clip crosses it.
+  (in all of the sequence) if the numbers in their names are; frames of videos by position. An LQ
+  may have `x2`, `X2` or `_x2` at the end of its name, as published ones do. Never is one frame
+  taken for another because of its place alone: where the names do not tell, or some frames lack a
+  partner, the sequence cannot be used.
+- Where the numbers of frames rise by 1.5 times their usual step or more, there is a gap: the
+  sequence is cut there, so that no clip crosses it. `sr_train.ops.numbering` has the rules.
 - All frames of a modality of a sequence have one size; the LQ that of the GT over the scale,
   further inputs that of the LQ and the same channels and dtype in the whole set.
 """
@@ -25,6 +27,7 @@ import numpy as np
 
 from data.frame_files import FrameHeader, read_frame_header
 from data.pairing import Frame, Paired, cut_at_gaps, pair_frames
+from data.scenes import split_scenes
 from data.tracks import Found
 from data.videos import is_video_file, read_video_header
 from sr_train.ops.errors import DataError, did_you_mean
@@ -80,6 +83,8 @@ class SequenceIndex:
     """(name, frames) of runs with fewer frames than a clip spans."""
     gaps: list[tuple[str, str]] = field(default_factory=list)
     """(name of a sequence, where) for each gap in a numbering."""
+    scenes: dict[str, list[str]] = field(default_factory=dict)
+    """Folder -> the sequences that are scenes of it, where there are several."""
     ignored: Counter[str] = field(default_factory=Counter)
     """Files that are no frames, by suffix."""
 
@@ -114,14 +119,18 @@ class Wanted:
     """Pattern -> (first, end): the frames used, counted from 0 in their order, `end` not among
     them; None: to the last."""
 
-    def selects(self, name: str) -> bool:
-        """Return whether the patterns let a sequence in; upper and lower case differ."""
-        wanted = self.include is None or _matches(name, self.include)
-        return wanted and not _matches(name, self.exclude or ())
+    def selects(self, *names: str) -> bool:
+        """Return whether the patterns let a sequence in; upper and lower case differ.
+
+        Args:
+            names: the sequence's, and that of the folder that it is a scene of.
+        """
+        wanted = self.include is None or _matches(names, self.include)
+        return wanted and not _matches(names, self.exclude or ())
 
 
-def _matches(name: str, patterns: Sequence[str]) -> bool:
-    return any(fnmatchcase(name, pattern) for pattern in patterns)
+def _matches(names: Sequence[str], patterns: Sequence[str]) -> bool:
+    return any(fnmatchcase(name, pattern) for name in names for pattern in patterns)
 
 
 def build_index(found: Sequence[tuple[str, Found]], wanted: Wanted) -> SequenceIndex:
@@ -135,41 +144,64 @@ def build_index(found: Sequence[tuple[str, Found]], wanted: Wanted) -> SequenceI
         DataError: patterns that match nothing, or leave nothing.
     """
     index = SequenceIndex()
-    names = [label + name for label, each in found for name in each.files]
+    split = [(label, split_scenes(each)) for label, each in found]
+    names = {
+        label + name: (label + name, label + each.folders.get(name, name))
+        for label, each in split
+        for name in each.files
+    }
     _check_patterns(names, wanted)
     candidates: list[tuple[str, str, Paired]] = []
-    for label, each in found:
+    for label, each in split:
         index.ignored += each.ignored
         index.left_out += each.bad
         for name, files in each.files.items():
-            if not wanted.selects(label + name):
+            full, folder = names[label + name]
+            if not wanted.selects(full, folder):
                 continue
+            if name in each.folders:
+                index.scenes.setdefault(folder, []).append(full)
             place = each.places[name]
             paired = each.missing.get(name) or pair_frames(files, wanted.scale)
             if isinstance(paired, Paired):
-                paired = _in_range(label + name, paired, wanted)
+                paired = _in_range(full, paired, wanted)
             if isinstance(paired, str):
                 index.left_out.append((place, paired))
             else:
-                candidates.append((label + name, place, paired))
+                candidates.append((full, place, paired))
     candidates.sort(key=lambda item: natural_key(item[0]))
     _check(candidates, wanted, index)
     index.left_out.sort(key=lambda item: natural_key(item[0]))
     return index
 
 
-def _check_patterns(names: Sequence[str], wanted: Wanted) -> None:
-    for what, patterns in (("include", wanted.include or ()), ("ranges", tuple(wanted.ranges))):
-        for pattern in patterns:
-            if not any(fnmatchcase(name, pattern) for name in names):
-                hint = did_you_mean(pattern, names)
-                raise DataError(f"{what}: no sequence matches {pattern!r}{hint}")
-    if not any(wanted.selects(name) for name in names):
-        shown = ", ".join(repr(name) for name in names[:3])
+def _check_patterns(names: Mapping[str, tuple[str, str]], wanted: Wanted) -> None:
+    """Raise where a pattern matches nothing, or the patterns together leave nothing.
+
+    Args:
+        names: sequence -> its name and that of its folder, which differ for scenes.
+        wanted: whose patterns these are.
+    """
+    for pattern in wanted.include or ():
+        if not any(_matches(both, [pattern]) for both in names.values()):
+            hint = did_you_mean(pattern, names)
+            raise DataError(f"include: no sequence matches {pattern!r}{hint}")
+    for pattern in wanted.ranges:
+        if not _matches(tuple(names), [pattern]):
+            scenes = [name for name, (_, folder) in names.items() if _matches([folder], [pattern])]
+            why = f": its frames are of several scenes, {_some(scenes)}; give those"
+            hint = why if scenes else did_you_mean(pattern, names)
+            raise DataError(f"ranges: no sequence matches {pattern!r}{hint}")
+    if not any(wanted.selects(*both) for both in names.values()):
         raise DataError(
             f"none of {len(names)} sequences is left by include={list(wanted.include or ['*'])} "
-            f"exclude={list(wanted.exclude or [])}; patterns are held against names such as {shown}"
+            f"exclude={list(wanted.exclude or [])}; patterns are held against names such as "
+            f"{_some(list(names))}"
         )
+
+
+def _some(names: Sequence[str]) -> str:
+    return ", ".join(map(repr, names[:3])) + (", ..." if len(names) > 3 else "")
 
 
 def _in_range(name: str, paired: Paired, wanted: Wanted) -> Paired | str:

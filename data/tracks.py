@@ -34,6 +34,8 @@ class Found:
     """sequence -> why it cannot be used: a modality that is not there."""
     places: dict[str, str] = field(default_factory=dict)
     """sequence -> its folder or video file, for messages."""
+    folders: dict[str, str] = field(default_factory=dict)
+    """sequence -> what the sequence of the whole folder would be called, for scenes of it."""
     ignored: Counter[str] = field(default_factory=Counter)
     """Files that are no frames, by suffix."""
     bad: list[tuple[str, str]] = field(default_factory=list)
