@@ -13,8 +13,10 @@ from data.clip_frames import CacheMode, ClipFrames, cropped
 from data.clip_report import ClipReport, make_clip_report
 from data.cutting import Crops, place_pictures, place_tensors
 from data.dataset import TrainSet
-from data.layouts import Roots, checked_ranges, find_sequences
+from data.folders import Texts
+from data.layouts import checked_ranges, find_sequences
 from data.sampler import mixed
+from data.selecting import make_selection
 from data.sequences import PICTURES, SequenceIndex, Wanted, build_index
 from data.store import budget
 from data.threads import num_spare_threads, num_threads
@@ -86,10 +88,10 @@ class ClipSet(TrainSet):
     def __init__(
         self,
         scale: int,
-        gt: Roots | None = None,
-        lq: Roots | None = None,
-        extras: Mapping[str, Roots] | None = None,
-        root: Roots | None = None,
+        gt: Texts | None = None,
+        lq: Texts | None = None,
+        extras: Mapping[str, Texts] | None = None,
+        root: Texts | None = None,
         split: str | None = None,
         modalities: Mapping[str, str] | None = None,
         frames: int | None = None,
@@ -102,8 +104,9 @@ class ClipSet(TrainSet):
         seed: int = 0,
         cache_gib: float | Literal["auto"] = "auto",
         cache: CacheMode = "decoded",
-        include: Sequence[str] | None = None,
-        exclude: Sequence[str] | None = None,
+        include: Texts | None = None,
+        exclude: Texts | None = None,
+        list_file: str | None = None,
         ranges: Mapping[str, Sequence[int | None]] | None = None,
         on_bad: Literal["error", "skip"] = "error",
         name: str | None = None,
@@ -113,7 +116,8 @@ class ClipSet(TrainSet):
         Args:
             scale: integer factor between LQ and GT; 1 for restoration.
             gt: one or several roots: absolute, relative to the working directory, with `~`, or
-                `pkg://PACKAGE/FOLDER`. One that holds frames itself is a sequence.
+                `pkg://PACKAGE/FOLDER`. One that holds frames itself is a sequence; a `*` in place
+                of a folder stands for each one there.
             lq: as many roots, in the same order; None: the LQ is made from the GT.
             extras: name -> as many roots, of each further input.
             root: instead of these, one or several roots of nested folders.
@@ -132,9 +136,12 @@ class ClipSet(TrainSet):
                 available. Filled as frames are asked for.
             cache: `decoded` keeps frames as they go into batches; `encoded` keeps the files,
                 which take far less, and decodes at every access.
-            include: patterns (`*`, `?`) on the sequence's name, its path below the root; None:
-                all. One that matches nothing is an error.
+            include: patterns (`*`, `?`) on the sequence's name, its path below the root, or on
+                that of the folder it is a scene of; None: all. One that matches nothing is an
+                error.
             exclude: patterns of sequences to leave out.
+            list_file: text file with the name of a sequence on each line, as Vimeo-90K's
+                `sep_trainlist.txt`; what may follow it behind a blank is not looked at. None: all.
             ranges: pattern on the name -> [first, end]: use the frames from position `first` on,
                 counted from 0 in their order, up to but without `end`; null: to the last.
             on_bad: `error` raises when any sequence cannot be used; `skip` leaves those out and
@@ -162,8 +169,7 @@ class ClipSet(TrainSet):
             scale=scale,
             lq_size=lq_size,
             num_frames=self._span,
-            include=include,
-            exclude=exclude,
+            selection=make_selection(include, exclude, list_file),
             ranges=checked_ranges(ranges or {}),
         )
         self._index = build_index(found, wanted)

@@ -1,8 +1,11 @@
 """Folders of pictures: where they are, and which files lie in them."""
 
+import glob
 import importlib.util
 import os
+import stat
 from collections import Counter
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -11,6 +14,10 @@ from sr_train.ops.folders import natural_key, walk
 from sr_train.ops.image_io import SUFFIXES
 
 _PACKAGE_PREFIX = "pkg://"
+_ANY = "*"
+"""A part of a root that stands for every folder there; names keep what it stands for."""
+
+Texts = str | Sequence[str]
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,31 +52,134 @@ class Listing:
     """(path, why) of broken links and of folders that cannot be entered."""
 
 
-def resolve_root(text: str) -> Path:
+def texts(what: str, value: Texts) -> list[str]:
+    """Return one or several texts of a config as a list.
+
+    Raises:
+        DataError: something else, or an empty one; names `what`.
+    """
+    each = [value] if isinstance(value, str) else value
+    if not isinstance(each, Sequence) or isinstance(each, bytes):
+        raise DataError(
+            f"{what}: expected text or a list of texts, got {value!r}; write it in quotes"
+        )
+    for text in each:
+        if not isinstance(text, str):
+            kind = type(text).__name__
+            raise DataError(f"{what}: expected text, got {text!r} ({kind}); write it in quotes")
+        if not text.strip() or "\0" in text:
+            raise DataError(f"{what}: expected a name, got the empty text {text!r}")
+    return list(each)
+
+
+def expanded(what: str, text: str) -> Path:
+    """Return the absolute path that a config names, with `~` resolved.
+
+    Raises:
+        DataError: it is empty, no text, or names the home of an unknown user.
+    """
+    (checked,) = texts(what, text)
+    try:
+        return Path(checked).expanduser().absolute()
+    except RuntimeError:
+        user = checked.split("/")[0]
+        raise DataError(f"{what}={checked}: there is no user {user[1:]!r} here") from None
+
+
+def resolve_root(text: str, what: str = "gt") -> Path:
     """Return the absolute folder that a config names.
 
     Args:
         text: absolute, relative to the working directory, with `~`, or `pkg://PACKAGE/FOLDER`
-            for a folder inside an installed package, which is found without importing it.
+            for a folder inside an installed package, which is found without importing it. A `*`
+            in place of a folder stands for each one there: `GOPRO/train/*/sharp`.
+        what: the argument that names it, for messages.
 
     Raises:
         DataError: no such folder; says where the path ends and what lies there.
     """
-    if text.startswith(_PACKAGE_PREFIX):
-        package, _, rest = text.removeprefix(_PACKAGE_PREFIX).partition("/")
-        if not package.isidentifier():
-            raise DataError(f"{text}: expected pkg://PACKAGE/FOLDER")
-        spec = importlib.util.find_spec(package)
-        if spec is None or not spec.submodule_search_locations:
-            raise DataError(f"{text}: the package {package!r} is not installed")
-        path = Path(spec.submodule_search_locations[0]) / rest
-    else:
-        path = Path(text).expanduser().absolute()
-    if path.is_dir():
-        return path
-    if path.exists():
-        raise DataError(f"{path}: is a file; a folder is expected")
-    raise DataError(_missing(path))
+    path = _in_package(text) if text.startswith(_PACKAGE_PREFIX) else expanded(what, text)
+    fixed = _fixed(path)
+    try:
+        mode = os.stat(fixed).st_mode
+    except (FileNotFoundError, NotADirectoryError):
+        raise DataError(_missing(fixed)) from None
+    except OSError as error:
+        raise DataError(f"{fixed}: cannot be entered: {error.strerror or error}") from None
+    if not stat.S_ISDIR(mode):
+        raise DataError(f"{fixed}: is a file; a folder is expected")
+    return path
+
+
+def root_name(root: Path) -> str:
+    """Return what to call a root: its own name, without what a `*` in it stands for."""
+    return _fixed(root).name
+
+
+def resolve_roots(what: str, value: Texts) -> list[Path]:
+    """Return the folders that one argument names, all different.
+
+    Args:
+        what: the argument, for messages.
+        value: one or several, as `resolve_root` takes them.
+
+    Raises:
+        DataError: none, one that is missing, or the same folder twice.
+    """
+    named = texts(what, value)
+    if not named:
+        raise DataError(f"{what} names no folder")
+    roots = [resolve_root(text, what) for text in named]
+    seen: set[Path] = set()
+    for root in (root.resolve() for root in roots):
+        if root in seen:
+            raise DataError(f"{what}: names the same folder twice, {root}")
+        seen.add(root)
+    for root in seen:
+        holder = next((parent for parent in root.parents if parent in seen), None)
+        if holder is not None:
+            raise DataError(f"{what}: {root} lies inside {holder}, which is given too")
+    return roots
+
+
+def _in_package(text: str) -> Path:
+    package, _, rest = text.removeprefix(_PACKAGE_PREFIX).partition("/")
+    if not package.isidentifier():
+        raise DataError(f"{text}: expected pkg://PACKAGE/FOLDER")
+    spec = importlib.util.find_spec(package)
+    if spec is None or not spec.submodule_search_locations:
+        raise DataError(f"{text}: the package {package!r} is not installed")
+    return Path(spec.submodule_search_locations[0]) / rest
+
+
+def _fixed(path: Path) -> Path:
+    """Return the part of a root before the first `*`."""
+    parts = path.parts
+    return Path(*parts[: parts.index(_ANY)]) if _ANY in parts else path
+
+
+def _tops(root: Path) -> list[tuple[Path, str]]:
+    """Return the folders that a root means, and what the names below each begin with.
+
+    Raises:
+        DataError: none fits.
+    """
+    fixed = _fixed(root)
+    if fixed == root:
+        return [(root, "")]
+    rest = root.parts[len(fixed.parts) :]
+    pattern = "/".join(part if part == _ANY else glob.escape(part) for part in rest)
+    tops = []
+    for top in sorted(fixed.glob(pattern), key=lambda path: natural_key(str(path))):
+        parts = zip(rest, top.parts[len(fixed.parts) :], strict=True)
+        matched = [found for wanted, found in parts if wanted == _ANY]
+        if top.is_dir() and not any(name.startswith(".") for name in matched):
+            tops.append((top, "/".join(matched) + "/"))
+    if not tops:
+        inner = sorted({path.name for path in fixed.glob("*/*") if path.is_dir()})
+        hint = did_you_mean(root.name, inner)
+        raise DataError(f"{root}: no folder fits; looked in each folder of {fixed}{hint}")
+    return tops
 
 
 def list_folder(root: Path, suffixes: frozenset[str] = SUFFIXES) -> Listing:
@@ -84,28 +194,41 @@ def list_folder(root: Path, suffixes: frozenset[str] = SUFFIXES) -> Listing:
     """
     listing = Listing(root)
     num_folders = 0
-    for folder, names in walk(root, lambda path, why: listing.bad.append((path, why))):
-        num_folders += 1
-        for name in names:
-            path = f"{folder}{os.sep}{name}"
-            suffix = os.path.splitext(name)[1].lower()
-            if suffix not in suffixes:
-                listing.ignored[suffix or "(no suffix)"] += 1
-                continue
-            try:
-                status = os.stat(path)
-            except OSError as error:
-                why = "broken link" if os.path.islink(path) else error.strerror
-                listing.bad.append((path, f"{why}"))
-                continue
-            stem, written = os.path.splitext(os.path.relpath(path, root))
-            relative = stem.replace(os.sep, "/")
-            size, time_ns = status.st_size, status.st_mtime_ns
-            listing.files.append(FoundFile(path, relative, written, size, time_ns))
+    for top, start in _tops(root):
+        for folder, names in walk(top, lambda path, why: listing.bad.append((path, why))):
+            num_folders += folder != str(root)
+            below = os.path.relpath(folder, top).replace(os.sep, "/")
+            prefix = start if below == "." else f"{start}{below}/"
+            _add_files(folder, names, prefix, suffixes, listing)
     if not listing.files:
-        raise DataError(_empty(listing, num_folders - 1, suffixes))
+        raise DataError(_empty(listing, num_folders, suffixes))
     listing.files.sort(key=lambda file: (natural_key(file.relative), file.path))
     return listing
+
+
+def _add_files(
+    folder: str, names: Sequence[str], prefix: str, suffixes: frozenset[str], listing: Listing
+) -> None:
+    """Put the files of one folder into a listing; their names begin with the prefix."""
+    for name in names:
+        path = f"{folder}{os.sep}{name}"
+        stem, written = os.path.splitext(name)
+        suffix = written.lower()
+        if suffix not in suffixes:
+            listing.ignored[suffix or "(no suffix)"] += 1
+            continue
+        try:
+            status = os.stat(path)
+        except OSError as error:
+            why = "broken link" if os.path.islink(path) else error.strerror
+            listing.bad.append((path, f"{why}"))
+            continue
+        if not stat.S_ISREG(status.st_mode):
+            # Reading a pipe would wait for a writer.
+            listing.bad.append((path, "is a pipe, a socket or a device; expected a file"))
+            continue
+        size, time_ns = status.st_size, status.st_mtime_ns
+        listing.files.append(FoundFile(path, prefix + stem, written, size, time_ns))
 
 
 def _missing(path: Path) -> str:

@@ -5,14 +5,14 @@ Made once, from names and headers alone; no pixel is decoded.
 
 import hashlib
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Container, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
-from fnmatch import fnmatchcase
 from pathlib import Path
 
-from data.folders import FoundFile, Listing, list_folder, resolve_root
-from sr_train.ops.errors import DataError, did_you_mean
+from data.folders import FoundFile, Listing, list_folder, root_name
+from data.selecting import Selection, some
+from sr_train.ops.errors import DataError
 from sr_train.ops.folders import natural_key
 from sr_train.ops.image_io import PictureHeader, read_header
 
@@ -63,29 +63,11 @@ class Wanted:
     scale: int
     lq_size: int | None = None
     """Side of the training crop in LQ pixels; None: any size will do."""
-    include: Sequence[str] | None = None
-    """Patterns of which one must match; None: all."""
-    exclude: Sequence[str] | None = None
-    """Patterns of which none may match."""
-
-    def selects(self, file: FoundFile) -> bool:
-        """Return whether the patterns let a picture in.
-
-        A pattern is held against the path below the root, with and without suffix; upper and
-        lower case differ, `*` crosses `/` too.
-        """
-        wanted = self.include is None or _matches(file, self.include)
-        return wanted and not _matches(file, self.exclude or ())
+    selection: Selection = field(default_factory=Selection)
+    """Held against the path below the root, with and without suffix."""
 
 
-def _matches(file: FoundFile, patterns: Sequence[str]) -> bool:
-    return any(
-        fnmatchcase(file.relative, pattern) or fnmatchcase(file.relative + file.suffix, pattern)
-        for pattern in patterns
-    )
-
-
-def build_index(gt: Sequence[str], lq: Sequence[str] | None, wanted: Wanted) -> Index:
+def build_index(gt: Sequence[Path], lq: Sequence[Path] | None, wanted: Wanted) -> Index:
     """Scan the roots, pair by name, read every header, check every size.
 
     An LQ picture belongs to the GT picture of the same path below the root without suffix. Where
@@ -94,49 +76,70 @@ def build_index(gt: Sequence[str], lq: Sequence[str] | None, wanted: Wanted) -> 
     cropped at its right and bottom.
 
     Args:
-        gt: roots as `resolve_root` takes them.
+        gt: absolute roots.
         lq: as many roots, in the same order; None: the LQ is made from the GT.
         wanted: what the pictures must be.
 
     Raises:
-        DataError: a root that is missing, empty or has no partner at all, or patterns that
-            leave nothing.
+        DataError: a root that is empty or has no partner at all, or patterns that leave nothing.
     """
     if lq is not None and len(lq) != len(gt):
         raise DataError(
             f"{len(gt)} gt folders but {len(lq)} lq folders; expected one lq for each gt"
         )
     index = Index()
+    listings = [
+        (_listed(root, index), label) for root, label in zip(gt, root_labels(gt), strict=True)
+    ]
+    names = {
+        file.path: _names(file, label) for listing, label in listings for file in listing.files
+    }
+    chosen, lacking = wanted.selection.chosen(names, "pictures")
+    index.left_out += lacking
     pairs: list[tuple[str, FoundFile, FoundFile | None]] = []
-    seen: list[FoundFile] = []
-    roots = [resolve_root(text) for text in gt]
-    for number, (root, label) in enumerate(zip(roots, root_labels(roots), strict=True)):
-        listing = _listed(root, index)
-        seen += listing.files
-        chosen = [file for file in listing.files if wanted.selects(file)]
-        chosen = _without_twins(chosen, index)
-        partners = None
+    for number, (listing, label) in enumerate(listings):
+        files = [file for file in listing.files if file.path in chosen]
+        partners: Mapping[str, FoundFile | None] = {file.path: None for file in files}
         if lq is not None:
-            lq_root = resolve_root(lq[number])
-            if lq_root.resolve() == root.resolve():
-                raise DataError(f"{root}: the same folder is given as gt and as lq")
-            partners = _pair(listing, _listed(lq_root, index), wanted, index)
-        for file in chosen:
-            if partners is None:
-                pairs.append((label + file.relative, file, None))
-            elif file.path in partners:
+            others = _listed(lq[number], index)
+            _check_apart(files, listing.root, others)
+            partners = _pair(listing, others, chosen, wanted, index)
+        for file in _without_twins(files, index):
+            if file.path in partners:
                 pairs.append((label + file.relative, file, partners[file.path]))
-    _check_patterns(seen, wanted)
     _check(pairs, wanted, index)
     return index
+
+
+def _names(file: FoundFile, label: str = "") -> list[str]:
+    """Return the names of a picture that patterns may match, the plainest first."""
+    names = [file.relative + file.suffix, file.relative]
+    return [*names, *(label + name for name in names)] if label else names
+
+
+def _check_apart(files: Sequence[FoundFile], root: Path, lq: Listing) -> None:
+    """Raise where pictures are both GT and LQ: the same folder, or one inside the other."""
+    gt_root, lq_root = root.resolve(), lq.root.resolve()
+    if lq_root == gt_root:
+        raise DataError(f"{root}: the same folder is given as gt and as lq")
+    if not (lq_root.is_relative_to(gt_root) or gt_root.is_relative_to(lq_root)):
+        return
+    both = {str(gt_root / _names(file)[0]) for file in files}
+    both &= {str(lq_root / _names(file)[0]) for file in lq.files}
+    if both:
+        raise DataError(
+            f"{len(both)} pictures are in gt ({root}) and in lq ({lq.root}), such as {min(both)}; "
+            "expected two folders of which none holds the other"
+        )
 
 
 def root_labels(roots: Sequence[Path]) -> list[str]:
     """Return what names begin with: nothing for one root, else the root's own or full name."""
     if len(roots) == 1:
         return [""]
-    short = Counter(root.name for root in roots)
-    return [f"{root.name if short[root.name] == 1 else root}/" for root in roots]
+    names = [root_name(root) for root in roots]
+    short = Counter(names)
+    return [f"{n if short[n] == 1 else root}/" for n, root in zip(names, roots, strict=True)]
 
 
 def _listed(root: Path, index: Index) -> Listing:
@@ -163,8 +166,18 @@ def _variants(relative: str, scale: int) -> list[str]:
     return [relative, f"{relative}x{scale}", f"{relative}X{scale}", f"{relative}_x{scale}"]
 
 
-def _pair(gt: Listing, lq: Listing, wanted: Wanted, index: Index) -> dict[str, FoundFile]:
-    """Return the LQ file of each GT path; what finds no partner, or two, is left out."""
+def _pair(
+    gt: Listing, lq: Listing, chosen: Container[str], wanted: Wanted, index: Index
+) -> dict[str, FoundFile]:
+    """Return the LQ file of each GT path; what finds no partner, or two, is left out.
+
+    Args:
+        gt: all files, since each may take a name away from others.
+        lq: their partners.
+        chosen: paths of the GT files that are used.
+        wanted: tells which LQ files without partner are worth a word, and the scale.
+        index: gets what is left out.
+    """
     candidates = {file.relative: file for file in _without_twins(lq.files, index)}
     lq_names = {file.relative for file in lq.files}
     gt_names = {file.relative for file in gt.files}
@@ -182,45 +195,28 @@ def _pair(gt: Listing, lq: Listing, wanted: Wanted, index: Index) -> dict[str, F
         taken.update(names)
         if len(names) == 1 and names[0] in candidates:
             partners[file.path] = candidates[names[0]]
-        elif len(names) > 1 and wanted.selects(file):
+        elif len(names) > 1 and file.path in chosen:
             found = ", ".join(f"{lq.root}/{name}" for name in names)
             problems.append((file.path, f"ambiguous partner: found {found}; keep one"))
-        elif not names and wanted.selects(file):
+        elif not names and file.path in chosen:
             why = f"no partner in {lq.root}; looked for {', '.join(tried)}"
             problems.append((file.path, why))
     if not taken:
+        found = some([file.relative for file in lq.files])
         raise DataError(
-            f"{lq.root}: no picture here belongs to one in {gt.root}; found {_some(lq.files)}; "
+            f"{lq.root}: no picture here belongs to one in {gt.root}; found {found}; "
             f"expected names such as {', '.join(_variants(gt.files[0].relative, wanted.scale))}"
         )
     index.left_out += problems
+    selection = wanted.selection
     index.left_out += [
         (file.path, f"no partner in {gt.root}")
         for file in lq.files
-        if file.relative not in taken and wanted.selects(file)
+        if file.relative not in taken
+        and selection.list_file is None
+        and selection.selects(_names(file))
     ]
     return partners
-
-
-def _some(files: Sequence[FoundFile]) -> str:
-    names = [repr(file.relative) for file in files[:3]]
-    return ", ".join(names) + (", ..." if len(files) > 3 else "")
-
-
-def _check_patterns(files: Sequence[FoundFile], wanted: Wanted) -> None:
-    """Raise where an include pattern finds nothing, or the patterns together leave nothing."""
-    names = [file.relative + file.suffix for file in files]
-    for pattern in wanted.include or ():
-        if not any(_matches(file, [pattern]) for file in files):
-            raise DataError(
-                f"include: no picture matches {pattern!r}{did_you_mean(pattern, names)}"
-            )
-    if not any(wanted.selects(file) for file in files):
-        raise DataError(
-            f"none of {len(files)} pictures is left by include={list(wanted.include or ['*'])} "
-            f"exclude={list(wanted.exclude or [])}; patterns are held against paths such as "
-            f"{_some(files)}, with or without suffix"
-        )
 
 
 def _header_of(file: FoundFile) -> PictureHeader | str:

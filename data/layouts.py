@@ -3,20 +3,18 @@
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from data.folders import resolve_root
+from data.folders import Texts, resolve_roots, root_name, texts
 from data.index import root_labels
 from data.sequences import Range
 from data.tracks import Found, find_nested, find_parallel
 from sr_train.ops.errors import DataError, did_you_mean
 
-Roots = str | Sequence[str]
-
 
 def find_sequences(
-    gt: Roots | None,
-    lq: Roots | None,
-    extras: Mapping[str, Roots] | None,
-    root: Roots | None,
+    gt: Texts | None,
+    lq: Texts | None,
+    extras: Mapping[str, Texts] | None,
+    root: Texts | None,
     split: str | None,
     modalities: Mapping[str, str] | None,
 ) -> tuple[str, list[tuple[str, Found]]]:
@@ -32,19 +30,17 @@ def find_sequences(
     if gt is None:
         if lq is not None or extras:
             raise DataError("lq and extras go with gt; with root, name them in modalities")
-        return _found_nested(_listed(root or ()), split, modalities)
+        return _found_nested(root or (), split, modalities)
     if split is not None or modalities:
         raise DataError("split and modalities go with root, not with gt")
     named = {"gt": gt, **({"lq": lq} if lq is not None else {}), **(extras or {})}
-    roots = {
-        modality: [resolve_root(text) for text in _listed(each)] for modality, each in named.items()
-    }
+    roots = {modality: resolve_roots(modality, each) for modality, each in named.items()}
     _check_roots(roots)
     found = []
     for number, label in enumerate(root_labels(roots["gt"])):
         here = {modality: each[number] for modality, each in roots.items()}
         found.append((label, find_parallel(here)))
-    return roots["gt"][0].name, found
+    return root_name(roots["gt"][0]), found
 
 
 def _check_roots(roots: Mapping[str, Sequence[Path]]) -> None:
@@ -63,26 +59,25 @@ def _check_roots(roots: Mapping[str, Sequence[Path]]) -> None:
 
 
 def _found_nested(
-    texts: Sequence[str], split: str | None, modalities: Mapping[str, str] | None
+    root: Texts, split: str | None, modalities: Mapping[str, str] | None
 ) -> tuple[str, list[tuple[str, Found]]]:
-    folders = dict(modalities or {})
+    folders = {
+        modality: texts(f"modalities.{modality}", folder)[0].strip("/")
+        for modality, folder in (modalities or {}).items()
+    }
     if "gt" not in folders:
         hint = did_you_mean("gt", folders) if folders else ""
         raise DataError(f"root needs modalities with the folder of gt, got {folders}{hint}")
     if len(set(folders.values())) < len(folders):
         raise DataError(f"modalities: two of {folders} are the same folder")
-    roots = [resolve_root(f"{text.rstrip('/')}/{split}" if split else text) for text in texts]
-    labels = root_labels([Path(text) for text in texts] if split else roots)
-    return Path(texts[0]).absolute().name, [
-        (label, find_nested(root, folders)) for label, root in zip(labels, roots, strict=True)
+    named = texts("root", root)
+    roots = resolve_roots(
+        "root", [f"{text.rstrip('/')}/{split}" if split else text for text in named]
+    )
+    labels = root_labels([Path(text) for text in named] if split else roots)
+    return Path(named[0]).absolute().name, [
+        (label, find_nested(base, folders)) for label, base in zip(labels, roots, strict=True)
     ]
-
-
-def _listed(roots: Roots) -> list[str]:
-    listed = [roots] if isinstance(roots, str) else list(roots)
-    if not listed:
-        raise DataError("gt or root names no folder")
-    return listed
 
 
 def checked_ranges(ranges: Mapping[str, Sequence[int | None]]) -> dict[str, Range]:

@@ -4,7 +4,6 @@ import threading
 from collections.abc import Callable, Sequence
 from concurrent.futures import Executor, ThreadPoolExecutor
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Literal
 
 import numpy as np
@@ -13,10 +12,11 @@ from torch import Tensor
 
 from data.cutting import place_picture
 from data.dataset import TrainSet
-from data.folders import FoundFile
+from data.folders import FoundFile, Texts, resolve_roots, root_name
 from data.index import Entry, Wanted, build_index
 from data.report import Report, make_report
 from data.sampler import mixed
+from data.selecting import make_selection
 from data.store import FrameStore, Record, budget
 from data.threads import num_spare_threads, num_threads
 from sr_train.ops.errors import DataError, Problems
@@ -49,15 +49,16 @@ class PictureSet(TrainSet):
 
     def __init__(
         self,
-        gt: str | Sequence[str],
+        gt: Texts,
         scale: int,
-        lq: str | Sequence[str] | None = None,
+        lq: Texts | None = None,
         lq_size: int | None = None,
         augment: bool = True,
         seed: int = 0,
         cache_gib: float | Literal["auto"] = "auto",
-        include: Sequence[str] | None = None,
-        exclude: Sequence[str] | None = None,
+        include: Texts | None = None,
+        exclude: Texts | None = None,
+        list_file: str | None = None,
         on_bad: Literal["error", "skip"] = "error",
         name: str | None = None,
     ) -> None:
@@ -65,7 +66,8 @@ class PictureSet(TrainSet):
 
         Args:
             gt: one or several roots, searched with all their folders: absolute, relative to the
-                working directory, with `~`, or `pkg://PACKAGE/FOLDER`.
+                working directory, with `~`, or `pkg://PACKAGE/FOLDER`. A `*` in place of a folder
+                stands for each one there, as in `GOPRO_Large/train/*/sharp`.
             scale: integer factor between LQ and GT.
             lq: as many roots as `gt`, in the same order; None: the LQ is made from the GT.
                 Partners have the same path below the root, see `data.index.build_index`.
@@ -78,6 +80,9 @@ class PictureSet(TrainSet):
             include: patterns (`*`, `?`) on the GT's path below its root, with or without suffix;
                 None: all. One that matches nothing is an error.
             exclude: patterns of pictures to leave out.
+            list_file: text file with the name of a picture on each line, its path below the root
+                with or without suffix; what may follow it behind a blank is not looked at. None:
+                all.
             on_bad: `error` raises when any picture cannot be used; `skip` leaves those out and
                 names them in the report.
             name: for tables and logs; None: the name of the first root.
@@ -90,16 +95,15 @@ class PictureSet(TrainSet):
             raise DataError(f"scale and lq_size must be at least 1, got {scale} and {lq_size}")
         if on_bad not in ("error", "skip"):
             raise DataError(f"on_bad must be error or skip, got {on_bad!r}")
-        roots = [gt] if isinstance(gt, str) else list(gt)
-        lq_roots = [lq] if isinstance(lq, str) else lq
-        if not roots:
-            raise DataError("gt names no folder")
-        self.name = name or Path(roots[0].rstrip("/")).name
+        roots = resolve_roots("gt", gt)
+        lq_roots = None if lq is None else resolve_roots("lq", lq)
+        self.name = name or root_name(roots[0])
         self.scale = scale
         self.lq_size = lq_size
         self._augment = augment
         self._seed = seed
-        wanted = Wanted(scale=scale, lq_size=lq_size, include=include, exclude=exclude)
+        selection = make_selection(include, exclude, list_file)
+        wanted = Wanted(scale=scale, lq_size=lq_size, selection=selection)
         self._index = build_index(roots, lq_roots, wanted)
         self._entries = self._index.entries
         problems = self.problems()

@@ -28,6 +28,7 @@ import numpy as np
 from data.frame_files import FrameHeader, read_frame_header
 from data.pairing import Frame, Paired, cut_at_gaps, pair_frames
 from data.scenes import split_scenes
+from data.selecting import Selection, matches, some
 from data.tracks import Found
 from data.videos import is_video_file, read_video_header
 from sr_train.ops.errors import DataError, did_you_mean
@@ -111,26 +112,11 @@ class Wanted:
     """Side of the training crop in LQ pixels; None: any size will do."""
     num_frames: int = 1
     """Frames from the first to the last of a clip."""
-    include: Sequence[str] | None = None
-    """Patterns on the sequence's name of which one must match; None: all."""
-    exclude: Sequence[str] | None = None
-    """Patterns of which none may match."""
+    selection: Selection = field(default_factory=Selection)
+    """Held against the sequence's name, and that of the folder that it is a scene of."""
     ranges: Mapping[str, Range] = field(default_factory=dict)
     """Pattern -> (first, end): the frames used, counted from 0 in their order, `end` not among
     them; None: to the last."""
-
-    def selects(self, *names: str) -> bool:
-        """Return whether the patterns let a sequence in; upper and lower case differ.
-
-        Args:
-            names: the sequence's, and that of the folder that it is a scene of.
-        """
-        wanted = self.include is None or _matches(names, self.include)
-        return wanted and not _matches(names, self.exclude or ())
-
-
-def _matches(names: Sequence[str], patterns: Sequence[str]) -> bool:
-    return any(fnmatchcase(name, pattern) for name in names for pattern in patterns)
 
 
 def build_index(found: Sequence[tuple[str, Found]], wanted: Wanted) -> SequenceIndex:
@@ -146,62 +132,49 @@ def build_index(found: Sequence[tuple[str, Found]], wanted: Wanted) -> SequenceI
     index = SequenceIndex()
     split = [(label, split_scenes(each)) for label, each in found]
     names = {
-        label + name: (label + name, label + each.folders.get(name, name))
+        label + name: list(dict.fromkeys([label + name, name, *_of_folder(label, each, name)]))
         for label, each in split
         for name in each.files
     }
-    _check_patterns(names, wanted)
+    chosen, lacking = wanted.selection.chosen(names, "sequences")
+    index.left_out += lacking
+    _check_ranges(names, wanted)
     candidates: list[tuple[str, str, Paired]] = []
     for label, each in split:
         index.ignored += each.ignored
         index.left_out += each.bad
         for name, files in each.files.items():
-            full, folder = names[label + name]
-            if not wanted.selects(full, folder):
+            full = label + name
+            if full not in chosen:
                 continue
             if name in each.folders:
-                index.scenes.setdefault(folder, []).append(full)
-            place = each.places[name]
+                index.scenes.setdefault(label + each.folders[name], []).append(full)
             paired = each.missing.get(name) or pair_frames(files, wanted.scale)
             if isinstance(paired, Paired):
                 paired = _in_range(full, paired, wanted)
             if isinstance(paired, str):
-                index.left_out.append((place, paired))
+                index.left_out.append((each.places[name], paired))
             else:
-                candidates.append((full, place, paired))
+                candidates.append((full, each.places[name], paired))
     candidates.sort(key=lambda item: natural_key(item[0]))
     _check(candidates, wanted, index)
     index.left_out.sort(key=lambda item: natural_key(item[0]))
     return index
 
 
-def _check_patterns(names: Mapping[str, tuple[str, str]], wanted: Wanted) -> None:
-    """Raise where a pattern matches nothing, or the patterns together leave nothing.
+def _of_folder(label: str, found: Found, name: str) -> list[str]:
+    """Return what patterns may call the folder that a sequence is a scene of; often nothing."""
+    return [label + found.folders[name], found.folders[name]] if name in found.folders else []
 
-    Args:
-        names: sequence -> its name and that of its folder, which differ for scenes.
-        wanted: whose patterns these are.
-    """
-    for pattern in wanted.include or ():
-        if not any(_matches(both, [pattern]) for both in names.values()):
-            hint = did_you_mean(pattern, names)
-            raise DataError(f"include: no sequence matches {pattern!r}{hint}")
+
+def _check_ranges(names: Mapping[str, Sequence[str]], wanted: Wanted) -> None:
+    """Raise where a range is of no sequence."""
     for pattern in wanted.ranges:
-        if not _matches(tuple(names), [pattern]):
-            scenes = [name for name, (_, folder) in names.items() if _matches([folder], [pattern])]
-            why = f": its frames are of several scenes, {_some(scenes)}; give those"
+        if not matches(names, [pattern]):
+            scenes = [name for name, others in names.items() if matches(others, [pattern])]
+            why = f": its frames are of several scenes, {some(scenes)}; give those"
             hint = why if scenes else did_you_mean(pattern, names)
             raise DataError(f"ranges: no sequence matches {pattern!r}{hint}")
-    if not any(wanted.selects(*both) for both in names.values()):
-        raise DataError(
-            f"none of {len(names)} sequences is left by include={list(wanted.include or ['*'])} "
-            f"exclude={list(wanted.exclude or [])}; patterns are held against names such as "
-            f"{_some(list(names))}"
-        )
-
-
-def _some(names: Sequence[str]) -> str:
-    return ", ".join(map(repr, names[:3])) + (", ..." if len(names) > 3 else "")
 
 
 def _in_range(name: str, paired: Paired, wanted: Wanted) -> Paired | str:

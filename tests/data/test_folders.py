@@ -3,7 +3,7 @@ import sys
 
 import pytest
 
-from data.folders import list_folder, resolve_root
+from data.folders import list_folder, resolve_root, resolve_roots, root_name
 from sr_train.ops.errors import DataError
 from sr_train.ops.folders import natural_key
 from tests.data.conftest import fill
@@ -87,3 +87,67 @@ def test_package_folder_without_import(tmp_path, monkeypatch):
         resolve_root("pkg://no_such_package/x")
     with pytest.raises(DataError, match="expected pkg://"):
         resolve_root("pkg://")
+
+
+# What a config may name by mistake.
+
+
+@pytest.mark.parametrize("value", ["", " ", [""], ["x", ""], "\t", "a\0b"])
+def test_an_empty_name_is_never_the_working_directory(gt_dir, monkeypatch, value):
+    monkeypatch.chdir(gt_dir)
+    with pytest.raises(DataError, match="lq: expected a name, got the empty text"):
+        resolve_roots("lq", value)
+
+
+@pytest.mark.parametrize("value", [7, [7], {"a": 1}, b"x", None])
+def test_what_is_no_text_is_named(value):
+    with pytest.raises(DataError, match=r"gt: expected text.* write it in quotes"):
+        resolve_roots("gt", value)
+
+
+def test_a_home_of_nobody():
+    with pytest.raises(DataError, match=r"gt=~nobody_at_all/x: there is no user 'nobody_at_all'"):
+        resolve_root("~nobody_at_all/x")
+
+
+def test_names_that_no_file_system_takes(gt_dir):
+    with pytest.raises(DataError, match="cannot be entered: File name too long"):
+        resolve_root(str(gt_dir / ("x" * 300)))
+    with pytest.raises(DataError, match="no such folder"):
+        resolve_root(str(gt_dir / "z.png" / "deeper"))
+
+
+def test_a_folder_counts_once(gt_dir, tmp_path):
+    (tmp_path / "link").symlink_to(gt_dir)
+    for twice in ([str(gt_dir), f"{gt_dir}/"], [str(gt_dir), str(tmp_path / "link")]):
+        with pytest.raises(DataError, match="gt: names the same folder twice"):
+            resolve_roots("gt", twice)
+    with pytest.raises(DataError, match=r"gt/sub lies inside .*gt, which is given too"):
+        resolve_roots("gt", [str(gt_dir / "sub"), str(gt_dir)])
+
+
+def test_pipes_and_devices_are_named_and_not_waited_for(gt_dir):
+    os.mkfifo(gt_dir / "pipe.png")
+    (gt_dir / "null.png").symlink_to("/dev/null")
+    listing = list_folder(gt_dir)
+    assert len(listing.files) == 7
+    assert sorted(os.path.basename(path) for path, _ in listing.bad) == ["null.png", "pipe.png"]
+    assert "is a pipe, a socket or a device" in listing.bad[0][1]
+
+
+def test_a_star_stands_for_every_folder_there(tmp_path):
+    for sequence in ("s[1]", "s10", "s2", ".hidden"):
+        for side in ("sharp [x]", "blur"):
+            fill(tmp_path / "train" / sequence / side, ["47", "d/48"])
+    fill(tmp_path / "train" / "s3" / "other", ["1"])
+    fill(tmp_path / "train", ["stray"])
+    root = resolve_root(str(tmp_path / "train" / "*" / "sharp [x]"))
+    names = [file.relative for file in list_folder(root).files]
+    assert names == ["s2/47", "s2/d/48", "s10/47", "s10/d/48", "s[1]/47", "s[1]/d/48"]
+    assert root_name(root) == "train"
+    names = [file.relative for file in list_folder(tmp_path / "*" / "*" / "other").files]
+    assert names == ["train/s3/1"]
+    with pytest.raises(DataError, match=r"no folder fits; looked in each.*did you mean 'blur'"):
+        list_folder(tmp_path / "train" / "*" / "blurr")
+    with pytest.raises(DataError, match="no such folder"):
+        resolve_root(str(tmp_path / "Train" / "*" / "blur"))

@@ -4,13 +4,16 @@ import time
 import pytest
 
 from data.index import Wanted, build_index
+from data.selecting import make_selection
 from sr_train.ops.errors import DataError
 from tests.data.conftest import fill
 
 
 def indexed(gt, lq=None, scale=2, **wanted):
-    lq = None if lq is None else [str(lq)]
-    return build_index([str(gt)], lq, Wanted(scale=scale, **wanted))
+    patterns = [wanted.pop(name, None) for name in ("include", "exclude", "list_file")]
+    lq = None if lq is None else [lq]
+    selection = make_selection(*patterns)
+    return build_index([gt], lq, Wanted(scale=scale, selection=selection, **wanted))
 
 
 def reasons(index):
@@ -113,13 +116,13 @@ def test_patterns_silence_what_they_exclude(tmp_path):
 
 def test_several_roots(tmp_path):
     one, two = fill(tmp_path / "one", ["x"]), fill(tmp_path / "two", ["x", "y"])
-    index = build_index([str(one), str(two)], None, Wanted(scale=2))
+    index = build_index([one, two], None, Wanted(scale=2))
     assert names(index) == ["one/x", "two/x", "two/y"]
     same = fill(tmp_path / "deep" / "one", ["x"])
-    index = build_index([str(one), str(same)], None, Wanted(scale=2))
+    index = build_index([one, same], None, Wanted(scale=2))
     assert names(index) == [f"{one}/x", f"{same}/x"]
     with pytest.raises(DataError, match="2 gt folders but 1 lq"):
-        build_index([str(one), str(two)], [str(one)], Wanted(scale=2))
+        build_index([one, two], [one], Wanted(scale=2))
 
 
 def test_fingerprint_follows_the_files(gt_dir):
@@ -138,3 +141,63 @@ def test_thousands_of_files_are_quick(tmp_path):
     start = time.perf_counter()
     assert len(indexed(tmp_path).entries) == 2001
     assert time.perf_counter() - start < 10
+
+
+def test_a_single_pattern_needs_no_list(gt_dir):
+    assert names(indexed(gt_dir, include="sub/*")) == ["sub/b1", "sub/b2", "sub/b10"]
+    assert names(indexed(gt_dir, include="a*", exclude="a1*")) == ["a2"]
+
+
+@pytest.mark.parametrize("wrong", [[11], "", ["a1", ""], 7, {"a": 1}, [None]])
+def test_patterns_that_are_no_text(gt_dir, wrong):
+    with pytest.raises(DataError, match="exclude: expected"):
+        indexed(gt_dir, exclude=wrong)
+
+
+def test_patterns_may_tell_the_root(tmp_path):
+    one, two = fill(tmp_path / "one", ["x"]), fill(tmp_path / "two", ["x", "y"])
+    wanted = Wanted(scale=2, selection=make_selection("two/*", None, None))
+    assert names(build_index([one, two], None, wanted)) == ["two/x", "two/y"]
+
+
+def test_a_list_of_names(gt_dir, tmp_path):
+    lines = tmp_path / "train.txt"
+    lines.write_bytes(
+        b"\xef\xbb\xbfa1.png\r\n\r\n./x\nsub/b2\nsub\\b10.png (40,56,3)\nz 7 (40,56,3)\na1\n"
+    )
+    index = indexed(gt_dir, list_file=str(lines))
+    assert names(index) == ["a1", "sub/b2", "sub/b10", "z"]
+    assert index.left_out == [(str(lines), "names './x', which is not there")]
+    index = indexed(gt_dir, list_file=str(lines), include=["sub/*"])
+    assert names(index) == ["sub/b2", "sub/b10"]
+    lq = fill(tmp_path / "lq", ["a1", "a2", "a10", "sub/b1", "sub/b2", "sub/b10", "z"], (20, 28))
+    (lq / "more.png").write_bytes((lq / "z.png").read_bytes())
+    lines.write_text("a1\nz\n")
+    index = indexed(gt_dir, lq, list_file=str(lines))
+    assert (names(index), index.left_out) == (["a1", "z"], [])
+
+
+@pytest.mark.parametrize(
+    ("content", "words"),
+    [
+        (None, "cannot be read: No such file"),
+        (b"\n \n", "names nothing"),
+        (b"\x89PNG\0\0", "is no text"),
+        (b"q\nr\n", r"none of 7 pictures is left by .*list_file=.*list.txt"),
+    ],
+)
+def test_lists_that_name_nothing(gt_dir, tmp_path, content, words):
+    if content is not None:
+        (tmp_path / "list.txt").write_bytes(content)
+    with pytest.raises(DataError, match=words):
+        indexed(gt_dir, list_file=str(tmp_path / "list.txt"))
+
+
+def test_pictures_that_are_both_sides(gt_dir):
+    fill(gt_dir / "lq", ["a1", "a2"], (20, 28))
+    with pytest.raises(DataError, match=r"2 pictures are in gt .* and in lq .*gt/lq/a1\.png"):
+        indexed(gt_dir, gt_dir / "lq")
+    with pytest.raises(DataError, match=r"2 pictures are in gt .* and in lq"):
+        indexed(gt_dir / "lq", gt_dir)
+    index = indexed(gt_dir, gt_dir / "lq", include=["a1", "a2"])
+    assert (names(index), index.left_out) == (["a1", "a2"], [])

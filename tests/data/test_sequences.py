@@ -8,6 +8,7 @@ import pytest
 import torch
 
 from data.layouts import find_sequences
+from data.selecting import make_selection
 from data.sequences import Wanted, build_index
 from sr_train.ops.errors import DataError
 from tests.data.conftest import write_frames, write_nested, write_tensor
@@ -18,7 +19,9 @@ MODALITIES = {"lq": "blur", "gt": "sharp", "spikes": "spike_vox"}
 def index_of(scale=2, wanted=None, **places):
     names = ("gt", "lq", "extras", "root", "split", "modalities")
     _, found = find_sequences(*(places.get(name) for name in names))
-    return build_index(found, Wanted(scale=scale, **(wanted or {})))
+    wanted = dict(wanted or {})
+    patterns = [wanted.pop(name, None) for name in ("include", "exclude", "list_file")]
+    return build_index(found, Wanted(scale=scale, selection=make_selection(*patterns), **wanted))
 
 
 def nested(root, split="train", modalities=MODALITIES, **wanted):
@@ -323,3 +326,118 @@ def test_fingerprint_changes_with_files(frames_dir):
     assert index_of(gt=str(frames_dir)).fingerprint() == before
     os.utime(frames_dir / "a" / "00000003.png", (1, 1))
     assert index_of(gt=str(frames_dir)).fingerprint() != before
+
+
+# Scenes in one folder, and gaps by the usual step.
+
+
+def write_scenes(folder, scenes, size=(40, 48), names="{}_{:04}", **more):
+    for scene, count in scenes.items():
+        write_frames(folder, count, size, names=names.replace("{}", scene, 1), **more)
+    return folder
+
+
+def test_scenes_of_one_folder_are_sequences(tmp_path):
+    """3 scenes of 5 frames are 9 clips of 3; as one sequence they were 13, 4 of them mixed."""
+    write_scenes(tmp_path / "gt", {"city": 5, "walk": 5, "zoo": 5})
+    write_scenes(tmp_path / "gt" / "more", {"a": 2, "b": 3})
+    index = index_of(gt=str(tmp_path / "gt"))
+    lengths = {run.name: len(run) for run in index.runs}
+    assert lengths == {"gt/city": 5, "gt/walk": 5, "gt/zoo": 5, "more/a": 2, "more/b": 3}
+    assert (index.num_sequences, index.gaps) == (5, [])
+    assert index.scenes == {
+        "gt": ["gt/city", "gt/walk", "gt/zoo"],
+        "more": ["more/a", "more/b"],
+    }
+    assert index.runs[1].frame_names == tuple(f"walk_{t:04}" for t in range(5))
+
+
+@pytest.mark.parametrize("names", ["{}_{:04}", "{}_{:04}x2", "{}_{:02}", "{}_{:04}_x2"])
+def test_all_modalities_are_split_as_the_gt_is(tmp_path, names):
+    write_scenes(tmp_path / "gt", {"city": 3, "walk": 4})
+    write_scenes(tmp_path / "lq", {"city": 3, "walk": 4}, (20, 24), names, factor=2)
+    for name in ("city", "walk"):
+        for t in range(4):
+            write_tensor(tmp_path / "spikes" / f"{name}_{t:04}.npy", np.zeros((5, 20, 24), "f4"))
+    (tmp_path / "spikes" / "city_0003.npy").unlink()
+    places = {name: str(tmp_path / name) for name in ("gt", "lq")}
+    index = index_of(**places, extras={"spikes": str(tmp_path / "spikes")})
+    assert [(run.name, len(run), sorted(run.tracks)) for run in index.runs] == [
+        ("gt/city", 3, ["gt", "lq", "spikes"]),
+        ("gt/walk", 4, ["gt", "lq", "spikes"]),
+    ]
+    for run in index.runs:
+        for modality in ("lq", "spikes"):
+            stems = [frame.file.stem for frame in run.tracks[modality].frames]
+            scenes = {stem.split("_")[0] for stem in stems}
+            assert scenes == {run.name[3:]}
+            assert [int(stem.split("_")[1].split("x")[0]) for stem in stems] == [*range(len(run))]
+
+
+def test_one_scene_without_its_partners_leaves_the_others(tmp_path):
+    write_scenes(tmp_path / "gt", {"city": 3, "walk": 4, "zoo": 2})
+    write_scenes(tmp_path / "lq", {"city": 3, "walk": 3}, (20, 24), factor=2)
+    index = index_of(gt=str(tmp_path / "gt"), lq=str(tmp_path / "lq"))
+    assert [run.name for run in index.runs] == ["gt/city"]
+    assert sorted(why for _, why in index.left_out) == [
+        "lq has 3 frames, gt has 4: lq lacks walk_0003",
+        "lq has no frame of the scene 'zoo'",
+    ]
+
+
+def test_patterns_and_ranges_know_scenes_and_their_folders(tmp_path):
+    write_scenes(tmp_path / "gt" / "x", {"a": 4, "b": 3})
+    write_frames(tmp_path / "gt" / "y", 3)
+
+    def names(**patterns):
+        return [run.name for run in index_of(gt=str(tmp_path / "gt"), wanted=patterns).runs]
+
+    assert names() == ["x/a", "x/b", "y"]
+    assert names(include=["x"]) == names(exclude=["y"]) == ["x/a", "x/b"]
+    assert names(include=["x/b", "y"]) == ["x/b", "y"]
+    index = index_of(gt=str(tmp_path / "gt"), wanted={"ranges": {"x/a": (1, 3)}})
+    assert [len(run) for run in index.runs] == [2, 3, 3]
+    with pytest.raises(DataError, match=r"'x': its frames are of several scenes, 'x/a', 'x/b'"):
+        index_of(gt=str(tmp_path / "gt"), wanted={"ranges": {"x": (1, 3)}})
+
+
+def test_scenes_in_nested_folders(tmp_path):
+    for folder, size, factor in (("sharp", (40, 48), 1), ("blur", (20, 24), 2)):
+        write_scenes(tmp_path / "day" / folder, {"a": 3, "b": 2}, size, factor=factor)
+    index = index_of(root=str(tmp_path), modalities={"lq": "blur", "gt": "sharp"})
+    assert [(run.name, len(run)) for run in index.runs] == [("day/a", 3), ("day/b", 2)]
+
+
+def test_frames_named_by_microseconds_have_no_gaps(tmp_path):
+    """Steps of 33333 and 33334 alternate; one of 66667 is a gap."""
+    folder = write_frames(tmp_path / "a", 12)
+    for t in reversed(range(12)):
+        (folder / f"{t:08}.png").rename(folder / f"{round((t + 1) * 1e6 / 30)}.png")
+    index = index_of(gt=str(tmp_path))
+    assert [(run.name, len(run)) for run in index.runs] == [("a", 12)]
+    (folder / "200000.png").unlink()
+    index = index_of(gt=str(tmp_path))
+    assert [len(run) for run in index.runs] == [5, 6]
+    assert index.gaps == [("a", "after 166667 comes 233333")]
+
+
+def test_a_range_keeps_the_gaps_of_the_whole(frames_dir):
+    (frames_dir / "a" / "00000004.png").unlink()
+    index = index_of(gt=str(frames_dir), wanted={"ranges": {"a": (3, 5)}})
+    assert [run.frame_names for run in index.runs][:2] == [("00000003",), ("00000005",)]
+
+
+# Lists of names.
+
+
+def test_a_list_of_sequences(tmp_path):
+    for name in ("00001/0001", "00001/0002", "00002/0001"):
+        write_frames(tmp_path / "sequences" / name, 3, names="im{}")
+    lines = tmp_path / "sep_trainlist.txt"
+    lines.write_text("00001/0002\n00002/0001 3 (40,48,3)\n\n")
+    places = {"gt": str(tmp_path / "sequences")}
+    index = index_of(**places, wanted={"list_file": str(lines)})
+    assert [run.name for run in index.runs] == ["00001/0002", "00002/0001"]
+    lines.write_text("00001/0002\n00009/0001\n")
+    index = index_of(**places, wanted={"list_file": str(lines)})
+    assert one_fault(index) == (str(lines), "names '00009/0001', which is not there")
