@@ -5,7 +5,6 @@ inputs as they go into batches; `encoded` keeps the bytes of each file, a video'
 at every access.
 """
 
-import io
 import math
 import threading
 from collections.abc import Callable, Iterator, Sequence
@@ -15,12 +14,13 @@ import numpy as np
 import torch
 
 from data.clip_report import CacheFacts
+from data.damage import BadFileError, Damage, reading
 from data.frame_files import decode_frame, read_bytes, read_frame
 from data.pairing import Frame
 from data.sequences import Run, Track
 from data.store import FrameStore, Record
 from data.threads import for_each
-from data.videos import OpenVideos, Source
+from data.videos import FileInMemory, OpenVideos, Source
 from sr_train.ops.errors import DataError
 from sr_train.ops.resize import imresize
 from sr_train.ops.video_io import read_frames
@@ -47,6 +47,7 @@ class ClipFrames:
         mode: CacheMode,
         budget_bytes: int,
         key: str,
+        damage: Damage,
     ) -> None:
         """Set up the cache; reads nothing.
 
@@ -57,7 +58,9 @@ class ClipFrames:
             mode: what the cache keeps.
             budget_bytes: upper limit of its memory.
             key: fingerprint of the files.
+            damage: remembers frames whose files are damaged.
         """
+        self._damage = damage
         self.extras = tuple(extras)
         """Names of the further inputs."""
         headers = [run.tracks[m].header for run in runs for m in ("gt", "lq") if m in run.tracks]
@@ -101,10 +104,15 @@ class ClipFrames:
 
         Returns:
             A record with one more axis, or None where the cache does not have them all decoded.
+
+        Raises:
+            BadFileError: one is known to be damaged.
         """
-        if not self._is_decoded:
-            return None
-        return self.store.run(self._first[run] + first, count, step)
+        start = self._first[run] + first
+        record = self.store.run(start, count, step) if self._is_decoded else None
+        if record is None:
+            self._damage.check(range(start, start + count * step, step))
+        return record
 
     def crop(self, run: int, t: int, window: Window) -> Record:
         """Return a part of a frame's record, without making more of the LQ than that.
@@ -115,10 +123,11 @@ class ClipFrames:
         tracks, number = self._runs[run].tracks, self._first[run] + t
         if "lq" in tracks or (self._is_decoded and self.store.holds(number)):
             return cropped(self.get(run, t), window, self._scale)
-        gt = self._stored_gt(run, t)
+        with self._damage.watched(number):
+            gt = self._stored_gt(run, t)
+            rest = [_planes(tracks[name], self._pixels(tracks[name], t)) for name in self.extras]
         top, left, side = window
         lq = self._finished(imresize(gt, 1 / self._scale, window=(top, left, side, side)))
-        rest = [_planes(tracks[name], self._pixels(tracks[name], t)) for name in self.extras]
         _, *others = cropped((gt, self._finished(gt), *rest), window, self._scale)
         return (lq, *others)
 
@@ -159,23 +168,31 @@ class ClipFrames:
         """Fill the cache; each video is decoded once, from its start to its end.
 
         Raises:
-            DataError: a file is damaged.
+            DataError: a file is damaged, and those are not skipped.
         """
+        skipped = BadFileError if self._damage.is_skipped else ()
         counted = _Counted(self.store, progress)
+
+        def stream(run: int) -> bool:
+            try:
+                return self._stream(run, counted, stop)
+            except skipped:
+                return True  # what is left of it comes frame by frame
+
         if self._is_decoded:
             runs = [run for run in range(len(self._runs)) if self._is_to_be_streamed(run)]
-            for_each(runs, lambda run: self._stream(run, counted, stop), threads, stop)
-        self.store.fill(None, threads, lambda *_: counted.add(), stop)
+            for_each(runs, stream, threads, stop)
+        self.store.fill(None, threads, lambda *_: counted.add(), stop, skipped)
 
-    def faults(self, run: int, t: int) -> list[str]:
+    def faults(self, run: int, t: int) -> list[BadFileError]:
         """Decode a frame and return what is wrong with its files."""
-        lines = []
+        errors = []
         for track in self._runs[run].tracks.values():
             try:
                 self._pixels(track, t)
-            except DataError as error:
-                lines.append(str(error))
-        return lines
+            except BadFileError as error:
+                errors.append(error)
+        return errors
 
     def _is_to_be_streamed(self, run: int) -> bool:
         """Return whether frames of a video are missing in the cache."""
@@ -207,13 +224,15 @@ class ClipFrames:
             return
         frames = read_frames(first.file.path, first.number)
         for t in range(len(track.frames)):
-            pixels = next(frames, None)
-            if pixels is None:
-                raise DataError(
-                    f"{first.file.path}: damaged or changed since it was indexed: it ends after "
-                    f"{first.number + t} frames"
-                )
-            yield self._checked(track, t, pixels)
+            with reading(first.file.path):
+                pixels = next(frames, None)
+                if pixels is None:
+                    raise DataError(
+                        f"{first.file.path}: damaged or changed since it was indexed: it ends "
+                        f"after {first.number + t} frames"
+                    )
+                pixels = self._checked(track, t, pixels)
+            yield pixels
 
     def _shapes(self, run: Run) -> _Shapes:
         height, width, scale = run.lq_height, run.lq_width, self._scale
@@ -228,7 +247,8 @@ class ClipFrames:
         """Return the record of a frame from its files."""
         run, t = self._places[number]
         tracks = self._runs[run].tracks
-        return self._record(run, {name: self._pixels(tracks[name], t) for name in tracks})
+        with self._damage.watched(number):
+            return self._record(run, {name: self._pixels(tracks[name], t) for name in tracks})
 
     def _record(self, run: int, pixels: dict[str, np.ndarray]) -> Record:
         gt = self._fitting_gt(run, pixels["gt"])
@@ -250,8 +270,13 @@ class ClipFrames:
         return _deepened(pixels, self.dtype)
 
     def _pixels(self, track: Track, t: int) -> np.ndarray:
-        """Return a frame of a track as its file has it; a grey picture as RGB."""
-        return self._checked(track, t, self._decoded(track.frames[t]))
+        """Return a frame of a track as its file has it; a grey picture as RGB.
+
+        Raises:
+            BadFileError: the file is damaged, was changed, or is gone.
+        """
+        with reading(track.frames[t].file.path):
+            return self._checked(track, t, self._decoded(track.frames[t]))
 
     def _decoded(self, frame: Frame) -> np.ndarray:
         path = frame.file.path
@@ -279,12 +304,13 @@ class ClipFrames:
     def _bytes(self, number: int) -> Record:
         """Return the bytes of a file."""
         path = self._paths[number]
-        data = read_bytes(path)
-        if len(data) != self._sizes[number]:
-            raise DataError(
-                f"{path}: changed since it was indexed: found {len(data)} bytes, expected "
-                f"{self._sizes[number]}"
-            )
+        with reading(path):
+            data = read_bytes(path)
+            if len(data) != self._sizes[number]:
+                raise DataError(
+                    f"{path}: changed since it was indexed: found {len(data)} bytes, expected "
+                    f"{self._sizes[number]}"
+                )
         return (np.frombuffer(data, np.uint8),)
 
     def _open_video(self, path: str) -> Source:
@@ -324,35 +350,6 @@ class _Counted:
             self._done += 1
             if self._progress is not None:
                 self._progress(self._done, self._total)
-
-
-class FileInMemory(io.RawIOBase):
-    """Bytes that a program reads like a file, without a copy of them."""
-
-    def __init__(self, data: np.ndarray, name: str) -> None:
-        self.name = name
-        self._data = data
-        self._position = 0
-
-    def readable(self) -> bool:
-        return True
-
-    def seekable(self) -> bool:
-        return True
-
-    def readinto(self, buffer: "memoryview[int]") -> int:  # type: ignore[override]
-        part = self._data[self._position : self._position + len(buffer)]
-        buffer[: len(part)] = part.data
-        self._position += len(part)
-        return len(part)
-
-    def seek(self, offset: int, whence: int = io.SEEK_SET) -> int:
-        origin = {io.SEEK_SET: 0, io.SEEK_CUR: self._position, io.SEEK_END: len(self._data)}[whence]
-        self._position = max(0, origin + offset)
-        return self._position
-
-    def tell(self) -> int:
-        return self._position
 
 
 def cropped(record: Record, window: Window, scale: int) -> Record:

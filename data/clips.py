@@ -1,5 +1,6 @@
 """ClipSet: runs of frames with everything that belongs to them, for training and validation."""
 
+import logging
 import threading
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Executor, ThreadPoolExecutor
@@ -12,6 +13,7 @@ from torch import Tensor
 from data.clip_frames import CacheMode, ClipFrames, cropped
 from data.clip_report import ClipReport, make_clip_report
 from data.cutting import Crops, place_pictures, place_tensors
+from data.damage import BadFileError, Damage, reason, stand_ins
 from data.dataset import TrainSet
 from data.folders import Texts
 from data.layouts import checked_ranges, find_sequences
@@ -20,47 +22,10 @@ from data.selecting import make_selection
 from data.sequences import PICTURES, SequenceIndex, Wanted, build_index
 from data.store import budget
 from data.threads import num_spare_threads, num_threads
+from data.whole import WholeClip
 from sr_train.ops.errors import DataError, Problems, did_you_mean
 
-
-class WholeClip:
-    """An uncropped run of frames for validation; frames are read when they are asked for."""
-
-    def __init__(self, name: str, frame_names: Sequence[str], run: int, frames: ClipFrames) -> None:
-        self.name = name
-        """The sequence's path below the root, with `/`; see `data.sequences.Run`."""
-        self._frame_names = frame_names
-        self._run = run
-        self._frames = frames
-
-    def __len__(self) -> int:
-        """Return the number of frames."""
-        return len(self._frame_names)
-
-    def frame_name(self, t: int) -> str:
-        """Return the name of frame t: that of its GT file, without suffix."""
-        return self._frame_names[t]
-
-    def lq(self, t: int) -> np.ndarray:
-        """Return (h, w, 3), uint8 or uint16, RGB; may be read-only.
-
-        Raises:
-            DataError: a file is damaged, or was changed since it was indexed.
-        """
-        return self._part(t, "lq")
-
-    def gt(self, t: int) -> np.ndarray:
-        """Return (h * scale, w * scale, 3) of the same dtype; may be read-only."""
-        return self._part(t, "gt")
-
-    def extras(self, t: int) -> dict[str, np.ndarray]:
-        """Return the further inputs by name, each (h, w, S) of its file's dtype, as views."""
-        return {name: np.moveaxis(self._part(t, name), 0, -1) for name in self._frames.extras}
-
-    def _part(self, t: int, name: str) -> np.ndarray:
-        if not 0 <= t < len(self):
-            raise IndexError(f"{self.name}: frame {t} of {len(self)}")
-        return self._frames.part(self._run, t, name)
+log = logging.getLogger(__name__)
 
 
 class ClipSet(TrainSet):
@@ -145,8 +110,10 @@ class ClipSet(TrainSet):
             ranges: pattern on the name -> [first, end]: use the frames from position `first` on,
                 counted from 0 in their order, up to but without `end`; null: to the last.
             on_bad: `error` raises when any sequence cannot be used; `skip` leaves those out and
-                names them in the report. Sequences that are too short are always left out, and
-                named there.
+                names them in the report. What turns out to be damaged, changed or gone only when
+                it is decoded is named in the log, and `data.damage` says which clips stand in for
+                those that hold it; a set for validation decodes every file now to find it.
+                Sequences that are too short are always left out, and named in the report.
             name: for tables and logs; None: the name of the first root.
 
         Raises:
@@ -184,9 +151,13 @@ class ClipSet(TrainSet):
             if each not in extra_names:
                 raise DataError(f"time_bins: no input {each!r}{did_you_mean(each, extra_names)}")
         self._time_bins = frozenset(time_bins)
-        paths = [f.file.path for run in self._runs for tr in run.tracks.values() for f in tr.frames]
-        key = "\n".join([self.fingerprint(), *paths])
-        self._frames = ClipFrames(self._runs, scale, extra_names, cache, budget(cache_gib), key)
+        self._damage = Damage(on_bad == "skip")
+        self._damaged: list[str] = []
+        if on_bad == "skip" and frames is None:
+            self._leave_out_damaged(extra_names)
+        self._frames = ClipFrames(
+            self._runs, scale, extra_names, cache, budget(cache_gib), self._key(), self._damage
+        )
         shapes = self._frames.crop_shapes(1)
         self.extra_channels = {name: shapes[name][0][0] for name in extra_names}
         self._clips = [
@@ -229,7 +200,12 @@ class ClipSet(TrainSet):
         places = [(run, t) for run, each in enumerate(self._runs) for t in range(len(each))]
         with ThreadPoolExecutor(num_threads()) as pool:
             found = pool.map(self._frames.faults, *zip(*places, strict=True))
-            return list(dict.fromkeys(line for lines in found for line in lines))
+            lines = [str(error) for errors in found for error in errors]
+            return list(dict.fromkeys(self._damaged + lines))
+
+    def newly_damaged(self) -> list[tuple[str, str]]:
+        """Return (path, why) of files found damaged since the last call, in this process."""
+        return self._damage.take()
 
     def fill(
         self,
@@ -250,7 +226,7 @@ class ClipSet(TrainSet):
             progress: called with (records loaded, records to load) as they arrive.
 
         Raises:
-            DataError: a file is damaged.
+            DataError: a file is damaged, and `on_bad` is `error`.
         """
         self._frames.fill(num_threads(), progress)
 
@@ -268,7 +244,8 @@ class ClipSet(TrainSet):
             files' dtype.
 
         Raises:
-            DataError: a file is damaged, or was changed since it was indexed.
+            DataError: a file is damaged, or was changed since it was indexed, and `on_bad` is
+                `error`; or no clip is whole.
         """
         batch = self.batch([(epoch, index)])
         return {key: value[0] for key, value in batch.items()}
@@ -294,10 +271,17 @@ class ClipSet(TrainSet):
         return tensors
 
     def _write(self, epoch: int, index: int, out: Sequence[np.ndarray]) -> None:
-        """Write one sample into its arrays: LQ, GT, further inputs."""
+        """Write one sample into its arrays; of another clip where its own has a damaged frame."""
+        bits = mixed(mixed(mixed(self._seed) ^ epoch) ^ index)
+        self._damage.replace(
+            stand_ins(self._seed, epoch, index, len(self._clips)),
+            lambda number: self._write_crop(number, bits, out),
+        )
+
+    def _write_crop(self, index: int, bits: int, out: Sequence[np.ndarray]) -> None:
+        """Write the crop of a clip that random bits choose: LQ, GT, further inputs."""
         number, first = self._clips[index]
         run, side, count = self._runs[number], out[0].shape[-1], len(out[0])
-        bits = mixed(mixed(mixed(self._seed) ^ epoch) ^ index)
         top = ((bits >> 32) * (run.lq_height - side + 1)) >> 32
         left = ((bits & 0xFFFFFFFF) * (run.lq_width - side + 1)) >> 32
         bits = mixed(bits)
@@ -319,6 +303,37 @@ class ClipSet(TrainSet):
         for name, crop, place in zip(self._frames.extras, crops[2:], out[2:], strict=True):
             is_turned = is_backwards and name in self._time_bins
             place_tensors(crop, symmetry, place[:, ::-1] if is_turned else place)
+
+    def _leave_out_damaged(self, extra_names: Sequence[str]) -> None:
+        """Decode every file, so that each validation scores the same sequences.
+
+        Raises:
+            Problems: none is whole.
+        """
+        log.info("%s: decoding every file, to leave out what is damaged (on_bad=skip)", self.name)
+        frames = ClipFrames(self._runs, self.scale, extra_names, "decoded", 0, "", Damage(False))
+
+        def first_faults(run: int) -> list[BadFileError]:
+            each = (frames.faults(run, t) for t in range(len(self._runs[run])))
+            return next((errors for errors in each if errors), [])
+
+        with ThreadPoolExecutor(num_threads()) as pool:
+            found = list(pool.map(first_faults, range(len(self._runs))))
+        for run, errors in zip(self._runs, found, strict=True):
+            self._damaged += [str(error) for error in errors]
+            self._index.left_out += [
+                (error.path, f"{reason(error, error.path)}; {run.name} is left out")
+                for error in errors
+            ]
+        whole = [run for run, errors in zip(self._runs, found, strict=True) if not errors]
+        self._index.runs = self._runs = whole
+        if not whole:
+            raise Problems(self.problems())
+
+    def _key(self) -> str:
+        """Return what tells the frames from all others on this machine."""
+        paths = [f.file.path for run in self._runs for tr in run.tracks.values() for f in tr.frames]
+        return "\n".join([self.fingerprint(), *paths])
 
 
 def _check(

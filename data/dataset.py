@@ -60,6 +60,13 @@ class TrainSet(ABC):
         """Return in words what is in memory now, for the log."""
         return "nothing is kept in memory"
 
+    def newly_damaged(self) -> list[tuple[str, str]]:
+        """Return (path, why) of files found damaged since the last call, in this process.
+
+        Only where the set goes on without them and other samples stand in for theirs.
+        """
+        return []
+
     def batch(
         self, positions: Sequence[tuple[int, int]], pool: Executor | None = None
     ) -> dict[str, Tensor]:

@@ -10,6 +10,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from data.damage import reason
 from data.folders import FoundFile, Listing, list_folder, root_name
 from data.selecting import Selection, some
 from sr_train.ops.errors import DataError
@@ -224,7 +225,7 @@ def _header_of(file: FoundFile) -> PictureHeader | str:
     try:
         return read_header(file.path)
     except DataError as error:
-        return str(error).removeprefix(f"{file.path}: ")
+        return reason(error, file.path)
 
 
 def _check(

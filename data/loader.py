@@ -12,6 +12,7 @@ from typing import Literal, Self
 
 from torch import Tensor
 
+from data.damage import DamageLog
 from data.dataset import TrainSet
 from data.filling import Filling
 from data.sampler import EndlessOrder
@@ -89,6 +90,8 @@ class TrainStream:
         self._position = 0
         self._next: Callable[[], Batch] | None = None
         self._stop: Callable[[], object] = _nothing
+        self._damage_log = DamageLog()
+        self._newly_damaged: list[Callable[[], list[tuple[str, str]]]] = []
 
     def __iter__(self) -> Self:
         return self
@@ -111,6 +114,7 @@ class TrainStream:
         finally:
             self.wait_seconds += time.perf_counter() - start
         self._position += 1
+        self._tell_damage()
         return batch
 
     @property
@@ -134,14 +138,22 @@ class TrainStream:
         """End threads and processes; the next batch asked for starts them again."""
         self._stop()
         self._next, self._stop = None, _nothing
+        self._tell_damage()
+        self._damage_log.close()
+
+    def _tell_damage(self) -> None:
+        for newly_damaged in self._newly_damaged:
+            self._damage_log.add(newly_damaged())
 
     def _start(self) -> None:
         stops: list[Callable[[], object]]
+        self._newly_damaged = [self._dataset.newly_damaged]
         if self.num_workers > 0:
             workers = Workers(
                 self._dataset, self._order, self._batch_size, self._position, self.num_workers
             )
             producer = _Producer(_FromWorkers(workers), 0, self._prefetch, self._pin_memory)
+            self._newly_damaged.append(workers.newly_damaged)
             # The thread sees the end of the pipes; then they may be closed.
             stops = [producer.ask_to_stop, workers.kill, producer.join, workers.close]
         else:

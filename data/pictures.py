@@ -1,9 +1,9 @@
 """PictureSet: pairs of pictures, or ground truth alone, for training and for validation."""
 
+import logging
 import threading
 from collections.abc import Callable, Sequence
 from concurrent.futures import Executor, ThreadPoolExecutor
-from dataclasses import dataclass
 from typing import Literal
 
 import numpy as np
@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from data.cutting import place_picture
+from data.damage import BadFileError, Damage, reading, reason, stand_ins
 from data.dataset import TrainSet
 from data.folders import FoundFile, Texts, resolve_roots, root_name
 from data.index import Entry, Wanted, build_index
@@ -19,21 +20,12 @@ from data.sampler import mixed
 from data.selecting import make_selection
 from data.store import FrameStore, Record, budget
 from data.threads import num_spare_threads, num_threads
+from data.whole import WholePicture
 from sr_train.ops.errors import DataError, Problems
 from sr_train.ops.image_io import PictureHeader, read_picture, to_rgb
 from sr_train.ops.resize import imresize
 
-
-@dataclass(frozen=True)
-class WholePicture:
-    """An uncropped pair for validation."""
-
-    name: str
-    """Path below the root, with `/`, without suffix."""
-    lq: np.ndarray
-    """(h, w, 3), uint8 or uint16, RGB; may be read-only."""
-    gt: np.ndarray
-    """(h * scale, w * scale, 3), of the same dtype; may be read-only."""
+log = logging.getLogger(__name__)
 
 
 class PictureSet(TrainSet):
@@ -84,7 +76,9 @@ class PictureSet(TrainSet):
                 with or without suffix; what may follow it behind a blank is not looked at. None:
                 all.
             on_bad: `error` raises when any picture cannot be used; `skip` leaves those out and
-                names them in the report.
+                names them in the report. What turns out to be damaged, changed or gone only when
+                it is decoded is named in the log, and `data.damage` says which samples stand in
+                for its own; a set for validation decodes every file now to find it.
             name: for tables and logs; None: the name of the first root.
 
         Raises:
@@ -109,6 +103,11 @@ class PictureSet(TrainSet):
         problems = self.problems()
         if problems and (on_bad == "error" or not self._entries):
             raise Problems(problems)
+        self._damage = Damage(on_bad == "skip")
+        self._skipped = BadFileError if on_bad == "skip" else ()
+        self._damaged: list[str] = []
+        if on_bad == "skip" and lq_size is None:
+            self._leave_out_damaged()
         self._dtype = np.uint16 if self._has_16_bit() else np.uint8
         shapes = [self._shapes(entry) for entry in self._entries]
         dtype = np.dtype(self._dtype)
@@ -144,8 +143,12 @@ class PictureSet(TrainSet):
     def verify(self) -> list[str]:
         """Decode every file and return one line for each that is damaged; takes its time."""
         with ThreadPoolExecutor(num_threads()) as pool:
-            found = pool.map(self._damage, self._entries)
-            return [line for lines in found for line in lines]
+            found = pool.map(_faults, self._entries)
+            return self._damaged + [str(error) for errors in found for error in errors]
+
+    def newly_damaged(self) -> list[tuple[str, str]]:
+        """Return (path, why) of files found damaged since the last call, in this process."""
+        return self._damage.take()
 
     def fill(
         self,
@@ -153,7 +156,7 @@ class PictureSet(TrainSet):
         stop: threading.Event | None = None,
     ) -> None:
         """Fill the cache with few threads, beside a training that needs the processors too."""
-        self._store.fill(None, num_spare_threads(), progress, stop)
+        self._store.fill(None, num_spare_threads(), progress, stop, self._skipped)
 
     def cached(self) -> str:
         """Return in words how many pictures are in memory now."""
@@ -166,9 +169,9 @@ class PictureSet(TrainSet):
             progress: called with (pictures loaded, pictures to load) as they arrive.
 
         Raises:
-            DataError: a picture is damaged.
+            DataError: a picture is damaged, and `on_bad` is `error`.
         """
-        self._store.fill(None, num_threads(), progress)
+        self._store.fill(None, num_threads(), progress, None, self._skipped)
 
     def whole(self, index: int) -> WholePicture:
         """Return a picture uncropped, for validation.
@@ -187,7 +190,8 @@ class PictureSet(TrainSet):
             or uint16.
 
         Raises:
-            DataError: a file is damaged, or was changed since it was indexed.
+            DataError: a file is damaged, or was changed since it was indexed, and `on_bad` is
+                `error`; or no file is whole.
         """
         batch = self.batch([(epoch, index)])
         return {key: value[0] for key, value in batch.items()}
@@ -212,9 +216,16 @@ class PictureSet(TrainSet):
         return {"lq": lq, "gt": gt}
 
     def _write(self, epoch: int, index: int, out_lq: np.ndarray, out_gt: np.ndarray) -> None:
-        """Write one sample into (3, h, w) arrays."""
-        entry, side, scale = self._entries[index], out_lq.shape[1], self.scale
+        """Write one sample into (3, h, w) arrays; of another picture where its own is damaged."""
         bits = mixed(mixed(mixed(self._seed) ^ epoch) ^ index)
+        self._damage.replace(
+            stand_ins(self._seed, epoch, index, len(self)),
+            lambda number: self._write_crop(number, bits, out_lq, out_gt),
+        )
+
+    def _write_crop(self, index: int, bits: int, out_lq: np.ndarray, out_gt: np.ndarray) -> None:
+        """Write the crop of a picture that random bits choose."""
+        entry, side, scale = self._entries[index], out_lq.shape[1], self.scale
         top = ((bits >> 32) * (entry.lq_height - side + 1)) >> 32
         left = ((bits & 0xFFFFFFFF) * (entry.lq_width - side + 1)) >> 32
         symmetry = mixed(bits) & 7 if self._augment else 0
@@ -222,9 +233,9 @@ class PictureSet(TrainSet):
             lq, gt = self._store.get(index)
             lq = lq[top : top + side, left : left + side]
         else:
-            stored = self._stored_gt(entry)
-            lq = self._finished(imresize(stored, 1 / scale, window=(top, left, side, side)))
-            gt = stored
+            with self._damage.watched(index):
+                gt = self._stored_gt(entry)
+            lq = self._finished(imresize(gt, 1 / scale, window=(top, left, side, side)))
         gt = gt[top * scale : (top + side) * scale, left * scale : (left + side) * scale]
         place_picture(lq, symmetry, out_lq)
         place_picture(self._finished(gt), symmetry, out_gt)
@@ -232,11 +243,12 @@ class PictureSet(TrainSet):
     def _load(self, index: int) -> Record:
         """Return (lq, gt) of the whole picture."""
         entry = self._entries[index]
-        gt = self._stored_gt(entry)
-        if entry.lq is not None and entry.lq_header is not None:
-            lq = _decoded(entry.lq, entry.lq_header)
-        else:
-            lq = imresize(gt, 1 / self.scale)
+        with self._damage.watched(index):
+            gt = self._stored_gt(entry)
+            if entry.lq is not None and entry.lq_header is not None:
+                lq = _decoded(entry.lq, entry.lq_header)
+            else:
+                lq = imresize(gt, 1 / self.scale)
         return self._finished(lq), self._finished(gt)
 
     def _stored_gt(self, entry: Entry) -> np.ndarray:
@@ -270,23 +282,47 @@ class PictureSet(TrainSet):
         lq = (entry.lq_height, entry.lq_width, 3)
         return lq, (entry.lq_height * self.scale, entry.lq_width * self.scale, 3)
 
-    def _damage(self, entry: Entry) -> list[str]:
-        lines = []
-        for file, header in ((entry.gt, entry.gt_header), (entry.lq, entry.lq_header)):
-            if file is not None and header is not None:
-                try:
-                    _decoded(file, header)
-                except DataError as error:
-                    lines.append(str(error))
-        return lines
+    def _leave_out_damaged(self) -> None:
+        """Decode every file, so that each validation scores the same pictures.
+
+        Raises:
+            Problems: all are damaged.
+        """
+        log.info("%s: decoding every file, to leave out what is damaged (on_bad=skip)", self.name)
+        with ThreadPoolExecutor(num_threads()) as pool:
+            found = list(pool.map(_faults, self._entries))
+        whole = [entry for entry, errors in zip(self._entries, found, strict=True) if not errors]
+        self._damaged = [str(error) for errors in found for error in errors]
+        self._index.left_out += [(e.path, reason(e, e.path)) for errors in found for e in errors]
+        self._index.entries = self._entries = whole
+        if not whole:
+            raise Problems(self.problems())
+
+
+def _faults(entry: Entry) -> list[BadFileError]:
+    """Decode the files of an entry and return what is wrong with them."""
+    errors = []
+    for file, header in ((entry.gt, entry.gt_header), (entry.lq, entry.lq_header)):
+        if file is not None and header is not None:
+            try:
+                _decoded(file, header)
+            except BadFileError as error:
+                errors.append(error)
+    return errors
 
 
 def _decoded(file: FoundFile, header: PictureHeader) -> np.ndarray:
-    """Return a file's pixels, of the size that its header had when it was indexed."""
-    pixels = read_picture(file.path).pixels
-    if pixels.shape[:2] != (header.height, header.width) or pixels.dtype != header.dtype:
-        raise DataError(
-            f"{file.path}: changed since it was indexed: found {pixels.shape[1]}x{pixels.shape[0]} "
-            f"{pixels.dtype}, expected {header.width}x{header.height} {header.dtype}"
-        )
+    """Return a file's pixels, of the size that its header had when it was indexed.
+
+    Raises:
+        BadFileError: it is damaged, was changed, or is gone.
+    """
+    with reading(file.path):
+        pixels = read_picture(file.path).pixels
+        if pixels.shape[:2] != (header.height, header.width) or pixels.dtype != header.dtype:
+            raise DataError(
+                f"{file.path}: changed since it was indexed: found {pixels.shape[1]}x"
+                f"{pixels.shape[0]} {pixels.dtype}, expected {header.width}x{header.height} "
+                f"{header.dtype}"
+            )
     return pixels

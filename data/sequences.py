@@ -25,6 +25,7 @@ from itertools import pairwise
 
 import numpy as np
 
+from data.damage import reason
 from data.frame_files import FrameHeader, read_frame_header
 from data.pairing import Frame, Paired, cut_at_gaps, pair_frames
 from data.scenes import split_scenes
@@ -200,7 +201,7 @@ def _header_of(path: str) -> FrameHeader | str:
     try:
         return read_video_header(path) if is_video_file(path) else read_frame_header(path)
     except DataError as error:
-        return str(error).removeprefix(f"{path}: ")
+        return reason(error, path)
 
 
 def _check(

@@ -237,6 +237,7 @@ class FrameStore:
         threads: int = 1,
         progress: Callable[[int, int], None] | None = None,
         stop: threading.Event | None = None,
+        skipped: type[Exception] | tuple[()] = (),
     ) -> None:
         """Load what has a place and is not in memory; ends early where memory gets short.
 
@@ -246,9 +247,10 @@ class FrameStore:
             threads: that load side by side.
             progress: called with (records loaded, records to load) as they arrive.
             stop: ends it, within the time of one record, once it is set.
+            skipped: what `load` may raise for a record that is left out then.
 
         Raises:
-            Exception: the first that `load` raised; the other threads end too.
+            Exception: the first other one that `load` raised; the other threads end too.
         """
         if numbers is None:
             numbers = range(len(self))[:: -1 if self.shared else 1]
@@ -257,9 +259,12 @@ class FrameStore:
         lock = threading.Lock()
 
         def load(number: int) -> bool:
-            self.get(number)
-            if not self.is_ready(number):
-                return False
+            try:
+                self.get(number)
+                if not self.is_ready(number):
+                    return False
+            except skipped:
+                pass
             with lock:
                 if progress is not None:
                     progress(next(done), len(wanted))

@@ -1,5 +1,6 @@
 """Frames of video files by number, with readers that stay open between accesses."""
 
+import io
 import os
 import threading
 from collections.abc import Callable
@@ -108,3 +109,32 @@ class OpenVideos:
             oldest = self._idle.pop(0)[1] if len(self._idle) > _MOST_IDLE else None
         if oldest is not None:
             oldest.close()
+
+
+class FileInMemory(io.RawIOBase):
+    """Bytes that a program reads like a file, without a copy of them."""
+
+    def __init__(self, data: np.ndarray, name: str) -> None:
+        self.name = name
+        self._data = data
+        self._position = 0
+
+    def readable(self) -> bool:
+        return True
+
+    def seekable(self) -> bool:
+        return True
+
+    def readinto(self, buffer: "memoryview[int]") -> int:  # type: ignore[override]
+        part = self._data[self._position : self._position + len(buffer)]
+        buffer[: len(part)] = part.data
+        self._position += len(part)
+        return len(part)
+
+    def seek(self, offset: int, whence: int = io.SEEK_SET) -> int:
+        origin = {io.SEEK_SET: 0, io.SEEK_CUR: self._position, io.SEEK_END: len(self._data)}[whence]
+        self._position = max(0, origin + offset)
+        return self._position
+
+    def tell(self) -> int:
+        return self._position

@@ -52,6 +52,7 @@ class Workers:
         self._processes: list[Process] = []
         self._pipes: list[connection.Connection] = []
         self._turn = 0
+        self._damaged: list[tuple[str, str]] = []
         # A forked child would wait for OpenCV's threads, which exist in this process only.
         cv2_threads = cv2.getNumThreads()
         cv2.setNumThreads(1)
@@ -89,8 +90,10 @@ class Workers:
                 if message.is_user_error:
                     raise DataError(message.text)
                 raise RuntimeError(f"a data worker failed:\n{message.text}")
+            damaged, tensors = message
+            self._damaged += damaged
             batch = {}
-            for key, shape, dtype in message:
+            for key, shape, dtype in tensors:
                 batch[key] = torch.empty(shape, dtype=dtype)
                 pipe.recv_bytes_into(_memory(batch[key]))
         except (EOFError, OSError):
@@ -101,6 +104,11 @@ class Workers:
             ) from None
         self._turn += 1
         return batch
+
+    def newly_damaged(self) -> list[tuple[str, str]]:
+        """Return (path, why) of damaged files that came with batches since the last call."""
+        damaged, self._damaged = self._damaged, []
+        return damaged
 
     def kill(self) -> None:
         """End the processes at once; they own nothing that could be left behind."""
@@ -156,7 +164,8 @@ def _work(
             except Exception:
                 pipe.send(_Failure(traceback.format_exc(), is_user_error=False))
                 return
-            pipe.send([(key, tuple(value.shape), value.dtype) for key, value in batch.items()])
+            tensors = [(key, tuple(value.shape), value.dtype) for key, value in batch.items()]
+            pipe.send((dataset.newly_damaged(), tensors))
             for value in batch.values():
                 pipe.send_bytes(_memory(value.contiguous()))
     except (BrokenPipeError, ConnectionResetError):

@@ -27,7 +27,8 @@ import torch
 from rich.console import Console
 from rich.progress import track
 
-from data.clips import ClipSet, WholeClip
+from data.clips import ClipSet
+from data.whole import WholeClip
 from sr_train.ops.errors import DataError, SRTrainError, did_you_mean
 from sr_train.ops.image_io import write_picture
 

@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 import torch
 
-from data.clip_frames import FileInMemory
 from data.clips import ClipSet
 from data.loader import TrainStream
+from data.videos import FileInMemory
 from sr_train.ops.errors import DataError, Problems
 from sr_train.ops.resize import imresize
 from sr_train.ops.video_io import read_frames

@@ -68,6 +68,35 @@ def test_a_truncated_picture_stops_training_and_keeps_the_state(train, in_folder
     assert f"state of step {int(states[0].stem[5:])} saved" in stopped.out
 
 
+@pytest.mark.parametrize("workers", [0, 2])
+def test_truncated_pictures_are_skipped_on_request(train, in_folder, workers):
+    """Named once, another picture stands in, and a resumed run is the unbroken one."""
+    folder = fill(in_folder / "gt", 6)
+    for number in (1, 4):
+        truncate(folder / f"p{number}.png")
+    words = ("data.train.on_bad=skip", f"data.stream.num_workers={workers}", "train.steps=12")
+    train(*words).succeeds()
+    told = (in_folder / RUN / "train.log").read_text()
+    for number in (1, 4):
+        assert told.count(f"p{number}.png") == 1
+    assert "2 damaged files were met and left out (on_bad=skip)" in told
+    train(*words, "name=halves", "train.steps=5", "scheduler.steps=12").succeeds()
+    train(*words, "name=halves", "resume=auto").succeeds()
+    ends = [state_of(in_folder / "runs" / name, 12) for name in ("toy", "halves")]
+    assert differing(ends[0]["net_g"], ends[1]["net_g"]) == []
+
+
+def test_a_truncated_validation_picture_is_left_out_on_request(command, in_folder):
+    words = toy_words(in_folder, "train.val_every=3", "data.val.main.on_bad=skip")
+    truncate(fill(in_folder / "val", 3, (40, 48)) / "p1.png")
+    done = command("train", *words).succeeds()
+    assert "left out: 1" in done.out
+    assert str(in_folder / "val/p1.png") in done.out
+    results = (in_folder / RUN / "results.csv").read_text()
+    assert "p0" in results
+    assert "p1" not in results
+
+
 def test_a_truncated_validation_picture_keeps_the_state(command, in_folder):
     words = toy_words(in_folder, "train.val_every=3")
     truncate(in_folder / "val/p0.png")

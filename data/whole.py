@@ -1,0 +1,60 @@
+"""What validation sets hand out: uncropped pictures and clips."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from data.clip_frames import ClipFrames
+
+
+@dataclass(frozen=True)
+class WholePicture:
+    """An uncropped pair for validation."""
+
+    name: str
+    """Path below the root, with `/`, without suffix."""
+    lq: np.ndarray
+    """(h, w, 3), uint8 or uint16, RGB; may be read-only."""
+    gt: np.ndarray
+    """(h * scale, w * scale, 3), of the same dtype; may be read-only."""
+
+
+class WholeClip:
+    """An uncropped run of frames for validation; frames are read when they are asked for."""
+
+    def __init__(self, name: str, frame_names: Sequence[str], run: int, frames: ClipFrames) -> None:
+        self.name = name
+        """The sequence's path below the root, with `/`; see `data.sequences.Run`."""
+        self._frame_names = frame_names
+        self._run = run
+        self._frames = frames
+
+    def __len__(self) -> int:
+        """Return the number of frames."""
+        return len(self._frame_names)
+
+    def frame_name(self, t: int) -> str:
+        """Return the name of frame t: that of its GT file, without suffix."""
+        return self._frame_names[t]
+
+    def lq(self, t: int) -> np.ndarray:
+        """Return (h, w, 3), uint8 or uint16, RGB; may be read-only.
+
+        Raises:
+            DataError: a file is damaged, or was changed since it was indexed.
+        """
+        return self._part(t, "lq")
+
+    def gt(self, t: int) -> np.ndarray:
+        """Return (h * scale, w * scale, 3) of the same dtype; may be read-only."""
+        return self._part(t, "gt")
+
+    def extras(self, t: int) -> dict[str, np.ndarray]:
+        """Return the further inputs by name, each (h, w, S) of its file's dtype, as views."""
+        return {name: np.moveaxis(self._part(t, name), 0, -1) for name in self._frames.extras}
+
+    def _part(self, t: int, name: str) -> np.ndarray:
+        if not 0 <= t < len(self):
+            raise IndexError(f"{self.name}: frame {t} of {len(self)}")
+        return self._frames.part(self._run, t, name)
