@@ -130,6 +130,7 @@ def make_clip_report(
     gts = [run.tracks["gt"].header for run in runs]
     extras = {
         modality: f"{track.header.channels} channels of {track.header.dtype}"
+        + (f" ({track.header.stored} in the files)" if track.header.stored else "")
         for modality, track in runs[0].tracks.items()
         if modality not in ("gt", "lq")
     }

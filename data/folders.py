@@ -5,7 +5,7 @@ import importlib.util
 import os
 import stat
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -18,6 +18,16 @@ _ANY = "*"
 """A part of a root that stands for every folder there; names keep what it stands for."""
 
 Texts = str | Sequence[str]
+
+_KNOWN_KINDS = {
+    ".dat": "raw spike streams; python -m scripts.spikes_to_voxels makes .npy of them",
+    ".npz": "archives of several arrays; save each frame's as .npy",
+    ".mat": "MATLAB files; save each frame's array as .npy",
+    ".h5": "HDF5 files; save each frame's array as .npy",
+    ".mdb": "an LMDB; unpack its pictures into files",
+    ".heic": "HEIF pictures; convert them to .png",
+}
+"""Kinds of files that people have and that cannot be read, and what to do about each."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -244,6 +254,12 @@ def _missing(path: Path) -> str:
     return f"{path}: no such folder; looked for {child.name!r} in {parent}{hint}"
 
 
+def advice_on(suffixes: Iterable[str]) -> str:
+    """Return what to do about files of known kinds that are not read, or nothing."""
+    told = [f"{kind}: {_KNOWN_KINDS[kind]}" for kind in suffixes if kind in _KNOWN_KINDS]
+    return f"; {'; '.join(told)}" if told else ""
+
+
 def _empty(listing: Listing, num_folders: int, suffixes: frozenset[str]) -> str:
     """Say what a folder without pictures holds."""
     what = "pictures" if suffixes == SUFFIXES else "frames"
@@ -253,5 +269,5 @@ def _empty(listing: Listing, num_folders: int, suffixes: frozenset[str]) -> str:
         found.append(f"{num_folders} folder{'s' if num_folders > 1 else ''}")
     return (
         f"{listing.root}: no {what} found (looked for {' '.join(sorted(suffixes))}, in folders "
-        f"below it too); it holds {', '.join(found) or 'nothing'}"
+        f"below it too); it holds {', '.join(found) or 'nothing'}{advice_on(listing.ignored)}"
     )

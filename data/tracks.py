@@ -16,7 +16,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from data.folders import FoundFile, list_folder
+from data.folders import FoundFile, advice_on, list_folder
 from data.frame_files import FRAME_SUFFIXES
 from data.videos import VIDEO_SUFFIXES, is_video_file
 from sr_train.ops.errors import DataError, did_you_mean
@@ -96,9 +96,10 @@ def find_nested(base: Path, folders: Mapping[str, str]) -> Found:
                 found.places[name] = str(Path(files[0].path).parents[folder.count("/") + 1])
     for modality, folder in folders.items():
         if not any(modality in tracks for tracks in found.files.values()):
+            hint = advice_on(found.ignored) or did_you_mean(folder, [k for k in kinds if k])
             raise DataError(
                 f"{base}: no sequence has a folder {folder!r} with frames (looked for "
-                f"{base}/SEQUENCE/{folder}){did_you_mean(folder, [k for k in kinds if k])}"
+                f"{base}/SEQUENCE/{folder}){hint}"
             )
     for name, tracks in found.files.items():
         lacking = next((folder for m, folder in folders.items() if m not in tracks), None)
@@ -126,8 +127,10 @@ def _by_sequence(root: Path, found: Found, with_videos: bool = True) -> dict[str
 
 
 def _lacks_folder(sequence: Path, folder: str) -> str:
-    if (sequence / folder).is_dir():
-        return f"its folder {folder!r} holds no frames"
+    inner = sequence / folder
+    if inner.is_dir():
+        kinds = dict.fromkeys(os.path.splitext(name)[1].lower() for name in os.listdir(inner))
+        return f"its folder {folder!r} holds no frames{advice_on(kinds)}"
     others = sorted(entry.name for entry in os.scandir(sequence) if entry.is_dir())
     hint = did_you_mean(folder, others)
     return f"no folder {folder!r} in it; found {', '.join(others)}{hint}"

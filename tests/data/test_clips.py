@@ -172,6 +172,56 @@ def test_tensors_keep_their_dtype(nested_dir, dtype):
     assert torch.equal(sample["spikes"][:, 1].int(), sample["lq"][:, 1].int())
 
 
+@pytest.mark.parametrize(
+    ("stored", "read"),
+    [
+        ("float64", "float32"),
+        (">f4", "float32"),
+        ("int64", "int32"),
+        ("uint32", "int32"),
+        ("uint64", "int32"),
+        ("uint16", "uint16"),
+        ("bool", "uint8"),
+    ],
+)
+@pytest.mark.parametrize("cache", ["decoded", "encoded"])
+def test_other_numbers_are_read_and_named(nested_dir, stored, read, cache):
+    plain = of_spikes(nested_dir, augment=False).sample(0, 0)["spikes"]
+    for path in (nested_dir / "train").rglob("*.npy"):
+        np.save(path, np.load(path).astype(stored))
+    clips = of_spikes(nested_dir, augment=False, cache=cache)
+    spikes = clips.sample(0, 0)["spikes"]
+    assert spikes.dtype == getattr(torch, read)
+    expected = plain > 0 if stored == "bool" else plain
+    assert torch.equal(spikes.float(), expected.float())
+    name = np.dtype(stored).name
+    text = f"input spikes: 5 channels of {read}" + (f" ({name} in the files)" * (name != read))
+    assert text in str(clips.report()).splitlines()[3]
+
+
+@pytest.mark.parametrize(
+    ("value", "dtype", "words"),
+    [
+        (2**40, "int64", "holds int64 from 0 to 1099511627776, beyond int32"),
+        (2**31, "uint32", "holds uint32 from 0 to 2147483648, beyond int32"),
+        (float("nan"), "float32", "no finite numbers of float32"),
+        (1e300, "float64", "no finite numbers of float32"),
+        (float("inf"), "float16", "no finite numbers of float16"),
+    ],
+)
+def test_values_that_cannot_be_read(nested_dir, value, dtype, words):
+    for path in (nested_dir / "train" / "one").rglob("*.npy"):
+        np.save(path, np.zeros((5, 20, 24), dtype))
+    path = nested_dir / "train" / "one" / "spike_vox" / "00000002.npy"
+    voxel = np.load(path)
+    voxel[1, 2, 3] = value
+    np.save(path, voxel)
+    clips = of_spikes(nested_dir, include=["one"])
+    with pytest.raises(DataError, match=words):
+        clips.sample(0, 0)
+    assert [str(path) in line for line in clips.verify()] == [True]
+
+
 def test_further_inputs_keep_their_names(nested_dir):
     modalities = {**MODALITIES, "again": "sharp_small", "spikes": "spike_vox"}
     for name in ("one", "two"):

@@ -282,8 +282,8 @@ def test_voxels_of_wrong_shape(nested_dir):
     assert "looks like (H, W, S)" in why
     set_voxel(nested_dir, "one", np.zeros((20, 24), np.float32))
     assert "has the shape (20, 24), expected (S, H, W)" in nested(nested_dir).left_out[0][1]
-    set_voxel(nested_dir, "one", np.zeros((5, 20, 24), np.float64))
-    assert "holds float64, expected float16, float32" in nested(nested_dir).left_out[0][1]
+    set_voxel(nested_dir, "one", np.zeros((5, 20, 24), np.complex64))
+    assert "holds '<c8', not numbers" in nested(nested_dir).left_out[0][1]
 
 
 def test_voxels_that_are_not_those_of_the_set(nested_dir):
