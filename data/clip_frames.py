@@ -90,6 +90,15 @@ class ClipFrames:
         )
         """Memory that a cache of everything takes."""
 
+    @property
+    def num_frames(self) -> int:
+        """Of all runs."""
+        return len(self._places)
+
+    def place(self, number: int) -> tuple[int, int]:
+        """Return the run of a frame, counted over all runs, and its place there."""
+        return self._places[number]
+
     def get(self, run: int, t: int) -> Record:
         """Return a frame's record; its arrays may be read-only.
 

@@ -15,6 +15,7 @@ from data.clip_report import ClipReport, make_clip_report
 from data.cutting import Crops, place_pictures, place_tensors
 from data.damage import BadFileError, Damage, reason, stand_ins
 from data.dataset import TrainSet
+from data.doubts import Pair, Sized, doubts, spread
 from data.folders import Texts
 from data.layouts import checked_ranges, find_sequences
 from data.sampler import mixed
@@ -24,6 +25,7 @@ from data.store import budget
 from data.threads import num_spare_threads, num_threads
 from data.whole import WholeClip
 from sr_train.ops.errors import DataError, Problems, did_you_mean
+from sr_train.ops.overlap import SetFile
 
 log = logging.getLogger(__name__)
 
@@ -202,6 +204,27 @@ class ClipSet(TrainSet):
             found = pool.map(self._frames.faults, *zip(*places, strict=True))
             lines = [str(error) for errors in found for error in errors]
             return list(dict.fromkeys(self._damaged + lines))
+
+    def warnings(self, num_samples: int = 8) -> list[str]:
+        """Return what makes one doubt the set, though it can be used; see `data.doubts`."""
+        headers = [run.tracks["gt"].header for run in self._runs]
+        sizes = [(header.height, header.width) for header in headers]
+        sized = [Sized(run.name, *size) for run, size in zip(self._runs, sizes, strict=True)]
+        count = self._frames.num_frames if "lq" in self._runs[0].tracks else 0
+        places = [self._frames.place(number) for number in spread(count, num_samples)]
+        pairs = (
+            Pair(f"{self._runs[run].name}/{self._runs[run].frame_names[t]}", *self._pair(run, t))
+            for run, t in places
+        )
+        return doubts(pairs, self.scale, sized, lambda run: self._frames.part(run, 0, "gt"))
+
+    def _pair(self, run: int, t: int) -> tuple[np.ndarray, np.ndarray]:
+        return self._frames.part(run, t, "lq"), self._frames.part(run, t, "gt")
+
+    def gt_files(self) -> list[SetFile]:
+        """Return the files of the ground truth's frames, to compare sets by."""
+        frames = [frame for run in self._runs for frame in run.tracks["gt"].frames]
+        return [SetFile(f.file.path, f.file.num_bytes, f.number) for f in frames]
 
     def newly_damaged(self) -> list[tuple[str, str]]:
         """Return (path, why) of files found damaged since the last call, in this process."""

@@ -10,6 +10,8 @@ from types import MappingProxyType
 import torch
 from torch import Tensor
 
+from sr_train.ops.overlap import SetFile
+
 
 class TrainSet(ABC):
     """Samples by (epoch, index); the base class of every training set.
@@ -59,6 +61,18 @@ class TrainSet(ABC):
     def cached(self) -> str:
         """Return in words what is in memory now, for the log."""
         return "nothing is kept in memory"
+
+    def warnings(self, num_samples: int = 8) -> list[str]:
+        """Return one line for each thing that makes one doubt the set, though it can be used.
+
+        Args:
+            num_samples: how many samples may be decoded to tell.
+        """
+        return []
+
+    def gt_files(self) -> list[SetFile]:
+        """Return where the ground truth comes from, to compare sets by; nothing if unknown."""
+        return []
 
     def newly_damaged(self) -> list[tuple[str, str]]:
         """Return (path, why) of files found damaged since the last call, in this process.

@@ -253,6 +253,17 @@ def _check(
     index.left_out.sort(key=lambda item: natural_key(item[0]))
 
 
+def size_hint(gt: tuple[int, int], lq: tuple[int, int]) -> str:
+    """Return what two sizes (height, width) that do not fit may tell, or nothing."""
+    scales = range(1, 17)
+    fitting = [n for n in scales if (gt[0] // n, gt[1] // n) == lq]
+    if fitting:
+        return f"; these two fit scale {fitting[0]}"
+    if any((lq[0] // n, lq[1] // n) == gt for n in scales):
+        return "; the LQ is the larger one: are gt and lq swapped?"
+    return ""
+
+
 def _unfit(
     gt: FoundFile, gt_header: PictureHeader, lq_header: PictureHeader | None, wanted: Wanted
 ) -> str | None:
@@ -260,17 +271,11 @@ def _unfit(
     scale = wanted.scale
     height, width = gt_header.height // scale, gt_header.width // scale
     if lq_header is not None and (lq_header.height, lq_header.width) != (height, width):
-        found = lq_header.height, lq_header.width
-        fitting = [
-            other
-            for other in range(1, 17)
-            if (gt_header.height // other, gt_header.width // other) == found
-        ]
-        hint = f"; these two fit scale {fitting[0]}" if fitting else ""
+        sizes = (gt_header.height, gt_header.width), (lq_header.height, lq_header.width)
         return (
             f"wrong size for scale {scale}: found {lq_header.width}x{lq_header.height}, expected "
             f"{width}x{height} for the GT of {gt_header.width}x{gt_header.height} "
-            f"({gt.path}){hint}"
+            f"({gt.path}){size_hint(*sizes)}"
         )
     need = wanted.lq_size or 1
     if min(height, width) < need:

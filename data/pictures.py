@@ -13,6 +13,7 @@ from torch import Tensor
 from data.cutting import place_picture
 from data.damage import BadFileError, Damage, reading, reason, stand_ins
 from data.dataset import TrainSet
+from data.doubts import Pair, Sized, doubts, spread
 from data.folders import FoundFile, Texts, resolve_roots, root_name
 from data.index import Entry, Wanted, build_index
 from data.report import Report, make_report
@@ -23,6 +24,7 @@ from data.threads import num_spare_threads, num_threads
 from data.whole import WholePicture
 from sr_train.ops.errors import DataError, Problems
 from sr_train.ops.image_io import PictureHeader, read_picture, to_rgb
+from sr_train.ops.overlap import SetFile
 from sr_train.ops.resize import imresize
 
 log = logging.getLogger(__name__)
@@ -145,6 +147,18 @@ class PictureSet(TrainSet):
         with ThreadPoolExecutor(num_threads()) as pool:
             found = pool.map(_faults, self._entries)
             return self._damaged + [str(error) for errors in found for error in errors]
+
+    def warnings(self, num_samples: int = 8) -> list[str]:
+        """Return what makes one doubt the set, though it can be used; see `data.doubts`."""
+        sized = [Sized(e.name, e.gt_header.height, e.gt_header.width) for e in self._entries]
+        places = [n for n, entry in enumerate(self._entries) if entry.lq is not None]
+        chosen = [places[place] for place in spread(len(places), num_samples)]
+        pairs = (Pair(self._entries[n].name, *self._store.get(n)) for n in chosen)
+        return doubts(pairs, self.scale, sized, lambda number: self._store.get(number)[1])
+
+    def gt_files(self) -> list[SetFile]:
+        """Return the files of the ground truth, to compare sets by."""
+        return [SetFile(entry.gt.path, entry.gt.num_bytes) for entry in self._entries]
 
     def newly_damaged(self) -> list[tuple[str, str]]:
         """Return (path, why) of files found damaged since the last call, in this process."""

@@ -27,6 +27,7 @@ import numpy as np
 
 from data.damage import reason
 from data.frame_files import FrameHeader, read_frame_header
+from data.index import size_hint
 from data.pairing import Frame, Paired, cut_at_gaps, pair_frames
 from data.scenes import split_scenes
 from data.selecting import Selection, matches, some
@@ -333,12 +334,7 @@ def _wrong_size(header: FrameHeader, gt: FrameHeader, size: tuple[int, int], sca
     if header.is_tensor and (header.channels, header.height) == size:
         hint = "; this looks like (H, W, S), expected (S, H, W)"
     elif not header.is_tensor:
-        fitting = [
-            other
-            for other in range(1, 17)
-            if (gt.height // other, gt.width // other) == (header.height, header.width)
-        ]
-        hint = f"; these two fit scale {fitting[0]}" if fitting else ""
+        hint = size_hint((gt.height, gt.width), (header.height, header.width))
     return (
         f"wrong size for scale {scale}: found {header}, expected {expected} for the GT of "
         f"{gt.width}x{gt.height}{hint}"
