@@ -3,8 +3,10 @@
 from collections import Counter
 from dataclasses import dataclass
 
+from data.report import told_kinds
 from data.sequences import SequenceIndex
 from sr_train.ops.memory import available_bytes
+from sr_train.ops.text import one_line
 
 _SHOWN = 10
 _GIB = 1 << 30
@@ -67,8 +69,8 @@ class ClipReport:
         clips = "" if self.clips is None else f", {self.clips} clips"
         what = "frames" if self.cache == "decoded" else "files"
         lines = [
-            f"{self.name}: {self.sequences} sequences, {self.frames} frames{clips}, x{self.scale}, "
-            f"LQ {self.lq}, {kind}",
+            f"{one_line(self.name)}: {self.sequences} sequences, {self.frames} frames{clips}, "
+            f"x{self.scale}, LQ {self.lq}, {kind}",
             f"  sizes: {sizes}; {low} to {high} frames in a run",
             f"  in memory ({self.cache}): {self.cached} of {self.cache_records} {what}, "
             f"{self.cache_bytes / _GIB:.2f} of {self.wanted_bytes / _GIB:.2f} GiB"
@@ -87,8 +89,7 @@ class ClipReport:
         gaps = [f"{name}: {where}" for name, where in self.gaps]
         lines += _some("gaps in the numbering, which no clip crosses", gaps)
         if self.ignored:
-            kinds = ", ".join(f"{count} {suffix}" for suffix, count in self.ignored.items())
-            lines.append(f"  not frames, ignored: {kinds}")
+            lines.append(f"  not frames, ignored: {told_kinds(self.ignored)}")
         lines += _some("left out", [f"{path}: {why}" for path, why in self.left_out])
         return "\n".join(lines)
 
@@ -100,7 +101,7 @@ def _names(scenes: list[str]) -> str:
 def _some(what: str, items: list[str]) -> list[str]:
     if not items:
         return []
-    lines = [f"  {what}: {len(items)}", *(f"    {item}" for item in items[:_SHOWN])]
+    lines = [f"  {what}: {len(items)}", *(f"    {one_line(item)}" for item in items[:_SHOWN])]
     return [*lines, f"    ... and {len(items) - _SHOWN} more"] if len(items) > _SHOWN else lines
 
 

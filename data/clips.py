@@ -1,6 +1,7 @@
 """ClipSet: runs of frames with everything that belongs to them, for training and validation."""
 
 import logging
+import math
 import threading
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Executor, ThreadPoolExecutor
@@ -13,10 +14,11 @@ from torch import Tensor
 from data.clip_frames import CacheMode, ClipFrames, cropped
 from data.clip_report import ClipReport, make_clip_report
 from data.cutting import Crops, place_pictures, place_tensors
-from data.damage import BadFileError, Damage, reason, stand_ins
+from data.damage import BadFileError, Damage, reason, skip_advice, stand_ins
 from data.dataset import TrainSet
 from data.doubts import Pair, Sized, doubts, spread
 from data.folders import Texts
+from data.identity import cache_key, fingerprint
 from data.layouts import checked_ranges, find_sequences
 from data.sampler import mixed
 from data.selecting import make_selection
@@ -26,6 +28,7 @@ from data.threads import num_spare_threads, num_threads
 from data.whole import WholeClip
 from sr_train.ops.errors import DataError, Problems, did_you_mean
 from sr_train.ops.overlap import SetFile
+from sr_train.ops.text import one_line
 
 log = logging.getLogger(__name__)
 
@@ -145,7 +148,7 @@ class ClipSet(TrainSet):
         self._runs = self._index.runs
         problems = self.problems()
         if problems and (on_bad == "error" or not self._runs):
-            raise Problems(problems)
+            raise Problems(problems, advice=skip_advice(self._runs))
         if not self._runs:
             raise DataError(_all_too_short(self._index, self._span))
         extra_names = [m for m in self._runs[0].tracks if m not in PICTURES]
@@ -157,10 +160,14 @@ class ClipSet(TrainSet):
         self._damaged: list[str] = []
         if on_bad == "skip" and frames is None:
             self._leave_out_damaged(extra_names)
+        key = cache_key("clips", self._index.files(), self._index.parts())
         self._frames = ClipFrames(
-            self._runs, scale, extra_names, cache, budget(cache_gib), self._key(), self._damage
+            self._runs, scale, extra_names, cache, budget(cache_gib), key, self._damage
         )
         shapes = self._frames.crop_shapes(1)
+        if frames is not None and lq_size is not None:
+            crops = self._frames.crop_shapes(lq_size).values()
+            self.sample_bytes = frames * sum(math.prod(s) * d.itemsize for s, d in crops)
         self.extra_channels = {name: shapes[name][0][0] for name in extra_names}
         self._clips = [
             (number, first)
@@ -184,11 +191,11 @@ class ClipSet(TrainSet):
 
     def problems(self) -> list[str]:
         """Return one line, `path: why`, for each sequence that cannot be used."""
-        return [f"{path}: {why}" for path, why in self._index.left_out]
+        return [one_line(f"{path}: {why}") for path, why in self._index.left_out]
 
     def fingerprint(self) -> str:
-        """Return 16 hex digits that change with any name, file size or time of change."""
-        return self._index.fingerprint()
+        """Return 16 hex digits that are the same for copies of the files; see `data.identity`."""
+        return fingerprint(self._index.parts(), self._index.files())
 
     def report(self) -> ClipReport:
         """Return what is used, what not and why, and what memory the cache takes."""
@@ -352,11 +359,6 @@ class ClipSet(TrainSet):
         self._index.runs = self._runs = whole
         if not whole:
             raise Problems(self.problems())
-
-    def _key(self) -> str:
-        """Return what tells the frames from all others on this machine."""
-        paths = [f.file.path for run in self._runs for tr in run.tracks.values() for f in tr.frames]
-        return "\n".join([self.fingerprint(), *paths])
 
 
 def _check(

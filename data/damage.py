@@ -9,7 +9,7 @@ than its neighbours because those are damaged.
 import errno
 import logging
 import threading
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 
 from data.sampler import mixed
@@ -28,6 +28,11 @@ class BadFileError(DataError):
     def __init__(self, path: str, text: str) -> None:
         super().__init__(text)
         self.path = path
+
+
+def skip_advice(usable: Sequence[object]) -> str | None:
+    """Return what may be done about files that cannot be used, where others can."""
+    return "on_bad=skip goes on without what cannot be used" if usable else None
 
 
 def reason(error: DataError, path: str) -> str:

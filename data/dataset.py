@@ -23,6 +23,9 @@ class TrainSet(ABC):
     num_frames: int | None = None
     """Frames of a sample, where samples are clips; None: they are pictures."""
 
+    sample_bytes: int = 0
+    """Memory that a sample takes; 0: unknown."""
+
     extra_channels: Mapping[str, int] = MappingProxyType({})
     """Names of further tensors in a sample, on the grid of `lq`, and their channels."""
 

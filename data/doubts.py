@@ -33,6 +33,7 @@ _SHARPER, _AT_EDGES = 1.5, 0.45
 20 and 0.5 to 0.7 where blurred and sharp pictures are swapped; noise has 0.0, coarse quantisation
 2.0 and 0.38, gamma 1.3 and 0.26."""
 _FEWEST = 3
+_MOST_SIZES = 300
 
 
 class Pair(NamedTuple):
@@ -116,6 +117,8 @@ def doubts_about_sizes(items: Sequence[Sized], read: Callable[[int], np.ndarray]
         items: all pictures or sequences of the set.
         read: returns the GT of the item at a place, (H, W, 3).
     """
+    if not _may_be_versions(items):
+        return []
     for depth in (2, 1):
         versions = _versions(items, depth)
         for (large, small, factor), places in versions.items():
@@ -128,6 +131,14 @@ def doubts_about_sizes(items: Sequence[Sized], read: Callable[[int], np.ndarray]
                     f"large ones, or add exclude=['{small}/*']"
                 ]
     return []
+
+
+def _may_be_versions(items: Sequence[Sized]) -> bool:
+    """Return whether some size is a whole number of times another; a quick look at many."""
+    sizes = [Sized("", *size) for size in {(item.height, item.width) for item in items}]
+    if len(sizes) > _MOST_SIZES:
+        return True
+    return any(_factor(large, small) for large in sizes for small in sizes)
 
 
 def _versions(

@@ -3,19 +3,19 @@
 Made once, from names and headers alone; no pixel is decoded.
 """
 
-import hashlib
 from collections import Counter
 from collections.abc import Container, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from data.damage import reason
 from data.folders import FoundFile, Listing, list_folder, root_name
 from data.selecting import Selection, some
+from data.threads import in_chunks
 from sr_train.ops.errors import DataError
 from sr_train.ops.folders import natural_key
 from sr_train.ops.image_io import PictureHeader, read_header
+from sr_train.ops.text import one_line
 
 _HEADER_THREADS = 8
 
@@ -25,7 +25,8 @@ class Entry:
     """One usable picture, or pair of pictures."""
 
     name: str
-    """Path below the root without suffix; with several roots, `ROOT/` before it."""
+    """Path below the root without suffix, control characters written out; with several roots,
+    `ROOT/` before it."""
     gt: FoundFile
     gt_header: PictureHeader
     lq: FoundFile | None
@@ -45,16 +46,10 @@ class Index:
     ignored: Counter[str] = field(default_factory=Counter)
     """Files that are no pictures, by suffix."""
 
-    def fingerprint(self) -> str:
-        """Return 16 hex digits that change with any name, size in bytes or time of change."""
-        digest = hashlib.sha256()
-        for entry in self.entries:
-            digest.update(entry.name.encode())
-            for file in (entry.gt, entry.lq):
-                if file is not None:
-                    digest.update(f"|{file.num_bytes}|{file.mtime_ns}".encode())
-            digest.update(b"\n")
-        return digest.hexdigest()[:16]
+    def files(self) -> list[FoundFile]:
+        """Return all files that are used, GT and LQ of each entry in turn."""
+        pairs = ((entry.gt, entry.lq) for entry in self.entries)
+        return [file for pair in pairs for file in pair if file is not None]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -204,9 +199,11 @@ def _pair(
             problems.append((file.path, why))
     if not taken:
         found = some([file.relative for file in lq.files])
+        others = (name for file in lq.files for name in _variants(file.relative, wanted.scale))
+        hint = "; are gt and lq swapped?" if any(name in gt_names for name in others) else ""
         raise DataError(
-            f"{lq.root}: no picture here belongs to one in {gt.root}; found {found}; "
-            f"expected names such as {', '.join(_variants(gt.files[0].relative, wanted.scale))}"
+            f"{lq.root}: no picture here belongs to one in {gt.root}; found {found}; expected "
+            f"names such as {', '.join(_variants(gt.files[0].relative, wanted.scale))}{hint}"
         )
     index.left_out += problems
     selection = wanted.selection
@@ -233,8 +230,8 @@ def _check(
 ) -> None:
     """Read all headers and put each pair among the entries or among those left out."""
     files = [file for _, gt, lq in pairs for file in (gt, lq) if file is not None]
-    with ThreadPoolExecutor(_HEADER_THREADS) as pool:
-        headers = dict(zip([f.path for f in files], pool.map(_header_of, files), strict=True))
+    found = in_chunks(_header_of, files, _HEADER_THREADS)
+    headers = {file.path: header for file, header in zip(files, found, strict=True)}
     for name, gt, lq in pairs:
         gt_header = headers[gt.path]
         lq_header = headers[lq.path] if lq is not None else None
@@ -249,7 +246,7 @@ def _check(
             index.left_out.append((gt.path if lq is None else lq.path, why))
             continue
         sizes = gt_header.height // wanted.scale, gt_header.width // wanted.scale
-        index.entries.append(Entry(name, gt, gt_header, lq, lq_header, *sizes))
+        index.entries.append(Entry(one_line(name), gt, gt_header, lq, lq_header, *sizes))
     index.left_out.sort(key=lambda item: natural_key(item[0]))
 
 

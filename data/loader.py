@@ -18,9 +18,12 @@ from data.filling import Filling
 from data.sampler import EndlessOrder
 from data.workers import Workers
 from sr_train.ops.errors import DataError
+from sr_train.ops.memory import available_bytes
 
 _MAX_AUTO_WORKERS = 8
 _MAX_THREADS = 8
+_MOST_WORKERS = 256
+_LEAST_SAMPLE_BYTES = 128
 
 Batch = dict[str, Tensor]
 
@@ -65,7 +68,7 @@ class TrainStream:
                 what samples need.
 
         Raises:
-            DataError: a number out of its range, or an empty set.
+            DataError: a number out of its range or beyond this machine, or an empty set.
         """
         if num_workers == "auto":
             num_workers = 0 if dataset.in_ram else min(_MAX_AUTO_WORKERS, _processors(world_size))
@@ -76,6 +79,7 @@ class TrainStream:
             )
         if len(dataset) == 0:
             raise DataError("the training set is empty")
+        _check_room(dataset, batch_size, num_workers, prefetch)
         self.num_workers: int = num_workers
         """Processes in use; 0: threads only."""
         self.wait_seconds = 0.0
@@ -251,6 +255,25 @@ class _Producer:
             self._ready.put(item)
             if isinstance(item, Exception):
                 return
+
+
+def _check_room(dataset: TrainSet, batch_size: int, num_workers: int, prefetch: int) -> None:
+    """Raise where the batches that are kept ready do not fit into memory.
+
+    Raises:
+        DataError: naming what could be smaller.
+    """
+    if num_workers > _MOST_WORKERS:
+        raise DataError(f"num_workers={num_workers}: expected at most {_MOST_WORKERS}")
+    size = batch_size * max(dataset.sample_bytes, _LEAST_SAMPLE_BYTES)
+    kept = max(1, prefetch) + num_workers
+    available = available_bytes()
+    if size * kept > available:
+        raise DataError(
+            f"batches of {size / 2**30:.1f} GiB, {kept} of them kept ready, do not fit into the "
+            f"{available / 2**30:.1f} GiB that are available: batch_size is {batch_size}, prefetch "
+            f"{prefetch}, num_workers {num_workers}; take smaller ones, or a smaller lq_size"
+        )
 
 
 def _run_all(stops: list[Callable[[], object]]) -> None:

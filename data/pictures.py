@@ -1,6 +1,7 @@
 """PictureSet: pairs of pictures, or ground truth alone, for training and for validation."""
 
 import logging
+import math
 import threading
 from collections.abc import Callable, Sequence
 from concurrent.futures import Executor, ThreadPoolExecutor
@@ -11,10 +12,11 @@ import torch
 from torch import Tensor
 
 from data.cutting import place_picture
-from data.damage import BadFileError, Damage, reading, reason, stand_ins
+from data.damage import BadFileError, Damage, reading, reason, skip_advice, stand_ins
 from data.dataset import TrainSet
 from data.doubts import Pair, Sized, doubts, spread
 from data.folders import FoundFile, Texts, resolve_roots, root_name
+from data.identity import cache_key, fingerprint
 from data.index import Entry, Wanted, build_index
 from data.report import Report, make_report
 from data.sampler import mixed
@@ -26,6 +28,7 @@ from sr_train.ops.errors import DataError, Problems
 from sr_train.ops.image_io import PictureHeader, read_picture, to_rgb
 from sr_train.ops.overlap import SetFile
 from sr_train.ops.resize import imresize
+from sr_train.ops.text import one_line
 
 log = logging.getLogger(__name__)
 
@@ -96,6 +99,7 @@ class PictureSet(TrainSet):
         self.name = name or root_name(roots[0])
         self.scale = scale
         self.lq_size = lq_size
+        self.sample_bytes = 0
         self._augment = augment
         self._seed = seed
         selection = make_selection(include, exclude, list_file)
@@ -104,7 +108,7 @@ class PictureSet(TrainSet):
         self._entries = self._index.entries
         problems = self.problems()
         if problems and (on_bad == "error" or not self._entries):
-            raise Problems(problems)
+            raise Problems(problems, advice=skip_advice(self._entries))
         self._damage = Damage(on_bad == "skip")
         self._skipped = BadFileError if on_bad == "skip" else ()
         self._damaged: list[str] = []
@@ -113,10 +117,13 @@ class PictureSet(TrainSet):
         self._dtype = np.uint16 if self._has_16_bit() else np.uint8
         shapes = [self._shapes(entry) for entry in self._entries]
         dtype = np.dtype(self._dtype)
+        key = cache_key(f"pictures x{scale}", self._index.files())
         records = [tuple((shape, dtype) for shape in pair) for pair in shapes]
-        self._store = FrameStore(records, budget(cache_gib), self._load, self._key())
-        num_pixels = sum(np.prod(shape, dtype=np.int64) for pair in shapes for shape in pair)
-        self._decoded_bytes = int(num_pixels) * dtype.itemsize
+        self._store = FrameStore(records, budget(cache_gib), self._load, key)
+        if lq_size is not None:
+            self.sample_bytes = 3 * lq_size**2 * (1 + scale**2) * dtype.itemsize
+        num_pixels = sum(math.prod(shape) for pair in shapes for shape in pair)
+        self._decoded_bytes = num_pixels * dtype.itemsize
 
     def __len__(self) -> int:
         return len(self._entries)
@@ -132,11 +139,11 @@ class PictureSet(TrainSet):
 
     def problems(self) -> list[str]:
         """Return one line, `path: why`, for each picture that headers and names rule out."""
-        return [f"{path}: {why}" for path, why in self._index.left_out]
+        return [one_line(f"{path}: {why}") for path, why in self._index.left_out]
 
     def fingerprint(self) -> str:
-        """Return 16 hex digits that change with any name, file size or time of change."""
-        return self._index.fingerprint()
+        """Return 16 hex digits that are the same for copies of the files; see `data.identity`."""
+        return fingerprint(self.names(), self._index.files())
 
     def report(self) -> Report:
         """Return what is used, what is left out and why, and what memory the cache takes."""
@@ -277,13 +284,6 @@ class PictureSet(TrainSet):
             # 255 * 257 = 65535, so white stays white.
             pixels = pixels.astype(np.uint16) * np.uint16(257)
         return pixels
-
-    def _key(self) -> str:
-        """Return what tells the decoded pictures from all others on this machine."""
-        # Paths too: files of two folders may agree in names, sizes and times.
-        pairs = ((entry.gt, entry.lq) for entry in self._entries)
-        paths = (file.path for pair in pairs for file in pair if file is not None)
-        return "\n".join((f"pictures x{self.scale}", self.fingerprint(), *paths))
 
     def _has_16_bit(self) -> bool:
         return any(

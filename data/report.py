@@ -1,12 +1,13 @@
 """The report of a picture set: what will be used, what not and why, and what memory it takes."""
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from data.index import Entry, Index
 from data.store import FrameStore
 from sr_train.ops.memory import available_bytes
+from sr_train.ops.text import one_line
 
 _SHOWN = 10
 _GIB = 1 << 30
@@ -51,8 +52,8 @@ class Report:
         small, large = self.min_size, self.max_size
         kind = "16 bit" if self.is_16_bit else "8 bit"
         lines = [
-            f"{self.name}: {self.pictures} pictures, {self.pairs} with an LQ file, x{self.scale}, "
-            f"{kind}, {small[1]}x{small[0]} to {large[1]}x{large[0]} pixels",
+            f"{one_line(self.name)}: {self.pictures} pictures, {self.pairs} with an LQ file, "
+            f"x{self.scale}, {kind}, {small[1]}x{small[0]} to {large[1]}x{large[0]} pixels",
             f"  in memory: {self.cached} of {self.pictures} pictures, "
             f"{self.cache_bytes / _GIB:.2f} of {self.decoded_bytes / _GIB:.2f} GiB"
             + (" of another process" if self.cache_is_shared else "")
@@ -64,14 +65,20 @@ class Report:
         if self.cropped:
             lines.append(f"  {self.cropped} GT cropped at right and bottom to fit the scale")
         if self.ignored:
-            kinds = ", ".join(f"{count} {suffix}" for suffix, count in self.ignored.items())
-            lines.append(f"  not pictures, ignored: {kinds}")
+            lines.append(f"  not pictures, ignored: {told_kinds(self.ignored)}")
         if self.left_out:
             lines.append(f"  left out: {len(self.left_out)}")
-            lines += [f"    {path}: {why}" for path, why in self.left_out[:_SHOWN]]
+            lines += [f"    {one_line(f'{path}: {why}')}" for path, why in self.left_out[:_SHOWN]]
             if len(self.left_out) > _SHOWN:
                 lines.append(f"    ... and {len(self.left_out) - _SHOWN} more")
         return "\n".join(lines)
+
+
+def told_kinds(ignored: Mapping[str, int]) -> str:
+    """Return files that were ignored by kind, the first kinds of many."""
+    kinds = [f"{count} {one_line(suffix)}" for suffix, count in ignored.items()]
+    more = f", ... {len(kinds) - _SHOWN} more kinds" if len(kinds) > _SHOWN else ""
+    return ", ".join(kinds[:_SHOWN]) + more
 
 
 def make_report(

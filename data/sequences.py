@@ -15,26 +15,27 @@ Made once, from names and headers alone; no picture is decoded.
   further inputs that of the LQ and the same channels and dtype in the whole set.
 """
 
-import hashlib
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from fnmatch import fnmatchcase
-from itertools import pairwise
+from itertools import groupby, pairwise
 
 import numpy as np
 
 from data.damage import reason
+from data.folders import FoundFile
 from data.frame_files import FrameHeader, read_frame_header
 from data.index import size_hint
 from data.pairing import Frame, Paired, cut_at_gaps, pair_frames
 from data.scenes import split_scenes
 from data.selecting import Selection, matches, some
+from data.threads import in_chunks
 from data.tracks import Found
 from data.videos import is_video_file, read_video_header
 from sr_train.ops.errors import DataError, did_you_mean
 from sr_train.ops.folders import natural_key
+from sr_train.ops.text import one_line
 
 PICTURES = ("gt", "lq")
 """Modalities that must be pictures; all others are further inputs."""
@@ -59,7 +60,8 @@ class Run:
     """Frames that follow each other without a gap: a sequence, or a part of one."""
 
     name: str
-    """The sequence's; of a part, with `/FIRST-LAST` (names of frames) behind it."""
+    """The sequence's, control characters written out; of a part, with `/FIRST-LAST` (names of
+    frames) behind it."""
     place: str
     """Folder or video file."""
     frame_names: tuple[str, ...]
@@ -91,18 +93,19 @@ class SequenceIndex:
     ignored: Counter[str] = field(default_factory=Counter)
     """Files that are no frames, by suffix."""
 
-    def fingerprint(self) -> str:
-        """Return 16 hex digits that change with any name, size in bytes or time of change."""
-        digest = hashlib.sha256()
-        for run in self.runs:
-            digest.update(run.name.encode())
-            for modality, track in run.tracks.items():
-                digest.update(f"|{modality}".encode())
-                for frame in track.frames:
-                    file = frame.file
-                    digest.update(f"|{frame.number}|{file.num_bytes}|{file.mtime_ns}".encode())
-            digest.update(b"\n")
-        return digest.hexdigest()[:16]
+    def files(self) -> list[FoundFile]:
+        """Return all files that are used, of each run and modality in turn; a video's once."""
+        tracks = [track for run in self.runs for track in run.tracks.values()]
+        files = (frame.file for track in tracks for frame in track.frames)
+        return [file for file, _ in groupby(files)]
+
+    def parts(self) -> list[str]:
+        """Return what of its files each run uses: name, modalities, first number, length."""
+        return [
+            f"{run.name}|{modality}|{track.frames[0].number}|{len(run)}"
+            for run in self.runs
+            for modality, track in run.tracks.items()
+        ]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -209,14 +212,9 @@ def _check(
     candidates: Sequence[tuple[str, str, Paired]], wanted: Wanted, index: SequenceIndex
 ) -> None:
     """Read all headers and make runs of the sequences that fit."""
-    paths = {
-        frame.file.path: None
-        for _, _, paired in candidates
-        for frames in paired.frames.values()
-        for frame in frames
-    }
-    with ThreadPoolExecutor(_HEADER_THREADS) as pool:
-        headers = dict(zip(paths, pool.map(_header_of, paths), strict=True))
+    every = (frames for _, _, paired in candidates for frames in paired.frames.values())
+    paths = list(dict.fromkeys(frame.file.path for frames in every for frame in frames))
+    headers = dict(zip(paths, in_chunks(_header_of, paths, _HEADER_THREADS), strict=True))
     fitting: list[tuple[str, str, Paired, dict[str, Track]]] = []
     for name, place, paired in candidates:
         tracks: dict[str, Track] = {}
@@ -362,6 +360,7 @@ def _add_runs(
             continue
         cut = {m: Track(part.frames[m], track.header) for m, track in tracks.items()}
         height, width = gt.height // wanted.scale, gt.width // wanted.scale
-        index.runs.append(Run(full, place, part.names, cut, height, width))
+        shown = tuple(map(one_line, part.names))
+        index.runs.append(Run(one_line(full), place, shown, cut, height, width))
         used += 1
     index.num_sequences += used > 0

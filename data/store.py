@@ -127,7 +127,9 @@ class FrameStore:
             assert self._memory.size == _HEAD + self.num_bytes + len(self)
 
     def _name(self, key: str) -> str:
-        digest = hashlib.sha256(f"{_program()}|{key}|{self._layouts}|".encode())
+        digest = hashlib.sha256(
+            f"{_program()}|{key}|{self._layouts}|".encode(errors="surrogateescape")
+        )
         digest.update(self._kinds)
         return digest.hexdigest()[:32]
 
@@ -356,6 +358,6 @@ def budget(cache_gib: float | str) -> int:
         if cache_gib != "auto":
             raise DataError(f"cache_gib must be a number of GiB or 'auto', got {cache_gib!r}")
         return available // 2
-    if not cache_gib >= 0:
-        raise DataError(f"cache_gib must not be negative, got {cache_gib}")
-    return min(int(cache_gib * _GIB), available * 9 // 10)
+    if isinstance(cache_gib, bool) or not cache_gib >= 0:
+        raise DataError(f"cache_gib must be a number of GiB from 0 up, or 'auto', got {cache_gib}")
+    return int(min(cache_gib * _GIB, available * 9 // 10))

@@ -65,7 +65,14 @@ class Workers:
                     name=f"sr_train data worker {number}",
                     daemon=True,
                 )
-                process.start()
+                try:
+                    process.start()
+                except OSError as error:
+                    self.close()
+                    raise DataError(
+                        f"data worker {number + 1} of {count} cannot be started: "
+                        f"{error.strerror or error}; try fewer workers"
+                    ) from None
                 # Else the end of a worker would not show as the end of its pipe.
                 theirs.close()
                 self._processes.append(process)

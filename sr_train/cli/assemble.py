@@ -58,17 +58,20 @@ def make_sets(nodes: Mapping[str, Any], plugins: list[str]) -> dict[str, Any]:
         nodes: config path -> node.
         plugins: the user's packages.
     """
-    sets, problems = {}, []
+    sets: dict[str, Any] = {}
+    problems: list[str] = []
+    advice: list[str] = []
     for path, node in nodes.items():
         try:
             sets[path] = build(node, path, plugins)
         except Problems as err:
             problems += [f"{path}: {problem}" for problem in err.problems]
+            advice += [f"{path}.{err.advice}"] if err.advice else []
         except SRTrainError as err:
             text = str(err)
             problems.append(text if text.startswith(path) else f"{path}: {text}")
     if problems:
-        raise Problems(problems)
+        raise Problems(problems, advice="\n".join(advice) or None)
     for path, dataset in sets.items():
         log.info("%s: %s", path, dataset.report())
     return sets

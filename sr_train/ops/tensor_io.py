@@ -16,6 +16,7 @@ import torch
 from torch import Tensor
 
 from sr_train.ops.errors import DataError
+from sr_train.ops.text import printable
 from sr_train.ops.torch_files import TorchFileError, is_zip, load_plain
 
 SUFFIXES = frozenset({".npy", ".pt", ".pth"})
@@ -55,8 +56,8 @@ def read_tensor(path: str | os.PathLike[str], mapped: bool = False) -> np.ndarra
             with path.open("rb") as file:
                 if path.suffix.lower() == ".npy":
                     return _read_npy(file, path, mapped=True)
-                # Of the other files, only the zipped ones can be mapped.
-                if is_zip(file.read(4)):
+                # Of the other files, only the zipped ones with names in UTF-8 can be mapped.
+                if is_zip(file.read(4)) and str(path) == printable(str(path)):
                     return _read_pt(path, path)
         return decode_tensor(path.read_bytes(), path)
     except OSError as err:

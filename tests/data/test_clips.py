@@ -47,6 +47,11 @@ def moments(sample, key="lq"):
 # What a sample is.
 
 
+def test_a_sample_tells_its_size(nested_dir):
+    clips = of_spikes(nested_dir)
+    assert clips.sample_bytes == sum(value.nbytes for value in clips.sample(0, 0).values())
+
+
 def test_shapes_and_dtypes(nested_dir):
     sample = of_spikes(nested_dir).sample(0, 0)
     assert {key: (tuple(value.shape), value.dtype) for key, value in sample.items()} == {

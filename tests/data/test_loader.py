@@ -1,3 +1,4 @@
+import errno
 import gc
 import os
 import signal
@@ -228,6 +229,32 @@ def test_auto_chooses_by_where_pictures_are(gt_dir):
 def test_wrong_arguments(wrong):
     with pytest.raises(DataError, match="expected batch_size"):
         TrainStream(Numbers(), **{"batch_size": 2, **wrong})
+
+
+@pytest.mark.parametrize(
+    ("beyond", "words"),
+    [
+        ({"batch_size": 10**9}, "batch_size is 1000000000"),
+        ({"batch_size": 10**15}, "do not fit into the"),
+        ({"prefetch": 10**9}, "prefetch 1000000000"),
+        ({"num_workers": 10**6}, "num_workers=1000000: expected at most 256"),
+    ],
+)
+def test_what_no_machine_holds_ends_at_once(gt_dir, beyond, words):
+    pictures = PictureSet(str(gt_dir), 2, lq_size=8)
+    assert pictures.sample_bytes == sum(v.nbytes for v in pictures.sample(0, 0).values())
+    for dataset in (Numbers(), pictures):
+        with pytest.raises(DataError, match=words):
+            TrainStream(dataset, **{"batch_size": 2, **beyond})
+
+
+def test_workers_that_cannot_be_started(monkeypatch):
+    def fails(process):
+        raise OSError(errno.EAGAIN, "Resource temporarily unavailable")
+
+    monkeypatch.setattr("data.workers.Process.start", fails)
+    with pytest.raises(DataError, match=r"data worker 1 of 2 cannot be started: .*fewer workers"):
+        next(TrainStream(Numbers(), 2, num_workers=2))
 
 
 def test_empty_set_and_negative_seek():

@@ -321,13 +321,6 @@ def test_pt_files_that_are_corrupt_or_hold_code(tmp_path):
     assert not (tmp_path / "touched").exists()
 
 
-def test_fingerprint_changes_with_files(frames_dir):
-    before = index_of(gt=str(frames_dir)).fingerprint()
-    assert index_of(gt=str(frames_dir)).fingerprint() == before
-    os.utime(frames_dir / "a" / "00000003.png", (1, 1))
-    assert index_of(gt=str(frames_dir)).fingerprint() != before
-
-
 # Scenes in one folder, and gaps by the usual step.
 
 

@@ -148,15 +148,16 @@ def test_budget(monkeypatch, alone):
     assert budget(0) == 0
     assert budget(0.001) == 1073741
     assert budget("auto") == available // 2
-    assert budget(1e6) == available * 9 // 10
+    assert budget(1e6) == budget(float("inf")) == available * 9 // 10
     monkeypatch.setenv("LOCAL_WORLD_SIZE", "4")
     assert budget("auto") == available // 2
     monkeypatch.setattr("data.store.sys.platform", "darwin")
     assert budget("auto") == available // 8
     with pytest.raises(DataError, match="auto"):
         budget("all")
-    with pytest.raises(DataError, match="negative"):
-        budget(-1)
+    for wrong in (-1, float("nan"), True):
+        with pytest.raises(DataError, match="number of GiB from 0 up, or 'auto', got"):
+            budget(wrong)
 
 
 def test_stores_do_not_promise_the_same_memory_twice(monkeypatch, alone):

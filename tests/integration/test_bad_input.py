@@ -123,6 +123,21 @@ def test_a_missing_partner(train, in_folder):
     train("data.train.lq=lq").fails_with(str(in_folder / "gt/p2.png"), str(in_folder / "lq"))
 
 
+def test_a_hundred_small_pictures(train, in_folder):
+    """Not a hundred lines, and what to do about them all."""
+    for number in range(100):
+        write_picture(in_folder / f"gt/small{number}.png", stripes(20, 20))
+    done = train()
+    done.fails_with("100 problems", "... and 80 more", "data.train.on_bad=skip")
+    assert len(done.err.splitlines()) < 30
+    train("data.train.on_bad=skip").succeeds()
+
+
+@pytest.mark.parametrize("word", ["data.train.gt=''", "data.train.gt=[gt,'']", "data.train.gt=[]"])
+def test_no_folder_is_never_the_working_directory(train, word):
+    train(word).fails_with("data.train", "gt")
+
+
 def test_a_picture_smaller_than_the_crop(train, in_folder):
     write_picture(in_folder / "gt/small.png", stripes(20, 20))
     train().fails_with("small.png", "20x20")
