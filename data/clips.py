@@ -11,15 +11,16 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from data import arguments
+from data.arguments import Texts, texts
 from data.clip_frames import CacheMode, ClipFrames, cropped
 from data.clip_report import ClipReport, make_clip_report
 from data.cutting import Crops, place_pictures, place_tensors
 from data.damage import BadFileError, Damage, reason, skip_advice, stand_ins
 from data.dataset import TrainSet
 from data.doubts import Pair, Sized, doubts, spread
-from data.folders import Texts
 from data.identity import cache_key, fingerprint
-from data.layouts import checked_ranges, find_sequences
+from data.layouts import find_sequences
 from data.sampler import mixed
 from data.selecting import make_selection
 from data.sequences import PICTURES, SequenceIndex, Wanted, build_index
@@ -68,7 +69,7 @@ class ClipSet(TrainSet):
         stride: int | Sequence[int] = 1,
         every: int = 1,
         reverse: bool = False,
-        time_bins: Sequence[str] = (),
+        time_bins: Texts = (),
         lq_size: int | None = None,
         augment: bool = True,
         seed: int = 0,
@@ -125,8 +126,8 @@ class ClipSet(TrainSet):
             DataError: a folder is missing or empty, or nothing usable is left.
             Problems: sequences that cannot be used, where `on_bad` is `error`.
         """
-        self._strides = [stride] if isinstance(stride, int) else list(stride)
-        _check(scale, lq_size, frames, self._strides, every, on_bad, cache)
+        self._strides = arguments.strides(stride)
+        _check(scale, lq_size, frames, every, on_bad, cache)
         short_name, found = find_sequences(gt, lq, extras, root, split, modalities)
         self.name = name or short_name
         self.scale = scale
@@ -142,7 +143,7 @@ class ClipSet(TrainSet):
             lq_size=lq_size,
             num_frames=self._span,
             selection=make_selection(include, exclude, list_file),
-            ranges=checked_ranges(ranges or {}),
+            ranges=arguments.ranges(ranges),
         )
         self._index = build_index(found, wanted)
         self._runs = self._index.runs
@@ -152,10 +153,10 @@ class ClipSet(TrainSet):
         if not self._runs:
             raise DataError(_all_too_short(self._index, self._span))
         extra_names = [m for m in self._runs[0].tracks if m not in PICTURES]
-        for each in time_bins:
+        self._time_bins = frozenset(texts("time_bins", time_bins))
+        for each in self._time_bins:
             if each not in extra_names:
                 raise DataError(f"time_bins: no input {each!r}{did_you_mean(each, extra_names)}")
-        self._time_bins = frozenset(time_bins)
         self._damage = Damage(on_bad == "skip")
         self._damaged: list[str] = []
         if on_bad == "skip" and frames is None:
@@ -365,7 +366,6 @@ def _check(
     scale: int,
     lq_size: int | None,
     frames: int | None,
-    strides: Sequence[int],
     every: int,
     on_bad: str,
     cache: str,
@@ -374,7 +374,6 @@ def _check(
         ("scale", scale),
         ("lq_size", lq_size),
         ("frames", frames),
-        ("stride", min(strides, default=0)),
         ("every", every),
     ):
         if value is not None and value < 1:

@@ -9,6 +9,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from data.arguments import Texts, texts
 from sr_train.ops.errors import DataError, did_you_mean
 from sr_train.ops.folders import natural_key, walk
 from sr_train.ops.image_io import SUFFIXES
@@ -16,8 +17,6 @@ from sr_train.ops.image_io import SUFFIXES
 _PACKAGE_PREFIX = "pkg://"
 _ANY = "*"
 """A part of a root that stands for every folder there; names keep what it stands for."""
-
-Texts = str | Sequence[str]
 
 _KNOWN_KINDS = {
     ".dat": "raw spike streams; python -m scripts.spikes_to_voxels makes .npy of them",
@@ -60,26 +59,6 @@ class Listing:
     """Files that are no pictures, by suffix; hidden ones are not counted."""
     bad: list[tuple[str, str]] = field(default_factory=list)
     """(path, why) of broken links and of folders that cannot be entered."""
-
-
-def texts(what: str, value: Texts) -> list[str]:
-    """Return one or several texts of a config as a list.
-
-    Raises:
-        DataError: something else, or an empty one; names `what`.
-    """
-    each = [value] if isinstance(value, str) else value
-    if not isinstance(each, Sequence) or isinstance(each, bytes):
-        raise DataError(
-            f"{what}: expected text or a list of texts, got {value!r}; write it in quotes"
-        )
-    for text in each:
-        if not isinstance(text, str):
-            kind = type(text).__name__
-            raise DataError(f"{what}: expected text, got {text!r} ({kind}); write it in quotes")
-        if not text.strip() or "\0" in text:
-            raise DataError(f"{what}: expected a name, got the empty text {text!r}")
-    return list(each)
 
 
 def expanded(what: str, text: str) -> Path:

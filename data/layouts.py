@@ -3,9 +3,9 @@
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from data.folders import Texts, resolve_roots, root_name, texts
+from data.arguments import Texts, mapping, texts
+from data.folders import resolve_roots, root_name
 from data.index import root_labels
-from data.sequences import Range
 from data.tracks import Found, find_nested, find_parallel
 from sr_train.ops.errors import DataError, did_you_mean
 
@@ -33,7 +33,8 @@ def find_sequences(
         return _found_nested(root or (), split, modalities)
     if split is not None or modalities:
         raise DataError("split and modalities go with root, not with gt")
-    named = {"gt": gt, **({"lq": lq} if lq is not None else {}), **(extras or {})}
+    more = mapping("extras", extras, "{spikes: FOLDER}")
+    named = {"gt": gt, **({"lq": lq} if lq is not None else {}), **more}
     roots = {modality: resolve_roots(modality, each) for modality, each in named.items()}
     _check_roots(roots)
     found = []
@@ -61,9 +62,10 @@ def _check_roots(roots: Mapping[str, Sequence[Path]]) -> None:
 def _found_nested(
     root: Texts, split: str | None, modalities: Mapping[str, str] | None
 ) -> tuple[str, list[tuple[str, Found]]]:
+    given = mapping("modalities", modalities, "{lq: blur, gt: sharp}")
     folders = {
         modality: texts(f"modalities.{modality}", folder)[0].strip("/")
-        for modality, folder in (modalities or {}).items()
+        for modality, folder in given.items()
     }
     if "gt" not in folders:
         hint = did_you_mean("gt", folders) if folders else ""
@@ -78,18 +80,3 @@ def _found_nested(
     return Path(named[0]).absolute().name, [
         (label, find_nested(base, folders)) for label, base in zip(labels, roots, strict=True)
     ]
-
-
-def checked_ranges(ranges: Mapping[str, Sequence[int | None]]) -> dict[str, Range]:
-    """Return ranges as pairs.
-
-    Raises:
-        DataError: one that is no [first, end].
-    """
-    pairs = {}
-    for pattern, limits in ranges.items():
-        is_pair = isinstance(limits, Sequence) and not isinstance(limits, str) and len(limits) == 2
-        if not is_pair or not isinstance(limits[0], int):
-            raise DataError(f"ranges: {pattern!r}: expected [first, end], got {limits!r}")
-        pairs[pattern] = (limits[0], limits[1])
-    return pairs

@@ -11,11 +11,12 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from data.arguments import Texts
 from data.cutting import place_picture
 from data.damage import BadFileError, Damage, reading, reason, skip_advice, stand_ins
 from data.dataset import TrainSet
 from data.doubts import Pair, Sized, doubts, spread
-from data.folders import FoundFile, Texts, resolve_roots, root_name
+from data.folders import FoundFile, resolve_roots, root_name
 from data.identity import cache_key, fingerprint
 from data.index import Entry, Wanted, build_index
 from data.report import Report, make_report

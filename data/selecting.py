@@ -5,7 +5,8 @@ from dataclasses import dataclass, field
 from fnmatch import fnmatchcase
 from pathlib import Path
 
-from data.folders import Texts, expanded, texts
+from data.arguments import Texts, texts
+from data.folders import expanded
 from sr_train.ops.errors import DataError, did_you_mean
 
 _SHOWN = 3

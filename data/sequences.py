@@ -23,6 +23,7 @@ from itertools import groupby, pairwise
 
 import numpy as np
 
+from data.arguments import Range
 from data.damage import reason
 from data.folders import FoundFile
 from data.frame_files import FrameHeader, read_frame_header
@@ -42,8 +43,6 @@ PICTURES = ("gt", "lq")
 
 _HEADER_THREADS = 8
 _MOST_FAULTS = 5
-
-Range = tuple[int, int | None]
 
 
 @dataclass(frozen=True, slots=True)

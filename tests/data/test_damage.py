@@ -6,6 +6,7 @@ import os
 import pickle
 from collections import Counter
 
+import av
 import numpy as np
 import pytest
 import torch
@@ -20,6 +21,7 @@ from sr_train.ops.errors import DataError, Problems
 from sr_train.ops.image_io import read_picture
 from tests.data.conftest import fill, write_frames, write_nested
 from tests.data.test_clips import MODALITIES, all_samples, assert_same, moments
+from tests.videos import make_video, moving
 
 
 def cut(path):
@@ -287,6 +289,30 @@ def clips_of_root(root, cache, gone):
     clips = ClipSet(2, **common, frames=3, lq_size=8, cache=cache, cache_gib=0)
     gone.unlink()
     return clips
+
+
+def test_damage_in_the_middle_of_a_video(tmp_path):
+    """Its whole frames are used, and no way to them makes a difference."""
+    (tmp_path / "gt").mkdir()
+    for seed, name in enumerate("ab"):
+        make_video(tmp_path / "gt" / f"{name}.mp4", moving(24, seed=seed), options={"g": "4"})
+    path = tmp_path / "gt" / "a.mp4"
+    with av.open(str(path)) as container:
+        packets = [(packet.pos, packet.size) for packet in container.demux(video=0)]
+    start, size = packets[9]
+    data = bytearray(path.read_bytes())
+    data[start : start + size] = bytes(size)
+    path.write_bytes(data)
+    clips = clips_of(tmp_path / "gt", cache_gib=0)
+    samples = all_samples(clips)
+    assert [found for found, _ in clips.newly_damaged()] == [str(path)]
+    for change in ({"cache": "encoded"}, {}):
+        assert_same(all_samples(clips_of(tmp_path / "gt", **change)), samples)
+    filled = clips_of(tmp_path / "gt", reverse=False)
+    filled.preload()
+    assert 24 <= int(filled.cached().split()[0]) < 48
+    assert_same(all_samples(filled), samples)
+    assert ClipSet(2, gt=str(tmp_path / "gt"), on_bad="skip").names() == ["b"]
 
 
 def test_clips_of_damage_alone(frames_dir):
