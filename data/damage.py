@@ -128,7 +128,8 @@ class Damage:
                 return
             except BadFileError as error:
                 if not self.is_skipped:
-                    raise
+                    why = f"{error}; on_bad=skip goes on without such files"
+                    raise BadFileError(error.path, why) from None
                 first = first or error
         raise DataError(f"nothing is left to train on, every file is damaged, such as {first}")
 
@@ -171,7 +172,7 @@ class DamageLog:
                 continue
             self._paths.add(path)
             if len(self._paths) <= MOST_SHOWN:
-                log.warning("damaged, so that other samples stand in (on_bad=skip): %s", why)
+                log.warning("damaged, other samples stand in (on_bad=skip): %s", why)
             elif len(self._paths) == MOST_SHOWN + 1:
                 log.warning("more files are damaged; `check decode=true` names all of them")
 
@@ -179,4 +180,9 @@ class DamageLog:
         """Tell how many there were, if that is news."""
         if len(self._paths) > self._counted:
             self._counted = len(self._paths)
-            log.warning("%d damaged files were met and left out (on_bad=skip)", self._counted)
+            files = (
+                "1 damaged file was"
+                if self._counted == 1
+                else f"{self._counted} damaged files were"
+            )
+            log.warning("%s met and left out (on_bad=skip)", files)
