@@ -51,8 +51,10 @@ def _scenes(files: Files) -> dict[str, dict[str, list[FoundFile]]]:
     scenes: dict[str, dict[str, list[FoundFile]]] = {}
     for modality, each in files.items():
         own = of_gt if modality == "gt" else _followed(stems[modality], stems["gt"], of_gt)
+        if set(own.values()).isdisjoint(of_gt.values()):
+            return {}  # nothing of it belongs to the GT, as pairing the whole folder will tell
         for file in each:
-            scenes.setdefault(own[file.stem], {}).setdefault(modality, []).append(file)
+            scenes.setdefault(own[file.stem] or modality, {}).setdefault(modality, []).append(file)
     return scenes
 
 

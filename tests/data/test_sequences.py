@@ -378,6 +378,15 @@ def test_one_scene_without_its_partners_leaves_the_others(tmp_path):
     ]
 
 
+def test_a_modality_that_tells_no_scene_of_the_gt(tmp_path):
+    write_scenes(tmp_path / "gt", {"city": 3, "walk": 4})
+    write_frames(tmp_path / "lq", 7, (20, 24), 2)
+    index = index_of(gt=str(tmp_path / "gt"), lq=str(tmp_path / "lq"))
+    path, why = one_fault(index)
+    assert path == str(tmp_path / "gt")
+    assert "lq has 7 frames, gt has 7" in why
+
+
 def test_patterns_and_ranges_know_scenes_and_their_folders(tmp_path):
     write_scenes(tmp_path / "gt" / "x", {"a": 4, "b": 3})
     write_frames(tmp_path / "gt" / "y", 3)
