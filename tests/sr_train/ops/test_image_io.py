@@ -185,8 +185,8 @@ def test_unusable_files(tmp_path, read):
         "text.png": "not a picture",
         "missing.png": "No such file",
         "folder.png": "cannot be read",
-        "float.tif": "'F'",
-        "int.tif": "'I'",
+        "float.tif": "SampleFormat=3",
+        "int.tif": "BitsPerSample=32|SampleFormat=2",
         "cmyk.jpg": "'CMYK'",
     }
     for name, reason in expected.items():
