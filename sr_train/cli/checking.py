@@ -16,6 +16,7 @@ from sr_train.config.preflight import run_problems
 from sr_train.config.schema import CheckConfig
 from sr_train.monitoring.console import console, start_logging
 from sr_train.ops.errors import Problems, SRTrainError
+from sr_train.ops.images.limits import set_max_megapixels
 from sr_train.ops.memory import is_out_of_memory
 
 log = logging.getLogger(__name__)
@@ -29,6 +30,7 @@ def run_check(cfg: DictConfig) -> None:
     """
     start_logging()
     config, problems = lenient(cfg, CheckConfig)
+    set_max_megapixels(config.io.max_megapixels)
     missing = {problem.split(":")[0] for problem in problems}
     problems += [p for p in run_problems(config) if p.split("=")[0].split(":")[0] not in missing]
     sets, data_problems = _data(config, missing)

@@ -21,6 +21,7 @@ from sr_train.engine.validator import Validator
 from sr_train.inference.clips import frame_by_frame
 from sr_train.monitoring.console import console, progress_bar, start_logging
 from sr_train.ops.errors import ConfigError, SRTrainError
+from sr_train.ops.images.limits import set_max_megapixels
 from sr_train.ops.loss_inputs import JUDGED
 
 log = logging.getLogger(__name__)
@@ -35,6 +36,7 @@ def run_overfit(cfg: OverfitConfig) -> None:
     start_logging()
     keep_heap()
     seed_everything(cfg.seed)
+    set_max_megapixels(cfg.io.max_megapixels)
     device = assemble.choose_device(cfg.device)
     dataset = assemble.make_sets({"data.train": cfg.data.train}, cfg.plugins)["data.train"]
     count = min(cfg.num_samples, len(dataset))

@@ -44,6 +44,7 @@ from sr_train.engine.validator import Validator
 from sr_train.monitoring.console import console, start_logging
 from sr_train.monitoring.records import write_manifest
 from sr_train.monitoring.sentinel import Sentinel
+from sr_train.ops.images.limits import set_max_megapixels
 from sr_train.ops.launch import Stopped
 
 log = logging.getLogger(__name__)
@@ -64,6 +65,7 @@ def run_training(cfg: RunConfig, resolved: dict[str, Any], run_dir: Path) -> flo
         SRTrainError: for everything a user can mend.
         Stopped: after a signal.
     """
+    set_max_megapixels(cfg.io.max_megapixels)
     device = device_of_rank(assemble.choose_device(cfg.device))
     world = start_world(device, cfg.distributed.timeout_sec)
     folder = RunFolder(run_dir)

@@ -22,6 +22,7 @@ from sr_train.inference.clips import frame_by_frame
 from sr_train.monitoring.console import console, progress_bar, start_logging
 from sr_train.ops.errors import ConfigError, Problems
 from sr_train.ops.image_io import write_picture
+from sr_train.ops.images.limits import set_max_megapixels
 from sr_train.ops.launch import Launch
 
 
@@ -36,6 +37,7 @@ def run_validate(cfg: DictConfig) -> None:
     start_logging(rank=Launch.from_environment().rank)
     keep_heap()
     config = _with_scale(cfg)
+    set_max_megapixels(config.io.max_megapixels)
     if not config.data.val:
         raise ConfigError(
             "data.val: no data set; add +dataset=set5, or +dataset=main data.val.main.gt=FOLDER"

@@ -7,6 +7,7 @@ from typing import Any
 
 from sr_train.config.build import at_scale, node_problems, resolve_target
 from sr_train.config.schema import (
+    IoConfig,
     NetworkUseConfig,
     OverfitConfig,
     PrecisionConfig,
@@ -53,7 +54,7 @@ def use_problems(cfg: UseConfig) -> list[str]:
         # A scale that is not given comes from the checkpoint.
         problems += node_problems(at_scale(cfg.arch, cfg.scale or 1), "arch", cfg.plugins)
     if isinstance(cfg, NetworkUseConfig):
-        problems += _tiling(asdict(cfg.tiling))
+        problems += [*_tiling(asdict(cfg.tiling)), *_io(cfg.io)]
     return problems
 
 
@@ -119,10 +120,16 @@ def _numbers(cfg: RunConfig) -> Iterator[str]:
     if cfg.swa.start is not None and not 0 <= cfg.swa.start < cfg.train.steps:
         yield f"swa.start={cfg.swa.start}: expected steps from 0 to below train.steps"
     yield from _precision(cfg.precision)
+    yield from _io(cfg.io)
     lr = cfg.optimizer.get("lr") if isinstance(cfg.optimizer, dict) else None
     if isinstance(lr, int | float) and lr < 0:
         yield f"optimizer.lr={lr}: expected a number from 0 up"
     yield from _tiling(asdict(cfg.tiling))
+
+
+def _io(io: IoConfig) -> Iterator[str]:
+    if not io.max_megapixels > 0:
+        yield f"io.max_megapixels={io.max_megapixels:g}: expected a number above 0"
 
 
 def _precision(precision: PrecisionConfig) -> Iterator[str]:

@@ -54,8 +54,7 @@ class LearnerConfig:
     """How a network that learns starts and runs."""
 
     pretrained: str | None = None
-    """Weights to start from (.safetensors, .pth, run folder or state); None: as initialised. For
-    the discriminator, a run or a state that has one."""
+    """Weights to start from: .safetensors, .pth, run or state (of D: a run or state with one)."""
     strict: bool = True
     """False: load what fits by name and shape, and list what was left out."""
     compile: bool = False
@@ -113,8 +112,7 @@ class DiscriminatorConfig(LearnerConfig):
     every: int = 1
     """It learns at every so many steps."""
     start: int = 0
-    """Steps that pass before it begins to learn. To warm it up, let the generator's GAN term start
-    later than it: objective.gan.start=1000."""
+    """Steps before it learns. To warm it up, let the generator start later: objective.gan.start."""
     adaptive: bool = False
     """Learn less often while it wins too clearly."""
     slowest: int = 8
@@ -227,11 +225,17 @@ class TilingConfig:
     """Context of a tile; null: the receptive field, or a blend where that is unbounded."""
     tile_batch: int = 1
     frames: Any = "auto"
-    """Frames of a chunk, with those it shares; `auto`: 30, or three times what is shared; null:
-    always the whole clip, which takes memory with its length."""
+    """Frames of a chunk, with those shared; `auto`: 30, or three times those; null: whole clips."""
     frame_overlap: int | None = None
-    """Frames that neighbouring chunks share; null: twice the network's time field or, where that
-    is unbounded, 10."""
+    """Frames that chunks share; null: twice the network's time field or, if unbounded, 10."""
+
+
+@dataclass
+class IoConfig:
+    """How files are read."""
+
+    max_megapixels: float = 200.0
+    """Larger pictures are refused undecoded; 200 take up to 3 GiB."""
 
 
 @dataclass
@@ -266,10 +270,10 @@ class RunConfig:
     distributed: DistributedConfig = field(default_factory=DistributedConfig)
     train: TrainConfig = field(default_factory=TrainConfig)
     data: DataConfig = field(default_factory=DataConfig)
+    io: IoConfig = field(default_factory=IoConfig)
     metrics: dict[str, Any] = field(default_factory=dict)
     best_metric: str = "psnr_y"
-    """The one of `metrics` that a sweep looks at and that `overfit` must raise; the best weights by
-    each metric are kept."""
+    """Of `metrics`: what a sweep looks at and `overfit` must raise. Each metric's best is kept."""
     tiling: TilingConfig = field(default_factory=TilingConfig)
     logger: dict[str, Any] = field(default_factory=dict)
 
@@ -321,6 +325,7 @@ class NetworkUseConfig(UseConfig):
     device: str = "auto"
     precision: PrecisionConfig = field(default_factory=PrecisionConfig)
     tiling: TilingConfig = field(default_factory=TilingConfig)
+    io: IoConfig = field(default_factory=IoConfig)
 
 
 @dataclass
@@ -366,8 +371,7 @@ class InferConfig(NetworkUseConfig):
     """Of a video made from a folder of pictures: 25, 23.976 or 30000/1001."""
     video: VideoConfig = field(default_factory=VideoConfig)
     extra: dict[str, str] = field(default_factory=dict)
-    """Further inputs of the network by name: a folder of .npy or .pt tensors (C, H, W), one a
-    frame in natural order, in subfolders as those of the input."""
+    """Further inputs by name: a folder of .npy or .pt tensors (C, H, W), as the input's frames."""
 
 
 @dataclass
