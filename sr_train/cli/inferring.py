@@ -24,7 +24,9 @@ from sr_train.inference.streams import (
 from sr_train.inference.upscaler import Upscaler
 from sr_train.monitoring.console import Bar, console, progress_bar, start_logging
 from sr_train.ops.errors import DataError, Problems, SRTrainError, did_you_mean
+from sr_train.ops.images.limits import set_max_megapixels
 from sr_train.ops.spec import NetSpec
+from sr_train.ops.text import one_line
 from sr_train.ops.video_out import encoding_problems
 
 log = logging.getLogger(__name__)
@@ -39,6 +41,7 @@ def run_infer(config: InferConfig) -> None:
     """
     start_logging()
     check_names(config.format, config.suffix)
+    set_max_megapixels(config.io.max_megapixels)
     net, spec, _ = networks.load_for_use(config)
     given, output = Path(config.input).expanduser(), Path(config.output).expanduser()
     plan = plan_inputs(given, output, spec.takes_clips, config.suffix)
@@ -91,7 +94,15 @@ def _infer_pictures(
     console.print(f"{len(report.done)} pictures written to {output}")
     for source, target in report.renamed:
         console.print(f"  {source.name} became {target.name}, since another has the same name")
+    _tell_not_kept(report.not_kept)
     return len(report.done), [why for _, why in report.failed]
+
+
+def _tell_not_kept(not_kept: Mapping[str, Sequence[Path]]) -> None:
+    """Say what results lack that inputs have beside their pixels."""
+    for what, paths in not_kept.items():
+        more = f" and {len(paths) - 1} more" if len(paths) > 1 else ""
+        console.print(f"  not kept: {what} ({one_line(paths[0].name)}{more})", markup=False)
 
 
 def _infer_clips(
@@ -106,6 +117,7 @@ def _infer_clips(
     failed = []
     with progress_bar("infer", 0) as bar:
         for number, job in enumerate(jobs, start=1):
+            not_kept: dict[str, list[Path]] = {}
             note = job.source.name + (f" ({number} of {len(jobs)})" if len(jobs) > 1 else "")
             try:
                 source = _source(job)
@@ -113,7 +125,7 @@ def _infer_clips(
                 opened = (
                     writing_video(job.target, source, scale, wish)
                     if job.makes_video
-                    else writing_pictures(job.target, config.suffix, config.format)
+                    else writing_pictures(job.target, config.suffix, config.format, not_kept)
                 )
                 count = upscale_clip(
                     upscale, source, folders, opened, _counter(bar, source.total, note)
@@ -125,6 +137,7 @@ def _infer_clips(
                 failed.append(str(err))
                 continue
             console.print(f"{count} frames written to {job.target}")
+            _tell_not_kept(not_kept)
     return failed
 
 

@@ -43,6 +43,8 @@ class InferReport:
     """Inputs that got another name than their own, since two would have shared it."""
     left_out: list[Path] = field(default_factory=list)
     """Files found in the input folders that are no pictures by their suffix."""
+    not_kept: dict[str, list[Path]] = field(default_factory=dict)
+    """What inputs say beside their pixels and results do not, by name."""
 
 
 @dataclass(frozen=True)
@@ -62,9 +64,10 @@ def infer_paths(
     """Read, upscale and write pictures; only one is in memory at a time.
 
     Nested folders keep their structure below `output`. Depth and alpha are kept (alpha by
-    bicubic). A file that cannot be used is reported and the others are done. Files of an earlier
-    run are replaced, input files never. Where two inputs would share a name, as a.png and a.jpg
-    do, their suffixes become part of it (a_png.png, a_jpg.png).
+    bicubic), and colour profile, EXIF and resolution as far as the format holds them; what is not
+    kept is named in the report. A file that cannot be used is reported and the others are done.
+    Files of an earlier run are replaced, input files never. Where two inputs would share a name, as
+    a.png and a.jpg do, their suffixes become part of it (a_png.png, a_jpg.png).
 
     Args:
         upscaler: what upscales.
@@ -91,7 +94,8 @@ def infer_paths(
     for number, job in enumerate(jobs, start=1):
         error: str | None = None
         try:
-            _upscale_file(upscaler, job)
+            for name in _upscale_file(upscaler, job):
+                report.not_kept.setdefault(name, []).append(job.source)
             report.done.append(job.target)
         except SRTrainError as err:
             error = str(err)
@@ -225,9 +229,13 @@ def _check_writable(output: Path) -> None:
         raise DataError(f"cannot write to output folder {output.absolute()}: {err}") from err
 
 
-def _upscale_file(upscaler: Upscaler, job: _Job) -> None:
-    """Read, upscale and write one picture, or raise an SRTrainError."""
-    picture = read_picture(job.source)
+def _upscale_file(upscaler: Upscaler, job: _Job) -> list[str]:
+    """Read, upscale and write one picture, or raise an SRTrainError.
+
+    Returns:
+        What of its metadata could not be kept, by name.
+    """
+    picture = read_picture(job.source, with_metadata=True)
     _check_format(job, picture.pixels, picture.alpha)
     pixels = upscaler(picture.pixels, name=str(job.source))
     alpha = None if picture.alpha is None else upscaler.upscale_alpha(picture.alpha)
@@ -235,7 +243,8 @@ def _upscale_file(upscaler: Upscaler, job: _Job) -> None:
         job.target.parent.mkdir(parents=True, exist_ok=True)
     except OSError as err:
         raise DataError(f"cannot make the folder {job.target.parent}: {err}") from err
-    write_picture(job.target, pixels, alpha)
+    lost = write_picture(job.target, pixels, alpha, picture.metadata)
+    return [*(() if picture.metadata is None else picture.metadata.left_out), *lost]
 
 
 def _check_format(job: _Job, pixels: Pixels, alpha: Pixels | None) -> None:

@@ -20,6 +20,7 @@ from sr_train.ops.errors import ConfigError, DataError
 from sr_train.ops.folders import natural_key
 from sr_train.ops.image_io import SUFFIXES as PICTURES
 from sr_train.ops.image_io import read_header, read_picture, to_rgb, write_picture
+from sr_train.ops.images.metadata import Metadata
 from sr_train.ops.video_io import VideoInfo, probe, read_timed_frames
 from sr_train.ops.video_out import VideoWriter
 
@@ -34,6 +35,8 @@ class Label:
     """Of the picture it came from."""
     time: Fraction | None = None
     """Seconds, of a frame of a video."""
+    metadata: Metadata | None = None
+    """Of a picture."""
 
 
 Write = Callable[[Pixels, Label], None]
@@ -92,7 +95,9 @@ class FolderSource:
 
     def __iter__(self) -> Iterator[tuple[Pixels, Label]]:
         for file in self.files:
-            yield to_rgb(read_picture(file).pixels), Label(file.stem, file.suffix)
+            picture = read_picture(file, with_metadata=True)
+            label = Label(file.stem, file.suffix, metadata=picture.metadata)
+            yield to_rgb(picture.pixels), label
 
 
 Source = VideoSource | FolderSource
@@ -127,13 +132,16 @@ def writing_video(path: Path, source: Source, scale: int, wish: VideoWish) -> It
 
 
 @contextmanager
-def writing_pictures(folder: Path, suffix: str, format: str) -> Iterator[Write]:
-    """Make a folder and write each frame as a picture into it.
+def writing_pictures(
+    folder: Path, suffix: str, format: str, not_kept: dict[str, list[Path]] | None = None
+) -> Iterator[Write]:
+    """Make a folder and write each frame as a picture into it, with its metadata.
 
     Args:
         folder: made if it does not exist.
         suffix: put behind each name.
         format: of the files; `same` as the input's.
+        not_kept: takes up which pictures lost what of their metadata, by its name.
 
     Raises:
         DataError: if the folder cannot be made.
@@ -142,7 +150,11 @@ def writing_pictures(folder: Path, suffix: str, format: str) -> Iterator[Write]:
 
     def write(pixels: Pixels, label: Label) -> None:
         ending = label.suffix if format == "same" else f".{format}"
-        write_picture(folder / f"{label.name}{suffix}{ending}", pixels)
+        path = folder / f"{label.name}{suffix}{ending}"
+        lost = write_picture(path, pixels, None, label.metadata)
+        if not_kept is not None and label.metadata is not None:
+            for name in (*label.metadata.left_out, *lost):
+                not_kept.setdefault(name, []).append(path)
 
     yield write
 
