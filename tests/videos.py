@@ -1,6 +1,6 @@
 """Small video files, made with PyAV and nothing of ours."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from fractions import Fraction
 from pathlib import Path
 
@@ -30,6 +30,7 @@ def make_video(
     options: dict[str, str] | None = None,
     times: Sequence[int] | None = None,
     rotation: int = 0,
+    mirrored: bool = False,
     audio: str | None = None,
     start: float = 0.0,
 ) -> Path:
@@ -45,8 +46,8 @@ def make_video(
         stream.pix_fmt = pixel_format
         if times is not None:
             stream.codec_context.time_base = Fraction(1, 1000)
-        if rotation:
-            stream.set_display_rotation(rotation)
+        if rotation or mirrored:
+            stream.set_display_rotation(rotation, hflip=mirrored)
         sound = container.add_stream(audio, rate=16000, layout="mono") if audio else None
         for number, pixels in enumerate(frames):
             name = "rgb48le" if pixels.dtype == np.uint16 else "rgb24"
@@ -67,3 +68,68 @@ def make_video(
                 container.mux(sound.encode(part))
             container.mux(sound.encode(None))
     return path
+
+
+def remuxed(
+    source: Path,
+    target: Path,
+    keep: Callable[[int], bool] = lambda number: True,
+    *,
+    shift: int = 0,
+    options: dict[str, str] | None = None,
+    change: Callable[[int, av.Packet], None] | None = None,
+) -> Path:
+    """Write packets of a video into another container, `shift` ticks of the first one earlier.
+
+    `keep` says by its number whether a packet is written; `change` may change it before.
+    """
+    with av.open(str(source)) as given, av.open(str(target), "w", options=options or {}) as out:
+        stream = given.streams.video[0]
+        written = out.add_stream_from_template(stream)
+        number = 0
+        for packet in given.demux(stream):
+            if not packet.size:
+                continue
+            if keep(number):
+                packet.pts = None if packet.pts is None else packet.pts - shift
+                packet.dts = None if packet.dts is None else packet.dts - shift
+                if change is not None:
+                    change(number, packet)
+                packet.stream = written
+                out.mux(packet)
+            number += 1
+    return target
+
+
+def packets_of(path: Path) -> list[av.Packet]:
+    """Return the packets of the first video stream."""
+    with av.open(str(path)) as container:
+        return [packet for packet in container.demux(video=0) if packet.size]
+
+
+def with_zeros(source: Path, target: Path, first: int, last: int) -> Path:
+    """Write a video whose packets of two numbers and between are zeros."""
+    data = bytearray(source.read_bytes())
+    for packet in packets_of(source)[first : last + 1]:
+        # The header of a packet in a Matroska file lies at its start.
+        start = packet.pos + (8 if source.suffix == ".mkv" else 0)
+        data[start : packet.pos + packet.size] = bytes(packet.pos + packet.size - start)
+    target.write_bytes(data)
+    return target
+
+
+def noisy(count: int, height: int = 64, width: int = 80) -> list[np.ndarray]:
+    """Return frames that take many bytes each."""
+    draw = np.random.default_rng(0)
+    return [
+        np.clip(frame + draw.integers(-30, 30, frame.shape), 0, 255).astype(np.uint8)
+        for frame in moving(count, height, width)
+    ]
+
+
+def plainly_decoded(path: Path) -> list[av.VideoFrame]:
+    """Return what FFmpeg gives, one frame after the other on one thread."""
+    with av.open(str(path)) as container:
+        stream = container.streams.video[0]
+        stream.codec_context.thread_count = 1
+        return list(container.decode(stream))
