@@ -118,12 +118,13 @@ def _infer_clips(
     with progress_bar("infer", 0) as bar:
         for number, job in enumerate(jobs, start=1):
             not_kept: dict[str, list[Path]] = {}
+            notes: list[str] = []
             note = job.source.name + (f" ({number} of {len(jobs)})" if len(jobs) > 1 else "")
             try:
                 source = _source(job)
                 folders = {key: folder / job.relative for key, folder in extra.items()}
                 opened = (
-                    writing_video(job.target, source, scale, wish)
+                    writing_video(job.target, source, scale, wish, notes)
                     if job.makes_video
                     else writing_pictures(job.target, config.suffix, config.format, not_kept)
                 )
@@ -138,6 +139,11 @@ def _infer_clips(
                 continue
             console.print(f"{count} frames written to {job.target}")
             _tell_not_kept(not_kept)
+            for line in (*(source.info.notes if source.info else ()), *notes, *source.losses.notes):
+                console.print(f"  {job.source.name}: {line}")
+            if source.losses:
+                failed.append(f"{job.source}: {source.losses}; the rest is in {job.target}")
+                log.warning("warning: %s", failed[-1])
     return failed
 
 

@@ -21,7 +21,7 @@ from sr_train.ops.folders import natural_key
 from sr_train.ops.image_io import SUFFIXES as PICTURES
 from sr_train.ops.image_io import read_header, read_picture, to_rgb, write_picture
 from sr_train.ops.images.metadata import Metadata
-from sr_train.ops.video_io import VideoInfo, probe, read_timed_frames
+from sr_train.ops.video_io import Losses, VideoInfo, probe, read_timed_frames
 from sr_train.ops.video_out import VideoWriter
 
 
@@ -37,6 +37,8 @@ class Label:
     """Seconds, of a frame of a video."""
     metadata: Metadata | None = None
     """Of a picture."""
+    number: int | None = None
+    """Of a frame of a video, where damaged ones are counted too."""
 
 
 Write = Callable[[Pixels, Label], None]
@@ -69,10 +71,12 @@ class VideoSource:
         self.size = (self.info.width, self.info.height)
         self.bits = 16 if self.info.bits > 8 else 8
         self.total = self.info.frames
+        self.losses = Losses()
+        """What could not be read of it, once it was."""
 
     def __iter__(self) -> Iterator[tuple[Pixels, Label]]:
-        for number, frame in enumerate(read_timed_frames(self.path)):
-            yield frame.pixels, Label(f"{number:08d}", time=frame.time)
+        for frame in read_timed_frames(self.path, losses=self.losses):
+            yield frame.pixels, Label(f"{frame.number:08d}", time=frame.time, number=frame.number)
 
 
 class FolderSource:
@@ -85,6 +89,7 @@ class FolderSource:
     def __init__(self, path: Path) -> None:
         self.path = path
         self.info: VideoInfo | None = None
+        self.losses = Losses()
         self.files = in_natural_order(path, PICTURES)
         if not self.files:
             raise DataError(f"{path}: no pictures lie directly in it")
@@ -104,8 +109,12 @@ Source = VideoSource | FolderSource
 
 
 @contextmanager
-def writing_video(path: Path, source: Source, scale: int, wish: VideoWish) -> Iterator[Write]:
+def writing_video(
+    path: Path, source: Source, scale: int, wish: VideoWish, notes: list[str]
+) -> Iterator[Write]:
     """Open a video file for the frames of a source; it appears at the end.
+
+    Lines on what it does not keep of the source are added to `notes` then.
 
     Raises:
         ConfigError: codec, quality, pixel format or rate cannot be.
@@ -115,7 +124,6 @@ def writing_video(path: Path, source: Source, scale: int, wish: VideoWish) -> It
     fps = wish.fps if info is None else info.fps
     if fps is None:
         raise ConfigError(f"{source.path}: pictures tell no frame rate; add fps=25, for example")
-    has_audio = info is not None and bool(info.audio)
     _make_folder(path.parent)
     with VideoWriter(
         path,
@@ -126,9 +134,11 @@ def writing_video(path: Path, source: Source, scale: int, wish: VideoWish) -> It
         wish.pixel_format,
         bits=source.bits,
         like=info,
-        audio_from=source.path if has_audio and wish.audio else None,
+        copy_from=None if info is None else source.path,
+        audio=wish.audio,
     ) as writer:
         yield lambda pixels, label: writer.write(pixels, label.time)
+    notes += writer.notes
 
 
 @contextmanager
@@ -183,9 +193,14 @@ def upscale_clip(
 
     def frames() -> Iterator[Frame]:
         tensors = {key: _tensors(folder, source) for key, folder in extra.items()}
+        read = 0
         for pixels, label in source:
             labels.append(label)
-            yield {"lq": pixels, **{key: next(parts) for key, parts in tensors.items()}}
+            # A tensor of a frame that is damaged is passed over with it.
+            wanted = read if label.number is None else label.number
+            parts = {key: _nth(found, wanted - read) for key, found in tensors.items()}
+            read = wanted + 1
+            yield {"lq": pixels, **parts}
 
     with opened as write:
         for pixels in upscale(frames(), str(source.path)):
@@ -193,6 +208,13 @@ def upscale_clip(
             count += 1
             on_frame()
     return count
+
+
+def _nth(tensors: Iterator[np.ndarray], count: int) -> np.ndarray:
+    """Return the next tensor after passing over some."""
+    for _ in range(count):
+        next(tensors)
+    return next(tensors)
 
 
 def in_natural_order(folder: Path, suffixes: frozenset[str]) -> list[Path]:

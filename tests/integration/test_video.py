@@ -13,7 +13,7 @@ from archs.temporal import TemporalWindow
 from sr_train.cli import inferring
 from sr_train.inference.clips import ClipUpscaler
 from sr_train.ops.image_io import read_picture, write_picture
-from sr_train.ops.video_io import probe, read_frames, read_timed_frames
+from sr_train.ops.video_io import Orientation, probe, read_frames, read_timed_frames
 from sr_train.ops.video_out import VideoWriter
 from tests.toys import fill
 from tests.videos import make_video, moving
@@ -251,7 +251,7 @@ def test_what_cannot_be_is_told(infer, in_folder, words, parts):
     assert after - before == {in_folder / "window.pth"}
 
 
-def test_an_interrupted_run_leaves_no_half_file(infer, in_folder, monkeypatch):
+def test_what_an_interrupted_run_has_done_can_be_played(infer, in_folder, monkeypatch):
     make_video(in_folder / "clip.mp4", moving(6))
     original = inferring._counter
 
@@ -270,14 +270,15 @@ def test_an_interrupted_run_leaves_no_half_file(infer, in_folder, monkeypatch):
     monkeypatch.setattr(inferring, "_counter", counter)
     done = infer("picture", "input=clip.mp4", "output=out/big.mp4")
     assert done.code == 130
-    assert list((in_folder / "out").iterdir()) == []
+    assert [path.name for path in (in_folder / "out").iterdir()] == ["big.partial.mp4"]
+    assert len(list(read_frames(in_folder / "out/big.partial.mp4"))) == 4
 
 
 def test_rotation_and_colours_of_the_input_are_kept(infer, in_folder):
     make_video(in_folder / "clip.mp4", moving(2), rotation=90)
     infer("picture", "input=clip.mp4", "output=big.mp4").succeeds()
     info = probe(in_folder / "big.mp4")
-    assert (info.width, info.height, info.rotation) == (64, 96, 0)
+    assert (info.width, info.height, info.orientation) == (64, 96, Orientation())
     with av.open(str(in_folder / "big.mp4")) as container:
         frame = next(container.decode(video=0))
         assert (int(frame.colorspace), int(frame.color_range)) == (6, 1)
