@@ -1,8 +1,10 @@
 """Frames of video files by number, with readers that stay open between accesses."""
 
 import io
+import logging
 import os
 import threading
+from collections import OrderedDict
 from collections.abc import Callable
 from typing import BinaryIO
 
@@ -10,12 +12,17 @@ import numpy as np
 
 from data.frame_files import FrameHeader
 from sr_train.ops.errors import DataError
-from sr_train.ops.video_io import FrameReader, probe
+from sr_train.ops.video_io import SUFFIXES, FrameIndex, FrameReader, build_index, probe
 
-VIDEO_SUFFIXES = frozenset({".mp4", ".mkv", ".avi", ".mov", ".webm"})
-"""Lower-case file name suffixes that are taken for videos."""
+log = logging.getLogger(__name__)
+
+VIDEO_SUFFIXES = SUFFIXES
+"""Lower-case file name suffixes that are taken for videos, the same as everywhere."""
 
 _MOST_IDLE = 16
+_MOST_INDEXES = 4096
+_indexes: OrderedDict[str, FrameIndex] = OrderedDict()
+"""Of files by their path: making one may take decoding the whole file."""
 
 Source = str | BinaryIO
 
@@ -26,13 +33,31 @@ def is_video_file(path: str) -> bool:
 
 
 def count_frames(path: str) -> int:
-    """Return how many frames a video has, counted without decoding them.
+    """Return how many frames a video has; damaged ones count, and have numbers, too.
+
+    What is lost of it already is warned about.
 
     Raises:
-        DataError: no video, or damaged.
+        DataError: no video, or none of its frames can be decoded.
     """
-    with FrameReader(path) as reader:
-        return len(reader)
+    index = _remembered(path, build_index(path))
+    if index.losses:
+        log.warning("%s: %s", path, index.losses)
+    return len(index.ordinals)
+
+
+def _remembered(path: str, index: FrameIndex) -> FrameIndex:
+    """Keep an index for readers of this process and of those that it starts by a fork."""
+    _indexes[path] = index
+    if len(_indexes) > _MOST_INDEXES:
+        _indexes.popitem(last=False)
+    return index
+
+
+def _open(path: str, source: Source) -> FrameReader:
+    reader = FrameReader(source, _indexes.get(path))
+    _remembered(path, reader.index)
+    return reader
 
 
 def read_video_header(path: str) -> FrameHeader:
@@ -77,9 +102,9 @@ class OpenVideos:
         """Return a frame, (H, W, 3) RGB.
 
         Raises:
-            DataError: the file is damaged, or has fewer frames now.
+            DataError: the frame is damaged, or the file has fewer now.
         """
-        reader = self._take(path) or FrameReader(self._open_source(path))
+        reader = self._take(path) or _open(path, self._open_source(path))
         try:
             if number >= len(reader):
                 raise DataError(
@@ -87,6 +112,10 @@ class OpenVideos:
                     f"{number} is wanted"
                 )
             pixels = reader[number]
+        except DataError:
+            # Its other frames can still be read.
+            self._give_back(path, reader)
+            raise
         except BaseException:
             reader.close()
             raise
