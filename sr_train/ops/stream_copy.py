@@ -11,6 +11,7 @@ import av
 from av.container import InputContainer, OutputContainer
 
 from sr_train.ops.errors import DataError
+from sr_train.ops.video_order import MOST_AHEAD
 from sr_train.ops.video_source import (
     Source,
     codec_name,
@@ -195,11 +196,11 @@ class StreamCopy:
 
 
 class _Clock:
-    """Lets the times of a track count from the start of the file, and never go back."""
+    """Lets the times of a track count from the start of the file, and go on without jumps."""
 
     def __init__(self, stream: Any) -> None:
-        # Subtitles may begin together.
-        self._least = 0 if stream.type == "subtitle" else 1
+        # Subtitles may begin together, and be far apart.
+        self._is_sparse = stream.type == "subtitle"
         self._shift = 0
         self._last: int | None = None
 
@@ -209,13 +210,15 @@ class _Clock:
         if dts is None or not packet.time_base:
             return False
         late = 0 if packet.pts is None else packet.pts - dts
-        dts -= round(origin / packet.time_base)
-        now = dts + self._shift
-        if self._last is not None and now < self._last + self._least:
-            if (self._last - now) * packet.time_base > 1:
-                # Files that were put behind each other begin anew.
-                self._shift += self._last - now + (packet.duration or 1)
-            now = max(dts + self._shift, self._last + self._least)
+        now = dts - round(origin / packet.time_base) + self._shift
+        if self._last is not None:
+            ahead = (now - self._last) * packet.time_base
+            # Files that were put behind each other begin anew; damaged times are anywhere.
+            if ahead < -1 or (ahead > MOST_AHEAD and not self._is_sparse):
+                jump = now - self._last - (packet.duration or 1)
+                self._shift -= jump
+                now -= jump
+            now = max(now, self._last + (0 if self._is_sparse else 1))
         self._last = now
         packet.dts, packet.pts = now, now + late
         return True

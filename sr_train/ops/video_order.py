@@ -20,7 +20,7 @@ _MOST_REORDERED = 32
 """Packets between that of a frame and the last one that is shown before it, or fewer."""
 _MOST_BACK = 2
 """Frames by which the times of decoding go back where they are only imprecise, or fewer."""
-_MOST_AHEAD = 3600
+MOST_AHEAD = 3600
 """Seconds for which a frame is shown, or less."""
 _MOST_PAUSE = 5
 """Seconds for which such a video may stand still, as menus do, or longer."""
@@ -116,7 +116,7 @@ class Order:
         now = sent.dts + self._shift
         if self._last_dts is not None:
             ahead = now - self._last_dts
-            if ahead < -_MOST_BACK * self.step or ahead * self.tick > _MOST_AHEAD:
+            if ahead < -_MOST_BACK * self.step or ahead * self.tick > MOST_AHEAD:
                 self._shift += round(self.step) - ahead
                 now = sent.dts + self._shift
         self._last_dts = now
@@ -181,6 +181,7 @@ class Gaps:
 
     def __init__(self, codec: str, tick: Fraction) -> None:
         self._most_unasked = _MOST_PAUSE / tick if codec in CONSTANT else Fraction(0)
+        self._most = MOST_AHEAD / tick
         self.suspects: set[int] = set()
         """Ordinals of packets that are damaged, or come behind damage."""
         self._last: Slot | None = None
@@ -197,7 +198,7 @@ class Gaps:
         if self._is_usual(step):
             self._even += 1
             return 0
-        missing = round(step / self._usual) - 1 if self._usual else 0
+        missing = round(step / self._usual) - 1 if self._usual and step <= self._most else 0
         is_lost = step <= self._most_unasked or self._is_suspect(last[1], ordinal)
         if missing > 0 and self._even >= max(_LEAST_EVEN, 9 * self._odd) and is_lost:
             return missing

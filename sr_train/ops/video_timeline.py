@@ -16,7 +16,7 @@ from sr_train.ops.video_decoding import Decoder, Packets, Sent, Shown
 from sr_train.ops.video_ends import early_end
 from sr_train.ops.video_info import rate_of
 from sr_train.ops.video_losses import Losses
-from sr_train.ops.video_order import Gaps, Order, Slot, WrongTimesError
+from sr_train.ops.video_order import MOST_AHEAD, Gaps, Order, Slot, WrongTimesError
 from sr_train.ops.video_source import Source, codec_name, opened, start_of, video_stream
 
 _STREAMS = ("mpegts", "mpeg", "h264", "hevc", "mpegvideo", "m4v", "obu")
@@ -199,6 +199,8 @@ class _Timeline:
         time = self._at(ticks)
         if self._next > 0 and time <= self._time:
             time = self._time + self._order.tick
+        elif self._next > 0 and time - self._time > MOST_AHEAD:
+            time = self._time + self._order.step * self._order.tick
         self._time = time
         self._next += 1
         return self._next - 1, time

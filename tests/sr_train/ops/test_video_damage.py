@@ -312,6 +312,22 @@ def test_a_rate_that_varies_is_no_damage(tmp_path):
         assert [round(frame.time * 1000) for frame in frames] == times, suffix
 
 
+def test_a_time_far_off_is_not_believed(tmp_path):
+    """A bit of a time stamp says 115 days."""
+
+    def change(number, packet):
+        if number == 10:
+            packet.pts += 10_000_000_000
+
+    source = make_video(tmp_path / "a.mkv", moving(20), options=PLAIN)
+    path = remuxed(source, tmp_path / "b.mkv", change=change)
+    frames, losses = read(path)
+    assert not losses
+    assert [float(frame.time) for frame in frames] == pytest.approx(
+        [number / 25 for number in range(20)], abs=2e-3
+    )
+
+
 def test_more_than_a_few_places_are_counted(tmp_path):
     source = make_video(
         tmp_path / "a.mov", noisy(40), codec="mjpeg", pixel_format="yuvj420p", options={}
