@@ -30,12 +30,11 @@ from sr_train.ops.video_index import FrameIndex, build_index
 from sr_train.ops.video_info import VideoInfo, probe
 from sr_train.ops.video_losses import Losses
 from sr_train.ops.video_reader import FrameReader
-from sr_train.ops.video_source import MOST_MEGAPIXELS, SUFFIXES, Source, open_video, start_of
+from sr_train.ops.video_source import SUFFIXES, Source, open_video, start_of
 from sr_train.ops.video_timeline import walk
 
 __all__ = [
     "BT709",
-    "MOST_MEGAPIXELS",
     "SUFFIXES",
     "Colour",
     "FrameIndex",

@@ -15,6 +15,8 @@ import av
 from av.container import InputContainer
 
 from sr_train.ops.errors import DataError
+from sr_train.ops.images.layout import UnusableError
+from sr_train.ops.images.limits import check_size, max_megapixels
 
 SUFFIXES = frozenset(
     {
@@ -33,9 +35,6 @@ _FORMATS = (
 )
 """Demuxers that read one file and no other."""
 
-MOST_MEGAPIXELS = 300
-"""Of a frame; a header that claims more is not believed."""
-
 Source = str | os.PathLike[str] | BinaryIO
 
 
@@ -45,7 +44,7 @@ def open_video(source: Source) -> tuple[InputContainer, str]:
     Raises:
         DataError: no such file, or none that can be read as a video.
     """
-    options = {"format_whitelist": _FORMATS, "max_pixels": str(MOST_MEGAPIXELS * 1_000_000)}
+    options = {"format_whitelist": _FORMATS, "max_pixels": _most_pixels()}
     if not isinstance(source, str | os.PathLike):
         name = str(getattr(source, "name", "the video"))
         source.seek(0)
@@ -91,14 +90,20 @@ def video_stream(container: InputContainer, name: str) -> Any:
         kinds = ", ".join(stream.type for stream in container.streams) or "nothing"
         what = "its video is of an unknown codec" if streams else "holds no video stream"
         raise DataError(f"{name}: {what} (found: {kinds})")
-    width, height = known.codec_context.width, known.codec_context.height
-    if width * height > MOST_MEGAPIXELS * 1_000_000:
-        raise DataError(
-            f"{name}: claims {width}x{height} pixels a frame; at most {MOST_MEGAPIXELS} megapixels "
-            "are read"
-        )
-    known.codec_context.options = {"max_pixels": str(MOST_MEGAPIXELS * 1_000_000)}
+    try:
+        check_size(known.codec_context.height, known.codec_context.width)
+    except UnusableError as err:
+        raise DataError(f"{name}: {err}") from None
+    known.codec_context.options = {"max_pixels": _most_pixels()}
     return known
+
+
+def _most_pixels() -> str:
+    """Return the limit for what only the decoder finds, behind the header.
+
+    It is a quarter and a megapixel higher, since FFmpeg counts the margins of frames in memory.
+    """
+    return str(min(round(max_megapixels() * 1.25e6) + 1_000_000, 2**31 - 1))
 
 
 def is_cover(stream: Any) -> bool:

@@ -20,13 +20,18 @@ def set_max_megapixels(megapixels: float) -> None:
     os.environ[_VARIABLE] = repr(float(megapixels))
 
 
+def max_megapixels() -> float:
+    """Return the size beyond which pictures and frames are refused."""
+    return float(os.environ.get(_VARIABLE, MAX_MEGAPIXELS))
+
+
 def check_size(height: int, width: int) -> None:
     """Raise where a picture is too large.
 
     Raises:
         UnusableError: it is; says how to raise the limit.
     """
-    most = float(os.environ.get(_VARIABLE, MAX_MEGAPIXELS))
+    most = max_megapixels()
     found = height * width / 1e6
     if found > most:
         raise UnusableError(

@@ -354,8 +354,18 @@ def test_huge_frames_are_not_believed(tmp_path):
     entry = data.index(b"mp4v") + 28
     data[entry : entry + 4] = (60000).to_bytes(2, "big") * 2
     path.write_bytes(data)
-    with pytest.raises(DataError, match=r"a\.mp4: (claims 60000x60000|holds no frame)"):
+    with pytest.raises(DataError, match=r"a\.mp4: (too large: its header says 60000x|holds no)"):
         probe(path)
+
+
+def test_the_limit_of_megapixels_holds_for_frames(tmp_path, monkeypatch):
+    path = make_video(tmp_path / "a.mkv", moving(2, 64, 80))
+    monkeypatch.setenv("SR_TRAIN_MAX_MEGAPIXELS", "0.005")
+    for use in (probe, lambda path: list(read_timed_frames(path)), lambda p: list(read_frames(p))):
+        with pytest.raises(DataError, match=r"a\.mkv: too large: .* 80x64.*io.max_megapixels=1"):
+            use(path)
+    monkeypatch.setenv("SR_TRAIN_MAX_MEGAPIXELS", "0.006")
+    assert len(list(read_frames(path))) == 2
 
 
 @pytest.mark.parametrize(
