@@ -262,10 +262,11 @@ def close_run(trainer: Trainer, folder: RunFolder, stopped_by: str | None) -> No
     if isinstance(validation, LiveValidation) and trainer.scores is not None:
         baseline = validation.baseline()
         title = f"{trainer.card.architecture.rsplit('.', 1)[-1]} x{trainer.card.scale}"
-        console.print(score_table(trainer.scores, baseline, f"{title}, step {trainer.step}"))
+        ways = {name: best.higher_is_better for name, best in trainer.best.items()}
+        console.print(score_table(trainer.scores, baseline, f"{title}, step {trainer.step}", ways))
         if not trainer.world.is_main:
             return
-        write_scores(folder.root, trainer.scores, baseline, {"step": trainer.step})
+        write_scores(folder.root, trainer.scores, baseline, {"step": trainer.step}, ways)
         console.print(f"pictures     {_shown(validation.sheet_path)}  (bicubic | SR | GT)")
     console.print(f"weights      {_shown(folder.last_weights)}")
     if trainer.model.swa is not None and trainer.model.swa.started:

@@ -9,7 +9,7 @@ from omegaconf import DictConfig, OmegaConf, open_dict
 from sr_train.cli import assemble, networks
 from sr_train.cli.inputs import check_inputs
 from sr_train.cli.joining import check_same_data
-from sr_train.cli.tables import score_table, write_scores
+from sr_train.cli.tables import directions_of, score_table, write_scores
 from sr_train.config.build import at_scale
 from sr_train.config.compose import typed
 from sr_train.config.preflight import use_problems
@@ -68,9 +68,10 @@ def run_validate(cfg: DictConfig) -> None:
         with progress_bar("bicubic", len(validator)) as bar:
             baseline = validator.run(frame_by_frame(validator.bicubic), on_last(bar.advance))
     if world.is_main:
-        console.print(score_table(scores, baseline, f"{type(net).__name__} x{spec.scale}"))
+        title, directions = f"{type(net).__name__} x{spec.scale}", directions_of(validator.metrics)
+        console.print(score_table(scores, baseline, title, directions))
         facts = {"checkpoint": str(weights.source), "scale": spec.scale}
-        for path in write_scores(output, scores, baseline, facts):
+        for path in write_scores(output, scores, baseline, facts, directions):
             console.print(f"written  {path}")
     stop_world(world)
 

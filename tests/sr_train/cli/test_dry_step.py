@@ -163,7 +163,7 @@ def test_no_number_of_samples_takes_long_or_much(ready, monkeypatch, samples):
     monkeypatch.setattr(dry_step, "measure", watched)
     started = time.perf_counter()
     (problem,) = real_step(cfg, model, sample)
-    assert time.perf_counter() - started < 5.0
+    assert time.perf_counter() - started < 20.0
     # A pixel of this network keeps at least 8 planes of 64 channels in fp32: 2 KiB.
     assert max(volumes) < 2.0 * GIB / 2048
     assert re.search(r"take (about|more than) [\d,.]+ TiB", problem)
