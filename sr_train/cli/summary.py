@@ -11,6 +11,7 @@ from sr_train.engine.run_folder import RunFolder
 from sr_train.engine.trainer import Trainer
 from sr_train.monitoring.console import console
 from sr_train.monitoring.records import close_manifest
+from sr_train.ops.text import duration
 
 
 def tell_summary(trainer: Trainer, folder: RunFolder, stopped_by: str | None) -> None:
@@ -68,7 +69,7 @@ def _rows(facts: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
         )
     yield (
         "time",
-        ", ".join(f"{what} {_duration(seconds)}" for what, seconds in facts["seconds"].items()),
+        ", ".join(f"{what} {duration(seconds)}" for what, seconds in facts["seconds"].items()),
     )
     places = {"peak_device_gib": "on the device", "peak_host_gib": "of host memory"}
     peaks = [f"{facts[key]:.2f} GiB {place}" for key, place in places.items() if key in facts]
@@ -88,11 +89,3 @@ def _rows(facts: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
             f"{facts['micro_batches_configured']}, with the same gradient; to start like this: "
             f"train.accum={facts['micro_batches']}",
         )
-
-
-def _duration(seconds: float) -> str:
-    if seconds < 60:
-        return f"{seconds:.1f} s"
-    minutes, seconds = divmod(round(seconds), 60)
-    hours, minutes = divmod(minutes, 60)
-    return f"{hours} h {minutes} min" if hours else f"{minutes} min {seconds} s"

@@ -2,6 +2,7 @@
 
 import csv
 import json
+import re
 from collections import OrderedDict
 from itertools import product
 from pathlib import Path
@@ -380,3 +381,18 @@ def test_an_error_in_a_users_own_experiment(own, command, in_folder):
     command("train", *own).fails_with("arch._target_=my_package.parts.Nett", "did you mean 'Net'?")
     path.write_text("a: b: c\n")
     command("train", *own).fails_with("my_configs/experiment/mine.yaml", "line 1")
+
+
+def test_a_log_without_a_terminal_tells_how_far_a_run_is(command, in_folder):
+    words = no_validation(*toy_words(in_folder, "train.steps=8", "train.log_every=2"))
+    done = command("train", *words).succeeds()
+    line = re.compile(r"\d\d:\d\d:\d\d step (\d)/8 \((\d+) %\)  loss \S+.* wait \d+ %(.*)")
+    told = [found.groups() for each in done.out.splitlines() if (found := line.fullmatch(each))]
+    assert [(step, share) for step, share, _ in told] == [
+        ("2", "25"),
+        ("4", "50"),
+        ("6", "75"),
+        ("8", "100"),
+    ]
+    assert all(re.fullmatch(r"  left \d+\.\d s", left) for _, _, left in told[:-1])
+    assert told[-1][2] == ""

@@ -66,7 +66,7 @@ def test_without_a_baseline_there_is_no_gain(tmp_path):
 
 @pytest.mark.parametrize(
     ("value", "reference", "higher", "expected"),
-    [(30.0, 28.0, True, 2.0), (0.2, 0.5, False, 0.3), (0.5, 0.2, False, -0.3), (1.0, 1.0, False, 0)],
+    [(30.0, 28.0, True, 2.0), (0.2, 0.5, False, 0.3), (0.5, 0.2, False, -0.3), (1.0, 1.0, True, 0)],
 )
 def test_gain(value, reference, higher, expected):
     assert gain(value, reference, higher) == pytest.approx(expected)
