@@ -19,7 +19,17 @@ def tell_summary(trainer: Trainer, folder: RunFolder, stopped_by: str | None) ->
     facts = summary_of(trainer)
     console.print(summary_table(facts, f"{folder.root.name}, step {trainer.step}"))
     if trainer.world.is_main:
-        close_manifest(folder.manifest, {"stopped_by": stopped_by, "summary": facts})
+        end = {"stopped_by": stopped_by, "best": best_of(trainer), "summary": facts}
+        close_manifest(folder.manifest, end)
+
+
+def best_of(trainer: Trainer) -> dict[str, Any] | None:
+    """Return the best value of the metric that a sweep looks at; None without validation."""
+    metric = trainer.config["best_metric"]
+    best = trainer.best.get(metric)
+    if best is None or best.value is None:
+        return None
+    return {"metric": metric, "value": best.value, "higher_is_better": best.higher_is_better}
 
 
 def summary_of(trainer: Trainer) -> dict[str, Any]:
