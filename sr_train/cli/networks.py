@@ -162,7 +162,7 @@ def load_for_use(cfg: UseConfig) -> tuple[nn.Module, NetSpec, Weights]:
         scale = cfg.scale if cfg.scale is not None else (card.scale if card else None)
         if scale is None:
             raise ConfigError(f"checkpoint={weights.source}: names no scale; add scale=2, 3 or 4")
-        net, spec = make_net(at_scale(cfg.arch, scale), cfg.plugins, scale)
+        net, spec = make_net(at_scale(cfg.arch, scale, cfg.plugins), cfg.plugins, scale)
     elif card is not None:
         if cfg.scale not in (None, card.scale):
             raise ConfigError(f"scale={cfg.scale}: the checkpoint's is {card.scale}; leave it out")

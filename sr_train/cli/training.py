@@ -3,7 +3,6 @@
 import logging
 import os
 import shlex
-import shutil
 import sys
 from collections.abc import Mapping
 from contextlib import ExitStack
@@ -14,6 +13,7 @@ import torch
 from omegaconf import OmegaConf
 
 from sr_train.cli import assemble, learning, networks
+from sr_train.cli.command_lines import command_line, program, shown_path
 from sr_train.cli.inputs import check_inputs
 from sr_train.cli.joining import check_same_data, share
 from sr_train.cli.resuming import (
@@ -25,6 +25,7 @@ from sr_train.cli.resuming import (
     same_on_all,
     take_up,
 )
+from sr_train.cli.run_plugins import origin
 from sr_train.cli.summary import tell_summary
 from sr_train.cli.tables import score_table, write_scores
 from sr_train.config.build import build
@@ -124,7 +125,8 @@ def prepare(
             best = take_up(model, policies, resumed, resolved, world)
         if world.is_main:
             for moved in set_aside_newer(folder.checkpoints, resumed.state["step"]):
-                log.info("set aside, of a later step than the one gone on from: %s", _shown(moved))
+                shown = shown_path(moved)
+                log.info("set aside, of a later step than the one gone on from: %s", shown)
         best = best_so_far(best, folder, world)
     health = health_of(folder, resumed, world)
     validated = resumed is None or bool(resumed.state.get("validated", True))
@@ -140,6 +142,7 @@ def prepare(
             "precision": model.precision.name,
             "first_step": trainer.step + 1,
             "data": {path: dataset.fingerprint() for path, dataset in sets.items()},
+            **origin(cfg, folder.root),
         }
         write_manifest(folder.manifest, facts)
     for logger in trainer.loggers:
@@ -267,44 +270,32 @@ def close_run(trainer: Trainer, folder: RunFolder, stopped_by: str | None) -> No
         if not trainer.world.is_main:
             return
         write_scores(folder.root, trainer.scores, baseline, {"step": trainer.step}, ways)
-        console.print(f"pictures     {_shown(validation.sheet_path)}  (bicubic | SR | GT)")
-    console.print(f"weights      {_shown(folder.last_weights)}")
+        if validation.sheet_path is not None:
+            sheet = shown_path(validation.sheet_path)
+            console.print(f"pictures     {sheet}  (bicubic | SR | GT)")
+    console.print(f"weights      {shown_path(folder.last_weights)}")
     if trainer.model.swa is not None and trainer.model.swa.started:
-        console.print(f"SWA          {_shown(folder.swa_weights)}")
+        console.print(f"SWA          {shown_path(folder.swa_weights)}")
     for metric in trainer.best:
-        console.print(f"best         {_shown(folder.best_weights(metric))}")
-    console.print(f"state        {_shown(folder.checkpoints)}")
-    console.print(f"TensorBoard  {_shown(folder.root / 'tensorboard')}")
-    run, here = _shown(folder.root), _programs()
-    console.print(
-        "\ntry next\n"
-        f"  {here}tensorboard --logdir {run.parent}\n"
-        f"  {here}python -m sr_train infer checkpoint={run} input=PICTURE_OR_FOLDER "
-        "output=upscaled\n"
-        f"  {here}python -m sr_train export checkpoint={run} output={run.name}.safetensors"
-    )
+        console.print(f"best         {shown_path(folder.best_weights(metric))}")
+    console.print(f"state        {shown_path(folder.checkpoints)}")
+    run, events = shown_path(folder.root), folder.root / "tensorboard"
+    used, shipped = f"checkpoint={run}", f"output={run.name}.safetensors"
+    lines = [
+        command_line("infer", used, "input=PICTURE_OR_FOLDER", "output=upscaled"),
+        command_line("export", used, shipped),
+    ]
+    if events.is_dir():
+        console.print(f"TensorBoard  {shown_path(events)}")
+        lines.insert(0, f"{program('tensorboard')} --logdir {shlex.quote(str(run.parent))}")
+    console.print("\n  ".join(["\ntry next", *lines]))
 
 
 def _again(world: World) -> str:
     """Return the command line that goes on with this run."""
     words = [word for word in sys.argv[1:] if not word.startswith("resume=")]
-    program = [f"{_programs()}python"]
     here = os.environ.get("LOCAL_WORLD_SIZE")  # set by torchrun; srun starts what was typed
-    if here is not None and world.size > 1:
-        program = [f"{_programs()}torchrun", f"--nproc-per-node={here}"]
-    return shlex.join([*program, "-m", "sr_train", "train", *words, "resume=auto"])
-
-
-def _shown(path: Path | None) -> Path:
-    """Return a path as a person standing in the working directory would type it."""
-    assert path is not None
-    here = Path.cwd()
-    return path.relative_to(here) if path.is_relative_to(here) else path
-
-
-def _programs() -> str:
-    """Return what to type before `python`: nothing where the shell finds this one by itself."""
-    folder = Path(sys.executable).parent
-    if Path(shutil.which("python") or "").parent == folder:
-        return ""
-    return f"{_shown(folder)}/"
+    if here is None or world.size == 1:
+        return command_line("train", *words, "resume=auto")
+    started = f"{program('torchrun')} --nproc-per-node={here} -m sr_train"
+    return f"{started} {shlex.join(['train', *words, 'resume=auto'])}"

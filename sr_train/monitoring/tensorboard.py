@@ -35,8 +35,7 @@ def write_hparams(
     """
     finite = {f"best/{name}": value for name, value in results.items() if math.isfinite(value)}
     folder = tensorboard_folder(run_dir)
-    for earlier in folder.glob(f"*{_HPARAMS}"):
-        earlier.unlink()
+    _remove_hparams(folder)
     writer = SummaryWriter(str(folder), filename_suffix=_HPARAMS)
     try:
         assert writer.file_writer is not None
@@ -46,6 +45,11 @@ def write_hparams(
             writer.add_scalar(name, value)
     finally:
         writer.close()
+
+def _remove_hparams(folder: Path) -> None:
+    for path in folder.glob(f"*{_HPARAMS}"):
+        path.unlink()
+
 
 class TensorBoardLogger:
     """Write event files under the run's folder.
@@ -58,6 +62,7 @@ class TensorBoardLogger:
     def __init__(self, run_dir: Path, first_step: int = 0) -> None:
         self.folder = tensorboard_folder(run_dir)
         self._first_step = first_step
+        _remove_hparams(self.folder)  # written at the end of each launch, and read once
         put_in_order(self.folder, first_step)
         earlier = files(self.folder)
         self._writer = SummaryWriter(str(self.folder))

@@ -28,12 +28,18 @@ def trained(command, in_folder):
     return in_folder / "runs/toy"
 
 
+def test_a_run_without_tensorboard_does_not_speak_of_it(command, in_folder):
+    done = command("train", *no_validation(*toy_words(in_folder))).succeeds()
+    assert "tensorboard" not in done.out.lower()
+
+
 def results(folder: Path) -> dict:
     return json.loads((folder / "results.json").read_text())
 
 
 def test_the_whole_way(command, in_folder):
-    words = ["train", *toy_words(in_folder), "train.log_every=2", "train.val_every=2"]
+    toy = [word for word in toy_words(in_folder) if word != "logger=none"]
+    words = ["train", *toy, "train.log_every=2", "train.val_every=2"]
     done = command(*words, "train.steps=2").succeeds()
     for part in ("bicubic", "gain", "infer checkpoint=runs/toy", "tensorboard --logdir runs"):
         assert part in done.out
