@@ -3,6 +3,7 @@
 import csv
 import json
 import re
+import shutil
 from collections import OrderedDict
 from itertools import product
 from pathlib import Path
@@ -365,12 +366,12 @@ def test_a_users_own_package_and_configs(own, command, in_folder):
     assert metrics_rows(in_folder / "runs/mine", "loss/own")
     plugins = "plugins=[my_package]"
     command("check", *own).succeeds()
-    words = ["checkpoint=runs/mine", plugins]
-    command("infer", *words, "input=val", "output=up").succeeds()
+    command("infer", "checkpoint=runs/mine", "input=val", "output=up").succeeds()
     assert read_picture(in_folder / "up/p0.png").pixels.shape == (80, 96, 3)
-    command("infer", words[0], "input=val", "output=up").fails_with(
-        "my_package.parts.Net", "outside the allowed packages", plugins
-    )
+    shutil.copy(in_folder / "runs/mine/checkpoints/last.safetensors", in_folder / "x.safetensors")
+    alone = ["infer", "checkpoint=x.safetensors", "input=val", "output=up"]
+    command(*alone).fails_with("my_package.parts.Net", "outside the allowed packages", plugins)
+    command(*alone, plugins).succeeds()
 
 
 def test_an_error_in_a_users_own_experiment(own, command, in_folder):
