@@ -11,7 +11,6 @@ from torch.utils.tensorboard.summary import hparams
 
 from sr_train.monitoring.event_files import drop, files, put_in_order
 
-
 _HPARAMS = ".hparams"
 """End of the names of event files that hold what a run was given and what came of it."""
 
@@ -45,6 +44,7 @@ def write_hparams(
             writer.add_scalar(name, value)
     finally:
         writer.close()
+
 
 def _remove_hparams(folder: Path) -> None:
     for path in folder.glob(f"*{_HPARAMS}"):

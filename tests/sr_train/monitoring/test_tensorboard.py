@@ -64,3 +64,12 @@ def test_a_value_that_is_not_finite_is_no_result_to_compare(tmp_path):
         "_hparams_/session_start_info",
         "_hparams_/session_end_info",
     }
+
+
+def test_results_to_compare_are_those_of_the_last_launch_alone(tmp_path):
+    for first_step, best in ((0, 20.0), (3, 21.0)):
+        logger = TensorBoardLogger(tmp_path, first_step=first_step)
+        logger.scalars({"loss": 1.0}, first_step + 1)
+        logger.close()
+        write_hparams(tmp_path, {"seed": 1}, {"psnr": best})
+    assert [event.value for event in read(tmp_path).Scalars("best/psnr")] == [21.0]
