@@ -1,15 +1,19 @@
 """From a typed config to the parts that every command shares."""
 
 import logging
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from functools import partial
+from pathlib import Path
 from typing import Any
 
 import torch
 
+from sr_train.cli.contracts import LOGGER, METRIC, check_contract, check_set
 from sr_train.config.build import build
 from sr_train.config.schema import PrecisionConfig
 from sr_train.engine.precision import Precision, resolve_precision
 from sr_train.ops.errors import ConfigError, Problems, SRTrainError, did_you_mean
+from sr_train.ops.failures import naming
 
 log = logging.getLogger(__name__)
 
@@ -46,9 +50,87 @@ def make_precision(cfg: PrecisionConfig, device: torch.device) -> Precision:
     return precision
 
 
+def attempt_all(makers: Mapping[str, Callable[[], Any]]) -> tuple[dict[str, Any], list[str]]:
+    """Make several parts, all of them whatever is wrong with one.
+
+    Args:
+        makers: config path -> what makes the part.
+
+    Returns:
+        The parts that could be made, by path, and what is wrong with the others.
+    """
+    made: dict[str, Any] = {}
+    problems: list[str] = []
+    for path, make in makers.items():
+        try:
+            made[path] = make()
+        except Problems as err:
+            problems += [_named(problem, path) for problem in err.problems]
+        except SRTrainError as err:
+            problems.append(_named(str(err), path))
+    return made, problems
+
+
+def _named(problem: str, path: str) -> str:
+    return problem if problem.startswith(path) else f"{path}: {problem}"
+
+
+def make_all(makers: Mapping[str, Callable[[], Any]]) -> dict[str, Any]:
+    """Make several parts by config path.
+
+    Raises:
+        Problems: all of them together.
+    """
+    made, problems = attempt_all(makers)
+    if problems:
+        raise Problems(problems)
+    return made
+
+
 def make_metrics(nodes: Mapping[str, Any], plugins: list[str]) -> dict[str, Any]:
-    """Build the metrics by name."""
-    return {name: build(node, f"metrics.{name}", plugins) for name, node in nodes.items()}
+    """Build the metrics by name; the problems of all of them are reported together."""
+    made = make_all(metric_makers(nodes, plugins))
+    return below("metrics", made)
+
+
+def below(group: str, parts: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the parts of a config group by their names in it."""
+    prefix = f"{group}."
+    return {k.removeprefix(prefix): part for k, part in parts.items() if k.startswith(prefix)}
+
+
+def metric_makers(nodes: Mapping[str, Any], plugins: list[str]) -> dict[str, Callable[[], Any]]:
+    """Return what makes each metric, by config path."""
+    return {
+        f"metrics.{name}": partial(_metric, node, name, plugins) for name, node in nodes.items()
+    }
+
+
+def _metric(node: Any, name: str, plugins: list[str]) -> Any:
+    metric = build(node, f"metrics.{name}", plugins)
+    check_contract(metric, METRIC, f"metrics.{name}")
+    return metric
+
+
+def logger_makers(
+    nodes: Mapping[str, Any], plugins: list[str], run_dir: Path, first_step: int
+) -> dict[str, Callable[[], Any]]:
+    """Return what makes each logger, by config path.
+
+    Args:
+        nodes: by name.
+        plugins: the user's packages.
+        run_dir: of the run.
+        first_step: that the run will take.
+    """
+
+    def make(name: str, node: Any) -> Any:
+        path = f"logger.{name}"
+        logger = build(node, path, plugins, run_dir=run_dir, first_step=first_step)
+        check_contract(logger, LOGGER, path)
+        return logger
+
+    return {f"logger.{name}": partial(make, name, node) for name, node in nodes.items()}
 
 
 def make_sets(nodes: Mapping[str, Any], plugins: list[str]) -> dict[str, Any]:
@@ -58,20 +140,18 @@ def make_sets(nodes: Mapping[str, Any], plugins: list[str]) -> dict[str, Any]:
         nodes: config path -> node.
         plugins: the user's packages.
     """
-    sets: dict[str, Any] = {}
-    problems: list[str] = []
-    advice: list[str] = []
-    for path, node in nodes.items():
-        try:
-            sets[path] = build(node, path, plugins)
-        except Problems as err:
-            problems += [f"{path}: {problem}" for problem in err.problems]
-            advice += [f"{path}.{err.advice}"] if err.advice else []
-        except SRTrainError as err:
-            text = str(err)
-            problems.append(text if text.startswith(path) else f"{path}: {text}")
-    if problems:
-        raise Problems(problems, advice="\n".join(advice) or None)
+    sets = make_all({path: partial(_set, node, path, plugins) for path, node in nodes.items()})
     for path, dataset in sets.items():
-        log.info("%s: %s", path, dataset.report())
+        with naming(path, dataset, lambda: "report()", _never):
+            log.info("%s: %s", path, dataset.report())
     return sets
+
+
+def _never(err: Exception) -> bool:
+    return False
+
+
+def _set(node: Any, path: str, plugins: list[str]) -> Any:
+    dataset = build(node, path, plugins)
+    check_set(dataset, path)
+    return dataset

@@ -2,22 +2,22 @@
 
 import copy
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import nn
-from torch.optim import Optimizer
 
 from sr_train.cli.assemble import make_precision
 from sr_train.cli.compiling import compile_or_tell
+from sr_train.cli.contracts import check_kind
 from sr_train.cli.joining import joint_statistics
 from sr_train.cli.networks import make_net, use_channels_last
+from sr_train.cli.optimizing import called, make_optimizer, make_schedule
 from sr_train.config.build import build, resolve_target
 from sr_train.config.schema import (
-    ParamGroupConfig,
     PrecisionConfig,
     RunConfig,
     Strategy,
@@ -31,12 +31,12 @@ from sr_train.engine.objective import Objective, Term
 from sr_train.engine.own_average import OwnAverage
 from sr_train.engine.policy import PacePolicy, Policy, PrecisionPolicy
 from sr_train.engine.precision import LossScaler, Precision
-from sr_train.engine.sharding import is_sharded, shard_
+from sr_train.engine.sharding import shard_
 from sr_train.engine.swa import Swa
 from sr_train.engine.weights import load_into, read_weights
 from sr_train.ops import loss_inputs
 from sr_train.ops.errors import ConfigError, did_you_mean
-from sr_train.ops.optimizers import averages_itself, is_fused
+from sr_train.ops.optimizers import averages_itself
 from sr_train.ops.spec import NetSpec
 
 log = logging.getLogger(__name__)
@@ -70,7 +70,7 @@ def make_model(cfg: RunConfig, device: torch.device, world: World | None = None)
     learner = Learner(
         net,
         make_optimizer(cfg, net),
-        schedule=build(cfg.scheduler, "scheduler", cfg.plugins),
+        schedule=make_schedule(cfg.scheduler, "scheduler", cfg),
         scaler=make_scaler(cfg.precision, precision),
         max_norm=cfg.train.max_norm,
     )
@@ -103,8 +103,7 @@ def make_adversary(
     if wanted.arch is None:
         return None
     net = build(wanted.arch, "discriminator.arch", cfg.plugins)
-    if not isinstance(net, nn.Module):
-        raise ConfigError("discriminator.arch: expected a torch.nn.Module")
+    check_kind(net, nn.Module, "discriminator.arch")
     side = cfg.data.lq_size * cfg.scale
     check_discriminator(net, (1, spec.out_channels, side, side))
     start_from(net, wanted.pretrained, "net_d", strict=wanted.strict)
@@ -157,7 +156,7 @@ def discriminator_learner(cfg: RunConfig, net: nn.Module, precision: Precision) 
     return Learner(
         net,
         called(build(node, where, cfg.plugins), [{"params": trainable}], where),
-        schedule=build(scheduler, path, cfg.plugins),
+        schedule=make_schedule(scheduler, path, cfg),
         scaler=make_scaler(cfg.precision, precision),
         max_norm=wanted.max_norm,
     )
@@ -168,7 +167,7 @@ def adversary_objective(cfg: RunConfig) -> Objective:
     terms = {
         name: Term(
             name,
-            build(term.loss, f"adversary.{name}.loss", cfg.plugins),
+            make_loss(term.loss, f"adversary.{name}.loss", cfg.plugins),
             term.weight,
             start=term.start,
             ramp=term.ramp,
@@ -296,7 +295,7 @@ def make_objective(cfg: RunConfig, spec: NetSpec) -> Objective:
     for name, term in cfg.objective.items():
         if term.colour == "cbcr" and spec.colour == "y":
             raise ConfigError(f"objective.{name}.colour=cbcr: the network makes luma alone")
-        loss = build(term.loss, f"objective.{name}.loss", cfg.plugins)
+        loss = make_loss(term.loss, f"objective.{name}.loss", cfg.plugins)
         planes = loss_inputs.COLOURS.get(term.colour) or spec.out_channels
         loss_inputs.check_planes(loss, planes, f"objective.{name}")
         terms[name] = Term(
@@ -312,62 +311,8 @@ def make_objective(cfg: RunConfig, spec: NetSpec) -> Objective:
     return Objective(terms)
 
 
-def make_optimizer(cfg: RunConfig, net: nn.Module) -> Optimizer:
-    """Build the optimizer over the trainable parameters, in groups by name pattern."""
-    factory: Callable[..., Optimizer] = build(cfg.optimizer, "optimizer", cfg.plugins)
-    groups = split_parameters(net, cfg.param_groups, cfg.optimizer.get("lr"))
-    optimizer = called(factory, groups, "optimizer")
-    if is_sharded(net) and is_fused(optimizer) and not isinstance(optimizer, torch.optim.Adam):
-        raise ConfigError(
-            f"optimizer.fused=true: torch splits fused Adam and AdamW alone over processes, not "
-            f"{type(optimizer).__name__}; with distributed.strategy=fsdp set optimizer.fused=false"
-        )
-    return optimizer
-
-
-def called(factory: Callable[..., Optimizer], groups: list[dict[str, Any]], path: str) -> Optimizer:
-    """Make an optimizer of parameter groups; say so where it costs a wait in every step."""
-    try:
-        optimizer = factory(groups)
-    except (TypeError, ValueError) as err:
-        raise ConfigError(f"{path}: {_name_of(factory)}: {err}") from err
-    if not is_fused(optimizer):
-        log.info(
-            "%s is not fused: each step waits for the device to learn whether its gradient is "
-            "finite (optimizer.fused=true, where it can)",
-            type(optimizer).__name__,
-        )
-    return optimizer
-
-
-def _name_of(factory: Callable[..., Optimizer]) -> str:
-    return str(getattr(getattr(factory, "func", factory), "__name__", factory))
-
-
-def split_parameters(
-    net: nn.Module, patterns: list[ParamGroupConfig], lr: float | None
-) -> list[dict[str, Any]]:
-    """Put each trainable parameter into the group of the first pattern that matches its name.
-
-    Raises:
-        ConfigError: naming a pattern that matches nothing.
-    """
-    if patterns and lr is None:
-        raise ConfigError("param_groups: optimizer.lr is needed beside them, found none")
-    remaining = {name: p for name, p in net.named_parameters() if p.requires_grad}
-    every = list(remaining)
-    groups: list[dict[str, Any]] = []
-    for position, pattern in enumerate(patterns):
-        names = [name for name in remaining if fnmatchcase(name, pattern.match)]
-        if not names:
-            raise ConfigError(
-                f"param_groups[{position}].match={pattern.match}: matches no parameter that an "
-                f"earlier pattern left{did_you_mean(pattern.match, every)}"
-            )
-        group = [remaining.pop(name) for name in names]
-        groups.append(
-            {"params": group, "lr": (lr or 0.0) * pattern.lr_factor, "start": pattern.start}
-        )
-    if remaining:
-        groups.insert(0, {"params": list(remaining.values())})
-    return groups
+def make_loss(node: Any, path: str, plugins: Sequence[str]) -> nn.Module:
+    """Build the loss of a term."""
+    loss = build(node, path, plugins)
+    check_kind(loss, nn.Module, path)
+    return loss
