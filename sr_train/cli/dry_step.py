@@ -59,12 +59,22 @@ class Size:
         return self.samples * self.frames * self.lq_size**2
 
 
-def toy_step(cfg: RunConfig, model: SRModel, sample: Sample) -> list[str]:
-    """Take a step on a small crop; return what is wrong with it."""
-    size = min(TOY_SIZE, cfg.data.lq_size)
-    if model.adversary is not None:
-        size = cfg.data.lq_size  # a discriminator may take one size alone
-    _one_step(model, _cut(sample, Size(1, cfg.data.frames, size), cfg.scale), cfg.train.accum)
+def toy_batches(cfg: RunConfig, sample: Sample) -> list[Mapping[str, Tensor]]:
+    """Return a small crop of a training sample and the whole of it, as batches.
+
+    Some discriminators, losses and networks take no crop smaller than those of the run.
+    """
+    sides = dict.fromkeys([min(TOY_SIZE, cfg.data.lq_size), cfg.data.lq_size])
+    if cfg.discriminator.arch is not None:
+        sides = {cfg.data.lq_size: None}
+    return [_cut(sample, Size(1, cfg.data.frames, side), cfg.scale) for side in sides]
+
+
+def toy_step(
+    cfg: RunConfig, model: SRModel, sample: Sample, batch: Mapping[str, Tensor] | None = None
+) -> list[str]:
+    """Take a step on a small crop, or on a batch; return what is wrong with it."""
+    _one_step(model, toy_batches(cfg, sample)[0] if batch is None else batch, cfg.train.accum)
     values = model.meter.read()
     if values.non_finite:
         return [f"toy step: not finite: {', '.join(values.non_finite)}"]
@@ -82,18 +92,26 @@ def toy_step(cfg: RunConfig, model: SRModel, sample: Sample) -> list[str]:
     return []
 
 
-def real_step(cfg: RunConfig, model: SRModel, sample: Sample) -> list[str]:
+def real_step(
+    cfg: RunConfig, model: SRModel, sample: Sample, *, takes_small: bool = True
+) -> list[str]:
     """Measure the memory of a step; return what to change where it does not fit.
 
     Ever larger steps are measured, as long as the last one tells that the next will fit, and that
     the whole may: the memory of the host is that of everybody.
+
+    Args:
+        cfg: of the run.
+        model: that has taken a step.
+        sample: of the training set.
+        takes_small: whether crops smaller than those of the run may be measured.
     """
     full = Size(cfg.data.batch_size // cfg.train.accum, cfg.data.frames, cfg.data.lq_size)
     log.info("%s", Static.of(model))
     room = free_bytes(model.device) * _SAFE
     least = _least_bytes(model.spec)
     tried, per_pixel, words = None, least, "more than"
-    for size in _ladder(full, model):
+    for size in _ladder(full, model, takes_small):
         if per_pixel * size.volume > room:
             break
         activations = measure(cfg, model, sample, size)
@@ -108,15 +126,15 @@ def real_step(cfg: RunConfig, model: SRModel, sample: Sample) -> list[str]:
         log.info(
             "real step (%s): activations %s; %s available, enough for %s times as much",
             _shown(cfg, full),
-            _size(expected),
-            _size(room),
+            shown_size(expected),
+            shown_size(room),
             f"about {room / expected:.1f}" if room < 100 * expected else "more than 100",
         )
         return []
     advice = _advice(cfg, model, sample, tried, per_pixel, room)
     return [
-        f"{_shown(cfg, full)}: the activations of a step take {words} {_size(expected)}, "
-        f"{_size(room)} are available; try {' or '.join(advice) or 'another network'}"
+        f"{_shown(cfg, full)}: the activations of a step take {words} {shown_size(expected)}, "
+        f"{shown_size(room)} are available; try {' or '.join(advice) or 'another network'}"
     ]
 
 
@@ -146,8 +164,8 @@ class Static:
 
     def __str__(self) -> str:
         return (
-            f"memory: weights {_size(self.weights)}, gradients {_size(self.gradients)}, optimizer "
-            f"state {_size(self.optimizer)}, averages {_size(self.averages)}"
+            f"memory: weights {shown_size(self.weights)}, gradients {shown_size(self.gradients)}, "
+            f"optimizer state {shown_size(self.optimizer)}, averages {shown_size(self.averages)}"
         )
 
 
@@ -168,12 +186,12 @@ def measure(cfg: RunConfig, model: SRModel, sample: Sample, size: Size) -> float
     return float(memory.growth)
 
 
-def _ladder(full: Size, model: SRModel) -> Iterator[Size]:
+def _ladder(full: Size, model: SRModel, takes_small: bool) -> Iterator[Size]:
     """Yield sizes from a small part of a micro-batch up to the whole."""
     frames, side = full.frames, full.lq_size
     if model.spec.takes_clips:
         frames = min(frames, max(2, model.spec.min_frames))
-    if model.adversary is None:
+    if takes_small and model.adversary is None:
         side = min(side, max(TOY_SIZE, side // 2))
     smallest = Size(1, frames, side)
     if smallest.volume < full.volume:
@@ -281,7 +299,8 @@ def _bytes(tensors: Iterable[Tensor]) -> int:
     return sum(value.numel() * value.element_size() for value in map(local, tensors))
 
 
-def _size(size: float) -> str:
+def shown_size(size: float) -> str:
+    """Return a number of bytes in words."""
     if size >= 1024 * _GIB:
         return f"{size / 1024 / _GIB:,.1f} TiB"
     return f"{size / _GIB:.2f} GiB" if size >= _GIB else f"{size / 2**20:.0f} MiB"

@@ -4,8 +4,9 @@ import logging
 import os
 import shlex
 import sys
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from contextlib import ExitStack
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +15,9 @@ from omegaconf import OmegaConf
 
 from sr_train.cli import assemble, learning, networks
 from sr_train.cli.command_lines import command_line, program, shown_path
-from sr_train.cli.inputs import check_inputs
+from sr_train.cli.contracts import STREAM, check_contract
+from sr_train.cli.determinism import use_deterministic
+from sr_train.cli.inputs import batch_problems, check_inputs
 from sr_train.cli.joining import check_same_data, share
 from sr_train.cli.resuming import (
     Resumed,
@@ -26,6 +29,7 @@ from sr_train.cli.resuming import (
     take_up,
 )
 from sr_train.cli.run_plugins import origin
+from sr_train.cli.starting import look_before
 from sr_train.cli.summary import tell_summary
 from sr_train.cli.tables import score_table, write_scores
 from sr_train.config.build import build
@@ -45,6 +49,7 @@ from sr_train.engine.validator import Validator
 from sr_train.monitoring.console import console, start_logging
 from sr_train.monitoring.records import write_manifest
 from sr_train.monitoring.sentinel import Sentinel
+from sr_train.ops.errors import raise_all
 from sr_train.ops.images.limits import set_max_megapixels
 from sr_train.ops.launch import Stopped
 
@@ -106,11 +111,12 @@ def prepare(
     """Build the trainer, at the step it goes on from, and note the launch in the manifest."""
     keep_heap()
     seed_everything(cfg.seed)
-    torch.use_deterministic_algorithms(cfg.train.deterministic)
+    use_deterministic(cfg)
     nodes = {"data.train": cfg.data.train}
     nodes |= {f"data.val.{name}": node for name, node in cfg.data.val.items()}
     best: dict[str, float | None] = {}
     with world.together():
+        raise_all(batch_problems(cfg))
         if resumed is not None:
             refuse_other_network(resumed, resolved)
         sets = assemble.make_sets(nodes, cfg.plugins)
@@ -118,6 +124,7 @@ def prepare(
     with world.together():
         model = learning.make_model(cfg, device, world)
         check_inputs(model.spec, sets)
+        look_before(cfg, model, sets, world)
     seed_rank(cfg.seed, 0, world)
     policies = learning.make_policies(cfg, model.precision, world.size)
     if resumed is not None:
@@ -161,18 +168,16 @@ def make_trainer(
     world: World,
     validated: bool = True,
     health: StateHealth | None = None,
+    parts: Mapping[str, Any] | None = None,
 ) -> Trainer:
-    """Put the parts of a run together; rank 0 alone has loggers."""
-    first_step = model.generator.steps + 1
-    loggers = [
-        build(node, f"logger.{name}", cfg.plugins, run_dir=folder.root, first_step=first_step)
-        for name, node in cfg.logger.items()
-        if world.is_main
-    ]
-    metrics = assemble.make_metrics(cfg.metrics, cfg.plugins) if cfg.data.val else {}
+    """Put the parts of a run together; those of `part_makers` may be given."""
+    if parts is None:
+        parts = assemble.make_all(part_makers(cfg, folder, model, sets, world))
+    loggers = list(assemble.below("logger", parts).values())
+    metrics = assemble.below("metrics", parts)
     return Trainer(
         model,
-        make_stream(cfg, model, sets["data.train"], world),
+        parts["data.stream"],
         cadence=Cadence(
             steps=cfg.train.steps,
             accum=cfg.train.accum,
@@ -200,9 +205,27 @@ def make_trainer(
     )
 
 
+def part_makers(
+    cfg: RunConfig,
+    folder: RunFolder,
+    model: SRModel,
+    sets: Mapping[str, Any],
+    world: World,
+) -> dict[str, Callable[[], Any]]:
+    """Return what makes loggers (rank 0 alone has them), metrics and stream, by config path."""
+    nodes = cfg.logger if world.is_main else {}
+    first_step = model.generator.steps + 1
+    metrics = cfg.metrics if cfg.data.val else {}
+    return {
+        **assemble.logger_makers(nodes, cfg.plugins, folder.root, first_step),
+        **assemble.metric_makers(metrics, cfg.plugins),
+        "data.stream": partial(make_stream, cfg, model, sets["data.train"], world),
+    }
+
+
 def make_stream(cfg: RunConfig, model: SRModel, dataset: Any, world: World) -> Any:
     """Build the endless stream of this rank's micro-batches."""
-    return build(
+    stream = build(
         cfg.data.stream,
         "data.stream",
         cfg.plugins,
@@ -213,6 +236,8 @@ def make_stream(cfg: RunConfig, model: SRModel, dataset: Any, world: World) -> A
         rank=world.rank,
         world_size=world.size,
     )
+    check_contract(stream, STREAM, "data.stream")
+    return stream
 
 
 def make_validation(
@@ -227,8 +252,7 @@ def make_validation(
     """Build what scores the network while it trains, in fp32 as `validate` does."""
     if not cfg.data.val:
         return None
-    prefix = "data.val."
-    validation_sets = {k.removeprefix(prefix): v for k, v in sets.items() if k.startswith(prefix)}
+    validation_sets = assemble.below("data.val", sets)
     full = resolve_precision("fp32", model.device)
     return LiveValidation(
         Validator(validation_sets, metrics, cfg.scale, world),
