@@ -23,6 +23,9 @@ log = logging.getLogger(__name__)
 TOY_SIZE = 16
 """Side of the toy crop, LQ pixels."""
 
+_LOOKS = 5
+"""Steps in a row without a gradient after which a parameter is named."""
+
 _GIB = 2**30
 _SAFE = 0.9
 """Share of the memory that a step may take."""
@@ -74,22 +77,35 @@ def toy_step(
     cfg: RunConfig, model: SRModel, sample: Sample, batch: Mapping[str, Tensor] | None = None
 ) -> list[str]:
     """Take a step on a small crop, or on a batch; return what is wrong with it."""
-    _one_step(model, toy_batches(cfg, sample)[0] if batch is None else batch, cfg.train.accum)
+    toy = toy_batches(cfg, sample)[0] if batch is None else batch
+    _one_step(model, toy, cfg.train.accum)
     values = model.meter.read()
     if values.non_finite:
         return [f"toy step: not finite: {', '.join(values.non_finite)}"]
-    for name, learner in model.learners.items():
-        silent = learner.silent_parameters()
-        if silent:
-            shown = ", ".join(silent[:5]) + (", ..." if len(silent) > 5 else "")
-            log.warning(
-                "warning: net_%s: in the first step no gradient reaches %d parameters: %s",
-                name,
-                len(silent),
-                shown,
-            )
+    _tell_silent(cfg, model, toy)
     log.info("toy step: loss %.5f, gradient finite", values.means["loss/total"])
     return []
+
+
+def _tell_silent(cfg: RunConfig, model: SRModel, toy: Mapping[str, Tensor]) -> None:
+    """Warn of parameters that no gradient reaches; stochastic depth leaves out others each time."""
+    silent = {name: learner.silent_parameters() for name, learner in model.learners.items()}
+    for _ in range(_LOOKS - 1):
+        if not any(silent.values()):
+            return
+        _one_step(model, toy, cfg.train.accum)
+        for name, learner in model.learners.items():
+            now = set(learner.silent_parameters())
+            silent[name] = [each for each in silent[name] if each in now]
+    for name, found in silent.items():
+        if found:
+            log.warning(
+                "warning: net_%s: in %d steps no gradient reaches %d parameters: %s",
+                name,
+                _LOOKS,
+                len(found),
+                ", ".join(found[:5]) + (", ..." if len(found) > 5 else ""),
+            )
 
 
 def real_step(

@@ -6,8 +6,10 @@ import time
 
 import pytest
 import torch
+from torch import nn
 
 from sr_train.cli import dry_step
+from sr_train.cli.determinism import use_deterministic
 from sr_train.cli.dry_step import (
     Size,
     Static,
@@ -17,6 +19,7 @@ from sr_train.cli.dry_step import (
     toy_step,
 )
 from sr_train.cli.learning import make_model
+from sr_train.cli.trial import try_parts
 from sr_train.config.compose import typed
 from sr_train.config.schema import RunConfig, store_schemas
 
@@ -185,3 +188,40 @@ def test_a_step_of_any_number_of_micro_batches_is_measured_with_two(ready):
     assert real_step(cfg, model, sample) == []
     assert taken[-2:] == [(2, 2, False), (2, 2, True)]
     assert model.micro_batches == 500_000_000
+
+
+class Dropping(nn.Module):
+    """Leaves out one of two layers by chance, and never uses a third."""
+
+    def __init__(self):
+        super().__init__()
+        self.layers = nn.ModuleList(nn.Conv2d(3, 12, 1) for _ in range(3))
+
+    def forward(self, lq):
+        return nn.functional.pixel_shuffle(self.layers[int(torch.rand(()) < 0.5)](lq), 2)
+
+
+def test_parameters_are_named_that_no_gradient_ever_reaches(ready, caplog):
+    torch.manual_seed(0)
+    target = f"{__name__}.Dropping"
+    ready("plugins=[tests]", "data.lq_size=16", net=[f"+arch={{_target_: {target}}}"])
+    (record,) = [r for r in caplog.records if "no gradient reaches" in r.getMessage()]
+    assert record.getMessage().endswith("reaches 2 parameters: layers.2.weight, layers.2.bias")
+
+
+@pytest.mark.gpu
+def test_what_a_gpu_cannot_do_deterministically_is_told_before_a_run():
+    words = ["arch=basicvsr", "arch.num_blocks=1", "data.frames=3", "data.lq_size=32"]
+    cfg = config_of(*words, "train.deterministic=true", "data.batch_size=1")
+    before = torch.are_deterministic_algorithms_enabled()
+    try:
+        use_deterministic(cfg)
+        model = make_model(cfg, torch.device("cuda"))
+        clip = {"lq": torch.rand(1, 3, 3, 32, 32), "gt": torch.rand(1, 3, 3, 64, 64)}
+        problems, _ = try_parts(cfg, model, [clip])
+    finally:
+        torch.use_deterministic_algorithms(before)
+    (problem,) = problems
+    assert problem.startswith("train.deterministic=true: arch needs ")
+    assert "grid_sampler" in problem
+    assert "on cuda; set train.deterministic=false" in problem
