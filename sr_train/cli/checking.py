@@ -3,7 +3,7 @@
 import logging
 import os
 import shutil
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
@@ -30,7 +30,7 @@ from sr_train.engine.randomness import seed_everything
 from sr_train.engine.run_folder import RunFolder
 from sr_train.monitoring.console import console, start_logging
 from sr_train.ops.errors import Problems, SRTrainError
-from sr_train.ops.failures import naming
+from sr_train.ops.failures import naming, users_place
 from sr_train.ops.images.limits import set_max_megapixels
 from sr_train.ops.memory import is_out_of_memory
 
@@ -62,10 +62,18 @@ def run_check(cfg: DictConfig) -> None:
             tell_advice(config, sets)
             problems += batch_problems(config)
             if config.step:
-                problems += _run(config, plain(cfg), sets, heavy=not problems)
+                problems += _exits(partial(_run, config, plain(cfg), sets, not problems))
     if problems:
         raise Problems(list(dict.fromkeys(problems)))
     console.print(f"check of {config.name}: {_verdict(config, sets, doubts)}")
+
+
+def _exits(look: Callable[[], list[str]]) -> list[str]:
+    """Return the problems found, and that some code would end the program, if it does."""
+    try:
+        return look()
+    except SystemExit as err:
+        return [f"some code called sys.exit({err.code!r}) ({users_place(err)}), which ends a run"]
 
 
 @contextmanager

@@ -52,6 +52,9 @@ class TrainsOnly(Net):
         if not self.training:
             raise KeyError("eval")
         return super().forward(lq)
+class Exits(Net):
+    def forward(self, lq):
+        raise SystemExit(0)
 class Wordy(Net):
     def state_dict(self, *args, **more):
         return {**super().state_dict(*args, **more), "words": lambda: 3}
@@ -163,6 +166,7 @@ def check(command, in_folder):
         ("Nan", "arch: gives nan on a training crop"),
         ("Detached", "arch: no gradient leads from the prediction to the weights"),
         ("TrainsOnly", "arch: main/p0: KeyError: 'eval'"),
+        ("Exits", "some code called sys.exit(0) ("),
         ("Wordy", "arch: its weights cannot be written"),
     ],
 )
