@@ -2,6 +2,7 @@
 
 import logging
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -50,25 +51,39 @@ def make_precision(cfg: PrecisionConfig, device: torch.device) -> Precision:
     return precision
 
 
-def attempt_all(makers: Mapping[str, Callable[[], Any]]) -> tuple[dict[str, Any], list[str]]:
+@dataclass
+class Attempt:
+    """What became of making several parts."""
+
+    made: dict[str, Any] = field(default_factory=dict)
+    """By config path."""
+    problems: list[str] = field(default_factory=list)
+    """What is wrong with the others."""
+    advice: list[str] = field(default_factory=list)
+    """What may be done about it."""
+
+    def raise_problems(self) -> None:
+        """Raise all problems together, if there are any."""
+        if self.problems:
+            raise Problems(self.problems, advice="\n".join(self.advice) or None)
+
+
+def attempt_all(makers: Mapping[str, Callable[[], Any]]) -> Attempt:
     """Make several parts, all of them whatever is wrong with one.
 
     Args:
         makers: config path -> what makes the part.
-
-    Returns:
-        The parts that could be made, by path, and what is wrong with the others.
     """
-    made: dict[str, Any] = {}
-    problems: list[str] = []
+    attempt = Attempt()
     for path, make in makers.items():
         try:
-            made[path] = make()
+            attempt.made[path] = make()
         except Problems as err:
-            problems += [_named(problem, path) for problem in err.problems]
+            attempt.problems += [_named(problem, path) for problem in err.problems]
+            attempt.advice += [f"{path}.{err.advice}"] if err.advice else []
         except SRTrainError as err:
-            problems.append(_named(str(err), path))
-    return made, problems
+            attempt.problems.append(_named(str(err), path))
+    return attempt
 
 
 def _named(problem: str, path: str) -> str:
@@ -81,10 +96,9 @@ def make_all(makers: Mapping[str, Callable[[], Any]]) -> dict[str, Any]:
     Raises:
         Problems: all of them together.
     """
-    made, problems = attempt_all(makers)
-    if problems:
-        raise Problems(problems)
-    return made
+    attempt = attempt_all(makers)
+    attempt.raise_problems()
+    return attempt.made
 
 
 def make_metrics(nodes: Mapping[str, Any], plugins: list[str]) -> dict[str, Any]:
@@ -140,11 +154,20 @@ def make_sets(nodes: Mapping[str, Any], plugins: list[str]) -> dict[str, Any]:
         nodes: config path -> node.
         plugins: the user's packages.
     """
-    sets = make_all({path: partial(_set, node, path, plugins) for path, node in nodes.items()})
-    for path, dataset in sets.items():
-        with naming(path, dataset, lambda: "report()", _never):
-            log.info("%s: %s", path, dataset.report())
-    return sets
+    attempt = attempt_sets(nodes, plugins)
+    attempt.raise_problems()
+    return attempt.made
+
+
+def attempt_sets(nodes: Mapping[str, Any], plugins: list[str]) -> Attempt:
+    """Build data sets by config path, and report on those that could be."""
+    makers = {path: partial(_set, node, path, plugins) for path, node in nodes.items()}
+    attempt = attempt_all(makers)
+    if not attempt.problems:
+        for path, dataset in attempt.made.items():
+            with naming(path, dataset, lambda: "report()", _never):
+                log.info("%s: %s", path, dataset.report())
+    return attempt
 
 
 def _never(err: Exception) -> bool:

@@ -55,8 +55,9 @@ def run_check(cfg: DictConfig) -> None:
             p for p in run_problems(config) if p.split("=")[0].split(":")[0] not in missing
         ]
         is_whole = not problems
-        sets, data_problems = _data(config, missing)
-        problems += data_problems
+        data = _data(config, missing)
+        sets = data.made
+        problems += data.problems
         problems += _disk(config)
         if is_whole:
             tell_advice(config, sets)
@@ -64,7 +65,7 @@ def run_check(cfg: DictConfig) -> None:
             if config.step:
                 problems += _exits(partial(_run, config, plain(cfg), sets, not problems))
     if problems:
-        raise Problems(list(dict.fromkeys(problems)))
+        raise Problems(list(dict.fromkeys(problems)), advice="\n".join(data.advice) or None)
     console.print(f"check of {config.name}: {_verdict(config, sets, doubts)}")
 
 
@@ -107,29 +108,29 @@ def _verdict(cfg: CheckConfig, sets: dict[str, Any], doubts: list[str]) -> str:
     return "; ".join(words)
 
 
-def _data(cfg: CheckConfig, missing: set[str]) -> tuple[dict[str, Any], list[str]]:
+def _data(cfg: CheckConfig, missing: set[str]) -> assemble.Attempt:
     nodes = {"data.train": cfg.data.train}
     nodes |= {f"data.val.{name}": node for name, node in cfg.data.val.items()}
-    sets: dict[str, Any] = {}
-    problems: list[str] = []
+    made = assemble.Attempt()
     for path, node in nodes.items():
         if any(key.startswith(f"{path}.") for key in missing):
             continue
         try:
-            sets |= assemble.make_sets({path: node}, cfg.plugins)
-        except Problems as err:
-            problems += err.problems
-        except SRTrainError as err:
-            problems.append(str(err))
+            attempt = assemble.attempt_sets({path: node}, cfg.plugins)
+        except SRTrainError as err:  # a report that fails
+            attempt = assemble.Attempt(problems=[str(err)])
+        made.made |= attempt.made
+        made.problems += attempt.problems
+        made.advice += attempt.advice
     if cfg.decode:
-        for path, dataset in sets.items():
+        for path, dataset in made.made.items():
             verify = getattr(dataset, "verify", None)
             if verify is None:
                 log.info("%s: has no verify(), its files are not decoded", path)
                 continue
             log.info("%s: decoding every file", path)
-            problems += [f"{path}: {problem}" for problem in verify()]
-    return sets, problems
+            made.problems += [f"{path}: {problem}" for problem in verify()]
+    return made
 
 
 def _disk(cfg: CheckConfig) -> list[str]:
@@ -177,7 +178,7 @@ def _run(
 
 def _light_parts(cfg: CheckConfig) -> list[str]:
     """Build what needs neither data nor network; return what is wrong with it."""
-    return assemble.attempt_all(assemble.metric_makers(cfg.metrics, cfg.plugins))[1]
+    return assemble.attempt_all(assemble.metric_makers(cfg.metrics, cfg.plugins)).problems
 
 
 def _steps(

@@ -149,8 +149,9 @@ class Rehearsal:
     def build(self) -> Trainer | None:
         """Make all parts and put them together; None where that cannot be."""
         makers = training.part_makers(self._cfg, self._folder, self._model, self._sets, World())
-        parts, problems = assemble.attempt_all(makers)
-        self.found.problems += problems
+        attempt = assemble.attempt_all(makers)
+        parts = attempt.made
+        self.found.problems += attempt.problems
         if "data.stream" not in parts:
             return None
         watched: dict[str, Any] = {"data.stream": parts["data.stream"]}

@@ -3,7 +3,7 @@
 import pytest
 from torch import nn, optim
 
-from sr_train.cli.assemble import attempt_all, logger_makers, make_metrics, make_sets
+from sr_train.cli.assemble import attempt_all, logger_makers, make_all, make_metrics, make_sets
 from sr_train.cli.contracts import (
     LOGGER,
     METRIC,
@@ -178,10 +178,19 @@ def test_all_metrics_are_told_of_at_once():
 
 def test_what_is_good_is_made_beside_what_is_not(tmp_path):
     nodes = {"good": node(Logger), "bad": node(OneLogger)}
-    made, problems = attempt_all(logger_makers(nodes, ["tests"], tmp_path, 7))
-    assert list(made) == ["logger.good"]
-    assert (made["logger.good"].run_dir, made["logger.good"].first_step) == (tmp_path, 7)
-    assert len(problems) == 1
+    attempt = attempt_all(logger_makers(nodes, ["tests"], tmp_path, 7))
+    assert list(attempt.made) == ["logger.good"]
+    good = attempt.made["logger.good"]
+    assert (good.run_dir, good.first_step) == (tmp_path, 7)
+    assert len(attempt.problems) == 1
+
+
+def test_advice_of_a_set_is_passed_on_with_its_path():
+    def make():
+        raise Problems(["a.png: damaged"], advice="on_bad=skip leaves them out")
+
+    with pytest.raises(Problems, match=r"data\.train\.on_bad=skip leaves them out$"):
+        make_all({"data.train": make})
 
 
 def test_a_report_that_fails_names_its_set():
