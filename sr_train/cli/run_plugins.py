@@ -7,7 +7,6 @@ can know which. So a run's plug-ins are taken from its folder where that is stil
 `train` noted them, and belongs to the user; otherwise they are to be typed.
 """
 
-import json
 import logging
 import os
 from collections.abc import Mapping
@@ -16,6 +15,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from sr_train.config.schema import RunConfig, UseConfig
+from sr_train.monitoring.records import last_launch
 
 log = logging.getLogger(__name__)
 
@@ -37,9 +37,9 @@ def with_plugins_of_run(cfg: Use) -> Use:
     Those are taken where `checkpoint` is a run's folder, or a file in its `checkpoints`.
     """
     run_dir = _run_of(Path(cfg.checkpoint).expanduser())
-    launch = None if run_dir is None else _last_launch(run_dir)
-    if run_dir is None or launch is None:
+    if run_dir is None:
         return cfg
+    launch = last_launch(run_dir / "manifest.json")
     wanted = [name for name in _names(launch) if name not in cfg.plugins]
     if not wanted:
         return cfg
@@ -66,15 +66,6 @@ def _run_of(checkpoint: Path) -> Path | None:
         return checkpoint.parent if checkpoint.resolve().name == "checkpoints" else checkpoint
     parent = checkpoint.absolute().parent
     return parent.parent if parent.name == "checkpoints" else None
-
-
-def _last_launch(run_dir: Path) -> Mapping[str, Any] | None:
-    try:
-        launches = json.loads((run_dir / "manifest.json").read_text(encoding="utf-8"))
-    except (OSError, ValueError, RecursionError):
-        return None
-    last = launches[-1] if isinstance(launches, list) and launches else None
-    return last if isinstance(last, dict) else None
 
 
 def _names(launch: Mapping[str, Any]) -> list[str]:

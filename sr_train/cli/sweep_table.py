@@ -2,15 +2,14 @@
 
 import csv
 import io
-import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from rich.table import Table
 from yaml import safe_load  # type: ignore[import-untyped]
 
+from sr_train.monitoring.records import last_launch
 from sr_train.ops.files import write_atomically
 from sr_train.ops.folders import natural_key
 from sr_train.ops.text import csv_cell, one_line
@@ -61,8 +60,10 @@ def _overrides(hydra_folder: Path) -> list[str]:
 
 
 def _swept(folder: Path, overrides: tuple[str, ...]) -> SweptRun:
-    launch = _last_launch(folder / "manifest.json")
-    best = launch.get("best") or {}
+    launch = last_launch(folder / "manifest.json")
+    best = launch.get("best")
+    if not isinstance(best, dict):
+        best = {}
     stopped_by = launch.get("stopped_by")
     state = f"stopped by {stopped_by}" if stopped_by else "done"
     if "ended" not in launch:
@@ -77,15 +78,6 @@ def _swept(folder: Path, overrides: tuple[str, ...]) -> SweptRun:
         best.get("value"),
         state,
     )
-
-
-def _last_launch(manifest: Path) -> dict[str, Any]:
-    try:
-        launches = json.loads(manifest.read_text())
-    except (OSError, ValueError):
-        return {}
-    last = launches[-1] if isinstance(launches, list) and launches else {}
-    return last if isinstance(last, dict) else {}
 
 
 def sweep_table(runs: Sequence[SweptRun], sweep_dir: Path) -> Table:
