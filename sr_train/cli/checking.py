@@ -20,6 +20,7 @@ from sr_train.cli.dry_step import Static, real_step, shown_size, toy_batches, to
 from sr_train.cli.half import tell_half_on_cpu
 from sr_train.cli.inputs import batch_problems, check_inputs, sample_problems
 from sr_train.cli.rehearsing import Rehearsal, rehearsal_folder
+from sr_train.cli.resuming import find_resumed, refuse_other_network
 from sr_train.cli.sizes import size_problems
 from sr_train.cli.trial import try_parts
 from sr_train.config.compose import lenient, plain
@@ -29,7 +30,7 @@ from sr_train.engine.model import SRModel
 from sr_train.engine.randomness import seed_everything
 from sr_train.engine.run_folder import RunFolder
 from sr_train.monitoring.console import console, start_logging
-from sr_train.ops.errors import Problems, SRTrainError
+from sr_train.ops.errors import ConfigError, Problems, SRTrainError
 from sr_train.ops.failures import naming, users_place
 from sr_train.ops.images.limits import set_max_megapixels
 from sr_train.ops.memory import is_out_of_memory
@@ -165,6 +166,7 @@ def _run(
         use_deterministic(cfg)
         model = learning.make_model(cfg, assemble.choose_device(cfg.device))
         check_inputs(model.spec, sets)
+        _take_up(cfg, resolved, model)
         tell_half_on_cpu(cfg, model)
     except Problems as err:
         return [*err.problems, *_light_parts(cfg)]
@@ -174,6 +176,26 @@ def _run(
         return _steps(cfg, resolved, model, sets) if heavy else _light_parts(cfg)
     finally:
         torch.use_deterministic_algorithms(before)
+
+
+def _take_up(cfg: CheckConfig, resolved: dict[str, Any], model: SRModel) -> None:
+    """Put the state that a run would go on from into the model; say so where there is one already.
+
+    Raises:
+        SRTrainError: if there is no such state, or it is of another network.
+    """
+    folder = RunFolder(_folder(cfg) / cfg.name)
+    if cfg.resume == "none":
+        try:
+            folder.refuse_if_used()
+        except ConfigError as err:
+            log.warning("warning: %s", err)
+        return
+    found = find_resumed(cfg, folder)
+    if found is not None:
+        refuse_other_network(found, resolved)
+        model.load_state_dict(found.state)
+        log.info("resume: %s, step %d", found.path, found.state["step"])
 
 
 def _light_parts(cfg: CheckConfig) -> list[str]:

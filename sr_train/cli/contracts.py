@@ -128,6 +128,20 @@ def check_kind(part: Any, kind: type, path: str) -> None:
         raise ConfigError(f"{path}: {found} is no {_WORDS.get(kind, kind.__name__)}")
 
 
+def check_module(part: Any, path: str) -> None:
+    """Raise where a part is no module, or one that was never set up.
+
+    Raises:
+        ConfigError: saying what it is instead.
+    """
+    check_kind(part, nn.Module, path)
+    if "_parameters" not in vars(part):
+        raise ConfigError(
+            f"{path}: {type(part).__name__} is not set up; its __init__ must call "
+            "super().__init__() first"
+        )
+
+
 _WORDS = {nn.Module: "torch.nn.Module", Optimizer: "torch.optim.Optimizer"}
 
 

@@ -15,6 +15,7 @@ from sr_train.config.schema import RunConfig
 from sr_train.engine.host import PeakMemory, free_bytes, trim_heap
 from sr_train.engine.model import SRModel
 from sr_train.engine.sharding import local
+from sr_train.ops.errors import SRTrainError
 from sr_train.ops.memory import is_out_of_memory
 from sr_train.ops.spec import NetSpec
 
@@ -63,14 +64,16 @@ class Size:
 
 
 def toy_batches(cfg: RunConfig, sample: Sample) -> list[Mapping[str, Tensor]]:
-    """Return a small crop of a training sample and the whole of it, as batches.
+    """Return a small crop of a training sample and the whole of it, as small batches.
 
-    Some discriminators, losses and networks take no crop smaller than those of the run.
+    Some discriminators, losses and networks take no crop smaller than those of the run, and some no
+    single sample.
     """
+    samples = min(2, cfg.data.batch_size // cfg.train.accum)
     sides = dict.fromkeys([min(TOY_SIZE, cfg.data.lq_size), cfg.data.lq_size])
     if cfg.discriminator.arch is not None:
         sides = {cfg.data.lq_size: None}
-    return [_cut(sample, Size(1, cfg.data.frames, side), cfg.scale) for side in sides]
+    return [_cut(sample, Size(samples, cfg.data.frames, side), cfg.scale) for side in sides]
 
 
 def toy_step(
@@ -130,7 +133,12 @@ def real_step(
     for size in _ladder(full, model, takes_small):
         if per_pixel * size.volume > room:
             break
-        activations = measure(cfg, model, sample, size)
+        try:
+            activations = measure(cfg, model, sample, size)
+        except SRTrainError:
+            if size == full:
+                raise
+            continue  # some networks take no single sample
         if activations is None:
             per_pixel, words = max(per_pixel, (room + 1) / size.volume), "more than"
             break

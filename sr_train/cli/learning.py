@@ -12,7 +12,7 @@ from torch import nn
 
 from sr_train.cli.assemble import make_precision
 from sr_train.cli.compiling import compile_or_tell
-from sr_train.cli.contracts import check_kind
+from sr_train.cli.contracts import check_module
 from sr_train.cli.joining import joint_statistics
 from sr_train.cli.networks import make_net, use_channels_last
 from sr_train.cli.optimizing import called, make_optimizer, make_schedule
@@ -36,6 +36,7 @@ from sr_train.engine.swa import Swa
 from sr_train.engine.weights import load_into, read_weights
 from sr_train.ops import loss_inputs
 from sr_train.ops.errors import ConfigError, did_you_mean
+from sr_train.ops.failures import in_words, naming
 from sr_train.ops.optimizers import averages_itself
 from sr_train.ops.spec import NetSpec
 
@@ -54,6 +55,7 @@ def make_model(cfg: RunConfig, device: torch.device, world: World | None = None)
     net, spec = make_net(cfg.arch, cfg.plugins, cfg.scale)
     start_from(net, cfg.net_g.pretrained, "ema", strict=cfg.net_g.strict)
     freeze(net, cfg.net_g.freeze, "net_g.freeze")
+    check_learns(net, "arch")
     fsdp = cfg.distributed.strategy is Strategy.fsdp and world is not None and world.size > 1
     channels_last = use_channels_last(cfg.net_g.channels_last, precision, split=fsdp)
     net = joint_statistics(placed(net, device, channels_last), device, world)
@@ -103,11 +105,12 @@ def make_adversary(
     if wanted.arch is None:
         return None
     net = build(wanted.arch, "discriminator.arch", cfg.plugins)
-    check_kind(net, nn.Module, "discriminator.arch")
+    check_module(net, "discriminator.arch")
     side = cfg.data.lq_size * cfg.scale
     check_discriminator(net, (1, spec.out_channels, side, side))
     start_from(net, wanted.pretrained, "net_d", strict=wanted.strict)
     freeze(net, wanted.freeze, "discriminator.freeze")
+    check_learns(net, "discriminator.arch")
     net = joint_statistics(placed(net, precision.device, channels_last), precision.device, world)
     if wanted.compile:
         pictures = judged_pictures(cfg, spec)
@@ -185,13 +188,16 @@ def check_discriminator(net: nn.Module, shape: tuple[int, int, int, int]) -> Non
     Raises:
         ConfigError: with what the network said.
     """
-    twin = copy.deepcopy(net).to("meta").eval()
+    with naming("discriminator.arch", net, lambda: "a copy of it", _never):
+        twin = copy.deepcopy(net).to("meta").eval()
     try:
         twin(torch.empty(shape, device="meta"))
-    except (RuntimeError, ValueError) as err:
+    except Exception as err:  # a network of anybody's may raise anything
+        if isinstance(err, NotImplementedError) or "meta" in str(err).lower():
+            return  # it needs numbers to tell
         raise ConfigError(
             f"discriminator.arch: {type(net).__name__} does not take pictures of {shape[1:]}, "
-            f"which data.lq_size times scale, and arch, make: {err}"
+            f"which data.lq_size times scale, and arch, make: {in_words(err)}"
         ) from err
 
 
@@ -203,7 +209,12 @@ def make_average(cfg: RunConfig, net: nn.Module) -> Ema | OwnAverage | None:
     if averages_itself(resolve_target(target, "optimizer", cfg.plugins)):
         log.info("%s averages by itself: its average is used, ema.decay is not read", target)
         return OwnAverage(net)
-    return Ema(net, cfg.ema.decay)
+    with naming("arch", net, lambda: "a copy of it, for its average (ema.enabled)", _never):
+        return Ema(net, cfg.ema.decay)
+
+
+def _never(err: Exception) -> bool:
+    return False
 
 
 def make_swa(cfg: RunConfig, net: nn.Module) -> Swa | None:
@@ -260,6 +271,16 @@ def freeze(net: nn.Module, patterns: Sequence[str], where: str) -> None:
         log.info("%s: %d of %d parameters frozen", where, len(named) - left, len(named))
 
 
+def check_learns(net: nn.Module, where: str) -> None:
+    """Raise where nothing of a network can learn.
+
+    Raises:
+        ConfigError: naming it.
+    """
+    if not any(parameter.requires_grad for parameter in net.parameters()):
+        raise ConfigError(f"{where}: {type(net).__name__} has no parameter that could learn")
+
+
 def placed(net: nn.Module, device: torch.device, channels_last: bool) -> nn.Module:
     """Bring a network to its device; with `channels_last`, its 2-D convolutions in NHWC.
 
@@ -314,5 +335,5 @@ def make_objective(cfg: RunConfig, spec: NetSpec) -> Objective:
 def make_loss(node: Any, path: str, plugins: Sequence[str]) -> nn.Module:
     """Build the loss of a term."""
     loss = build(node, path, plugins)
-    check_kind(loss, nn.Module, path)
+    check_module(loss, path)
     return loss

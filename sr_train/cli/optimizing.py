@@ -5,6 +5,7 @@ import math
 from collections.abc import Callable
 from fnmatch import fnmatchcase
 from functools import partial
+from numbers import Real
 from typing import Any
 
 import torch
@@ -30,7 +31,7 @@ def make_schedule(node: Any, path: str, cfg: RunConfig) -> Schedule:
     for step in {0, cfg.train.steps - 1}:
         with naming(path, schedule, partial(str, f"step {step}"), lambda err: False):
             factor = schedule(step)
-        if not isinstance(factor, int | float) or not 0 <= factor < math.inf:
+        if not isinstance(factor, Real) or not 0 <= factor < math.inf:
             raise ConfigError(
                 f"{path}: {type(schedule).__name__} gives {factor!r} for step {step}; expected a "
                 "factor on the learning rate, a number from 0 up"

@@ -297,16 +297,11 @@ class WatchedMetric:
         self._found = found
 
     def __call__(self, pred: Any, gt: Any, scale: int) -> float:
-        value = None
         with self._found.about(self._path, f"on {_shapes(pred)}"):
-            value = self._metric(pred, gt, scale)
-            if not isinstance(value, int | float | np.number):
-                name = type(self._metric).__name__
-                kind = "nothing" if value is None else type(value).__name__
-                raise ConfigError(f"{name} returned {kind}; expected one number")
+            value = _number(self._metric(pred, gt, scale), self._metric)
             if math.isnan(value):
                 log.warning("warning: %s: NaN on %s", self._path, _shapes(pred))
-            return float(value)
+            return value
         return math.nan
 
 
@@ -358,6 +353,21 @@ def watched_upscale(
         yield from made or [bicubic(frame["lq"]) for frame in kept]
 
     return watched
+
+
+def _number(value: Any, metric: Any) -> float:
+    """Return what a metric gave, if it is a number, be it NumPy's or a tensor of one.
+
+    Raises:
+        ConfigError: saying what it is instead.
+    """
+    try:
+        if not isinstance(value, str):
+            return float(value)
+    except (TypeError, ValueError, RuntimeError):
+        pass
+    kind = "nothing" if value is None else type(value).__name__
+    raise ConfigError(f"{type(metric).__name__} returned {kind}; expected one number")
 
 
 def _shapes(pred: Any) -> str:

@@ -7,7 +7,7 @@ network that wants a multiple of 4 says so there. What fails is tried once more 
 
 import logging
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -50,7 +50,7 @@ def size_problems(model: SRModel, tiling: TilingConfig, sets: Mapping[str, Any])
         sizes = sizes_of(dataset)
         if sizes is None:
             continue
-        windows = sorted(windows_of(model, tiling, sizes))
+        windows = sorted(windows_of(model, tiling, tried.in_time(sizes)))
         failed = [window for window in windows if tried.fault(window) is not None]
         if failed:
             problems.append(_told(tried, path, failed, len(windows)))
@@ -60,17 +60,16 @@ def size_problems(model: SRModel, tiling: TilingConfig, sets: Mapping[str, Any])
 
 
 def windows_of(
-    model: SRModel, tiling: TilingConfig, sizes: Sequence[tuple[int, int, int]]
+    model: SRModel, tiling: TilingConfig, sizes: Iterable[tuple[int, int, int]]
 ) -> set[Window]:
     """Return what the network sees at once of inputs of some sizes, (frames, height, width)."""
     spec = model.spec
     tiler = SizedTiler(spec, torch.device("cpu"), tiling.tile, tiling.overlap, tiling.tile_batch)
     cut: dict[tuple[int, int], set[tuple[int, int]]] = {}
-    for _, height, width in sizes:
-        if (height, width) not in cut:
-            cut[height, width] = set(_windows(tiler, spec.scale, height, width))
     found = set()
     for frames, height, width in sizes:
+        if (height, width) not in cut:
+            cut[height, width] = set(_windows(tiler, spec.scale, height, width))
         seen = max(frames, spec.min_frames) if spec.takes_clips else 1
         if spec.takes_clips and isinstance(tiling.frames, int):
             seen = min(seen, tiling.frames)
@@ -111,6 +110,15 @@ class _Tried:
                 return None
             self._known[window] = self._find(window)
         return self._known[window]
+
+    def in_time(self, sizes: Sequence[Window]) -> Iterator[Window]:
+        """Yield sizes, each once, while there is time: large ones in blended tiles take some."""
+        distinct = list(dict.fromkeys(sizes))
+        for number, size in enumerate(distinct):
+            if time.perf_counter() > self._until:
+                self.skipped += len(distinct) - number
+                return
+            yield size
 
     def works(self, window: Window) -> bool:
         """Whether a size is taken, as far as shapes tell."""

@@ -9,6 +9,7 @@ from sr_train.ops.image_io import write_picture
 from tests.toys import clip_words, fill, fill_clips, state_of, stripes, toy_words
 
 PARTS = """
+import threading
 import torch
 from torch import nn
 
@@ -52,12 +53,36 @@ class TrainsOnly(Net):
         if not self.training:
             raise KeyError("eval")
         return super().forward(lq)
+class Unmade(nn.Module):
+    def __init__(self):
+        self.tail = 3
+class Still(nn.Module):
+    def forward(self, lq):
+        return nn.functional.interpolate(lq, scale_factor=2)
+class Locked(Net):
+    def __init__(self):
+        super().__init__()
+        self.lock = threading.Lock()
+class OfTwoSamples(Net):
+    def __init__(self):
+        super().__init__()
+        self.norm = nn.BatchNorm2d(3)
+    def forward(self, lq):
+        return super().forward(lq * self.norm(lq.mean(dim=(2, 3), keepdim=True)))
 class Exits(Net):
     def forward(self, lq):
         raise SystemExit(0)
 class Wordy(Net):
     def state_dict(self, *args, **more):
         return {**super().state_dict(*args, **more), "words": lambda: 3}
+
+class Critic(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.head = nn.Conv2d(3, 1, 3)
+    def forward(self, pictures):
+        assert float(pictures.detach().mean()) < 1e9
+        return self.head(pictures)
 
 class Metric:
     higher_is_better = True
@@ -157,15 +182,18 @@ def check(command, in_folder):
 @pytest.mark.parametrize(
     ("arch", "words"),
     [
-        ("Tuple", "arch: Tuple returned a tuple of 2 for (1, 3, 16, 16) float32; expected one"),
+        ("Tuple", "arch: Tuple returned a tuple of 2 for (2, 3, 16, 16) float32; expected one"),
         ("Nothing", "arch: Nothing returned nothing (None)"),
         ("Number", "arch: Number returned float 0.5"),
         ("Map", "arch: Map returned a dict with the keys pred"),
-        ("Small", "arch: Small made (1, 12, 16, 16) float32 of (1, 3, 16, 16)"),
-        ("Bytes", "arch: Bytes made (1, 3, 32, 32) uint8"),
+        ("Small", "arch: Small made (2, 12, 16, 16) float32 of (2, 3, 16, 16)"),
+        ("Bytes", "arch: Bytes made (2, 3, 32, 32) uint8"),
         ("Nan", "arch: gives nan on a training crop"),
         ("Detached", "arch: no gradient leads from the prediction to the weights"),
         ("TrainsOnly", "arch: main/p0: KeyError: 'eval'"),
+        ("Unmade", "arch: Unmade is not set up; its __init__ must call super().__init__() first"),
+        ("Still", "arch: Still has no parameter that could learn"),
+        ("Locked", "arch: Locked failed on a copy of it, for its average (ema.enabled)"),
         ("Exits", "some code called sys.exit(0) ("),
         ("Wordy", "arch: its weights cannot be written"),
     ],
@@ -174,8 +202,16 @@ def test_a_network_that_is_none_is_named_with_what_it_was_given(check, arch, wor
     check(arch=arch).fails_with("1 problem:", words)
 
 
-def test_a_network_of_ones_own_passes(check, command, in_folder):
-    assert "no problem found" in check(arch="Net").succeeds().out
+@pytest.mark.parametrize("arch", ["Net", "OfTwoSamples"])
+def test_a_network_of_ones_own_passes(check, arch):
+    assert "no problem found" in check(arch=arch).succeeds().out
+
+
+def test_a_discriminator_that_needs_numbers_passes_and_one_that_fails_is_named(check):
+    gan = ["+objective=gan", "adversary=[gan]"]
+    check(*gan, "discriminator.arch={_target_: own_parts.Critic}").succeeds()
+    done = check(*gan, "discriminator.arch={_target_: own_parts.Nothing}")
+    done.fails_with("1 problem:", "discriminator.arch: Nothing returned nothing (None)")
 
 
 def test_a_picture_that_a_network_cannot_take_is_found_by_its_header(check, in_folder):
@@ -380,3 +416,14 @@ def test_more_pictures_of_validation_are_no_matter(check, in_folder):
     words = toy_words(in_folder)
     fill(in_folder / "val", 5, (64, 80))
     assert "no problem found" in check(words=words).succeeds().out
+
+
+def test_a_run_that_is_there_already_is_told_and_one_to_go_on_with_is_taken_up(
+    check, command, in_folder
+):
+    command("train", *toy_words(in_folder)).succeeds()
+    assert "warning: " + str(in_folder / "runs/toy") + ": holds a run already" in check().out
+    done = check("resume=auto").succeeds()
+    assert f"resume: {in_folder / 'runs/toy/checkpoints/step_00000004.pt'}, step 4" in done.out
+    check("resume=auto", "arch.num_feat=12").fails_with("1 problem:", "is of another network")
+    shutil.rmtree(in_folder / "runs")

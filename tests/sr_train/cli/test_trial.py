@@ -91,7 +91,7 @@ def test_every_part_at_fault_is_told_those_that_start_late_too(tried):
     )
     assert len(problems) == 2
     assert problems[0] == "objective.l1: gives inf on a training crop"
-    assert problems[1].startswith("objective.mse.loss: Fails failed on pred: a tensor (1, 3, 64")
+    assert problems[1].startswith("objective.mse.loss: Fails failed on pred: a tensor (2, 3, 64")
     assert "KeyError: 'late'" in problems[1]
 
 
