@@ -50,6 +50,7 @@ from sr_train.monitoring.console import console, start_logging
 from sr_train.monitoring.records import write_manifest
 from sr_train.monitoring.sentinel import Sentinel
 from sr_train.ops.errors import raise_all
+from sr_train.ops.failures import naming
 from sr_train.ops.images.limits import set_max_megapixels
 from sr_train.ops.launch import Stopped
 
@@ -225,17 +226,18 @@ def part_makers(
 
 def make_stream(cfg: RunConfig, model: SRModel, dataset: Any, world: World) -> Any:
     """Build the endless stream of this rank's micro-batches."""
-    stream = build(
-        cfg.data.stream,
-        "data.stream",
-        cfg.plugins,
-        dataset=dataset,
-        batch_size=cfg.data.batch_size // cfg.train.accum,
-        seed=cfg.seed,
-        pin_memory=model.device.type == "cuda",
-        rank=world.rank,
-        world_size=world.size,
-    )
+    with naming("data.stream", dataset, lambda: "what reads it", lambda err: False):
+        stream = build(
+            cfg.data.stream,
+            "data.stream",
+            cfg.plugins,
+            dataset=dataset,
+            batch_size=cfg.data.batch_size // cfg.train.accum,
+            seed=cfg.seed,
+            pin_memory=model.device.type == "cuda",
+            rank=world.rank,
+            world_size=world.size,
+        )
     check_contract(stream, STREAM, "data.stream")
     return stream
 

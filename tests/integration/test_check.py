@@ -12,6 +12,7 @@ PARTS = """
 import threading
 import torch
 from torch import nn
+from data.dataset import TrainSet
 
 class Net(nn.Module):
     def __init__(self):
@@ -124,21 +125,24 @@ class Storing(torch.optim.SGD):
     def state_dict(self):
         return {**super().state_dict(), "state": {0: {"object": object()}}}
 
-class Set:
-    num_frames = None
+class Set(TrainSet):
     def __init__(self, lq=16, gt=32, keys="lq gt", fill=0):
         self.sides = {"lq": lq, "gt": gt}
         self.keys, self.value = keys.split(), fill
     def __len__(self):
         return 4
-    in_ram = True
     def sample(self, epoch, index):
         return {k: torch.full((3, self.sides[k], self.sides[k]), self.value) for k in self.keys}
-    def batch(self, places, pool=None):
-        samples = [self.sample(*place) for place in places]
-        return {key: torch.stack([s[key] for s in samples]) for key in samples[0]}
     def report(self):
         return "own"
+    def fingerprint(self):
+        return "0"
+class Bare:
+    def __len__(self):
+        return 4
+    def sample(self, epoch, index): ...
+    def report(self):
+        return "bare"
     def fingerprint(self):
         return "0"
 class Reportless(Set):
@@ -302,6 +306,11 @@ def test_a_data_set_without_a_report_is_told(check, in_folder):
     check(words=words).fails_with("1 problem:", "data.train: Reportless: has no report()")
 
 
+def test_a_set_that_the_stream_cannot_read_is_told(check, in_folder):
+    words = [w.replace("own_parts.Set", "own_parts.Bare") for w in own_data(in_folder)]
+    check(words=words).fails_with("data.stream: ", "'Bare' object has no attribute")
+
+
 @pytest.mark.parametrize(
     ("stream", "words"),
     [
@@ -339,7 +348,7 @@ def test_one_value_of_a_voxel_that_is_not_finite_is_told(check, in_folder):
             voxels[1, 5, 6] = np.nan if (name, number) == ("d", 1) else 0.0
             np.save(folder / f"p{number}.npy", voxels)
     done = check("+data.val.main.extras={spikes: spikes}", words=words)
-    done.fails_with("1 problem:", "data.val.main", "spikes", "not finite")
+    done.fails_with("1 problem:", "data.val.main", "spikes", "finite")
 
 
 def test_a_metric_of_two_frames_and_a_clip_of_one(check, in_folder):
