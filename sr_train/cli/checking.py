@@ -33,12 +33,15 @@ from sr_train.monitoring.console import console, start_logging
 from sr_train.ops.errors import ConfigError, Problems, SRTrainError
 from sr_train.ops.failures import naming, users_place
 from sr_train.ops.images.limits import set_max_megapixels
-from sr_train.ops.memory import is_out_of_memory
+from sr_train.ops.memory import available_bytes, is_out_of_memory
 
 log = logging.getLogger(__name__)
 
 _SAMPLES = 4
 """Training samples that are looked at."""
+
+_COPIES = 3
+"""Of a state in memory, while it is written and read."""
 
 
 def run_check(cfg: DictConfig) -> None:
@@ -250,7 +253,8 @@ def _rehearsed(
         optimizer = model.generator.optimizer  # all else has been seen to work
         with rehearsal.found.about("optimizer", type(optimizer).__name__):
             problems += toy_step(cfg, model, samples[0], batch)
-            size = rehearsal.save(trainer)
+            problems += _disk_problems(cfg, model)
+            size = rehearsal.save(trainer) if _has_room(model) else 0
     rehearsal.close(trainer)
     _tell_rehearsal(rehearsal, size)
     if problems:
@@ -294,12 +298,24 @@ def _tell_rehearsal(rehearsal: Rehearsal, size: int) -> None:
         log.info("first save, rehearsed: a state of %s, read again and taken up", shown_size(size))
 
 
+def _has_room(model: SRModel) -> bool:
+    """Whether a state fits into memory as often as saving and reading it takes; say so if not."""
+    state, free = Static.of(model).state, available_bytes()
+    if _COPIES * state <= free:
+        return True
+    log.info(
+        "first save: not rehearsed, a state takes %s and %s of memory are free",
+        shown_size(state),
+        shown_size(free),
+    )
+    return False
+
+
 def _disk_problems(cfg: CheckConfig, model: SRModel) -> list[str]:
     """Tell where the states that a run keeps do not fit onto the disk."""
     folder = _folder(cfg)
     existing = next(path for path in (folder, *folder.parents) if path.is_dir())
-    static = Static.of(model)
-    state = static.weights + static.optimizer + static.averages
+    state = Static.of(model).state
     wanted, free = (cfg.train.keep_last + 1) * state, shutil.disk_usage(existing).free
     if wanted <= free:
         return []

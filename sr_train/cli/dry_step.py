@@ -171,6 +171,11 @@ class Static:
     optimizer: int
     averages: int
 
+    @property
+    def state(self) -> int:
+        """Bytes of a training state."""
+        return self.weights + self.optimizer + self.averages
+
     @classmethod
     def of(cls, model: SRModel) -> "Static":
         """Add up a model that has taken a step."""

@@ -232,12 +232,11 @@ class Rehearsal:
             save_weights(folder.last_weights, self._model.net_for_use(), trainer.card)
         if len(self.found.problems) > before:
             return 0
-        part = self._unreadable() or "train"
-        with quiet(), self.found.about(part, "a training state cannot be written"):
+        with quiet(), self._about_state("a training state cannot be written"):
             trainer.save()
         if len(self.found.problems) > before:
             return 0
-        with quiet(), self.found.about(part, "a training state cannot be read again"):
+        with quiet(), self._about_state("a training state cannot be read again"):
             found = newest_state(folder.checkpoints)
             assert found is not None
             path, state = found
@@ -247,6 +246,16 @@ class Rehearsal:
         with quiet(), self.found.about("arch", "the network cannot be made from its own file"):
             networks.load_for_use(use)
         return size
+
+    @contextmanager
+    def _about_state(self, label: str) -> Iterator[None]:
+        """Note what fails in the block, by the part whose state is at fault."""
+        found = Found()
+        with found.about("train", label):
+            yield
+        if found.problems:
+            path = self._unreadable() or "train"
+            self.found.add(path, found.problems[0].removeprefix("train: "))
 
     def _unreadable(self) -> str | None:
         """Return the config path of a part whose state cannot be stored as plain data."""

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from rich.table import Table
-from yaml import safe_load  # type: ignore[import-untyped]
+from yaml import YAMLError, safe_load  # type: ignore[import-untyped]
 
 from sr_train.monitoring.records import last_launch
 from sr_train.ops.files import write_atomically
@@ -56,13 +56,17 @@ def swept_runs(sweep_dir: Path) -> list[SweptRun]:
 def _overrides(hydra_folder: Path) -> list[str]:
     """Return the words of a run's last launch."""
     files = sorted(hydra_folder.glob("*/overrides.yaml"))
-    return [str(word) for word in safe_load(files[-1].read_text()) or []] if files else []
+    try:
+        words = safe_load(files[-1].read_text(encoding="utf-8")) if files else []
+    except (OSError, ValueError, YAMLError):
+        words = []
+    return [str(word) for word in words] if isinstance(words, list) else []
 
 
 def _swept(folder: Path, overrides: tuple[str, ...]) -> SweptRun:
     launch = last_launch(folder / "manifest.json")
     best = launch.get("best")
-    if not isinstance(best, dict):
+    if not isinstance(best, dict) or not isinstance(best.get("value"), int | float):
         best = {}
     stopped_by = launch.get("stopped_by")
     state = f"stopped by {stopped_by}" if stopped_by else "done"
@@ -115,7 +119,7 @@ def write_sweep(runs: Sequence[SweptRun], sweep_dir: Path) -> Path:
 def failures(sweep_dir: Path) -> dict[str, str]:
     """Return what ended each run that failed, in one line, by the name of its folder."""
     notes = sorted(sweep_dir.glob(f"*/{ERROR_FILE}"), key=lambda path: natural_key(str(path)))
-    return {note.parent.name: _problem(note.read_text()) for note in notes}
+    return {note.parent.name: _problem(note.read_text(errors="replace")) for note in notes}
 
 
 def _problem(text: str) -> str:

@@ -25,6 +25,8 @@ from sr_train.monitoring.console import console, start_logging
 from sr_train.ops.errors import ConfigError, DataError, Problems, SRTrainError
 from sr_train.ops.launch import Launch, Stopped, adopt_srun
 
+log = logging.getLogger(__name__)
+
 _UNTIL_KILLED_SEC = 600.0
 
 
@@ -155,7 +157,10 @@ def _note_choice(cfg: DictConfig, own: list[str], folder: Path, value: float | N
         key, _, typed = word.lstrip("+").partition("=")
         found = OmegaConf.select(cfg, key, default=typed)
         chosen[key] = found if isinstance(found, bool | int | float | str) else typed
-    write_hparams(folder, chosen, {} if value is None else {str(cfg.best_metric): value})
+    try:
+        write_hparams(folder, chosen, {} if value is None else {str(cfg.best_metric): value})
+    except OSError as err:  # the run itself is done and saved
+        log.warning("warning: %s: not written for TensorBoard's HParams: %s", folder, err)
 
 
 def _told(err: Exception, is_first: bool) -> tuple[str, bool]:

@@ -46,6 +46,8 @@ def test_states(add, tmp_path):
     add("r4", [], ended(None), error="broke\n")
     add("r5", [])
     (tmp_path / "r5/manifest.json").write_text("no json")
+    (tmp_path / "r5/.hydra/20260101-000000/overrides.yaml").write_text("a: [")
+    add("r6", [], {"ended": "now", "best": {"metric": "m", "value": "much"}})
     add("r10", [], {"ended": "now", "best": None})
     assert {run.folder.name: run.state for run in swept_runs(tmp_path)} == {
         "r1": "done",
@@ -53,6 +55,7 @@ def test_states(add, tmp_path):
         "r3": "not ended",
         "r4": "failed",
         "r5": "not ended",
+        "r6": "done",
         "r10": "done",
     }
 
