@@ -182,13 +182,13 @@ class Static:
         learners = model.learners.values()
         averages = [each.net for each in (model.ema, model.swa) if each is not None]
         return cls(
-            weights=sum(_bytes(learner.net.state_dict().values()) for learner in learners),
+            weights=sum(_bytes(_of(learner.net.state_dict())) for learner in learners),
             gradients=sum(_bytes(learner.parameters) for learner in learners),
             optimizer=sum(
                 _bytes(value for state in learner.optimizer.state.values() for value in _of(state))
                 for learner in learners
             ),
-            averages=sum(_bytes(net.state_dict().values()) for net in averages),
+            averages=sum(_bytes(_of(net.state_dict())) for net in averages),
         )
 
     def __str__(self) -> str:

@@ -4,7 +4,9 @@ import shutil
 
 import numpy as np
 import pytest
+import torch
 
+from sr_train.engine.weights import read_weights
 from sr_train.ops.image_io import write_picture
 from tests.toys import clip_words, fill, fill_clips, state_of, stripes, toy_words
 
@@ -70,6 +72,14 @@ class OfTwoSamples(Net):
         self.norm = nn.BatchNorm2d(3)
     def forward(self, lq):
         return super().forward(lq * self.norm(lq.mean(dim=(2, 3), keepdim=True)))
+class Tied(Net):
+    def __init__(self):
+        super().__init__()
+        self.first = nn.Conv2d(3, 3, 3, padding=1)
+        self.second = nn.Conv2d(3, 3, 3, padding=1)
+        self.second.weight = self.first.weight
+    def forward(self, lq):
+        return super().forward(self.second(self.first(lq)))
 class Exits(Net):
     def forward(self, lq):
         raise SystemExit(0)
@@ -199,14 +209,14 @@ def check(command, in_folder):
         ("Still", "arch: Still has no parameter that could learn"),
         ("Locked", "arch: Locked failed on a copy of it, for its average (ema.enabled)"),
         ("Exits", "some code called sys.exit(0) ("),
-        ("Wordy", "arch: its weights cannot be written"),
+        ("Wordy", "arch: the state_dict of Wordy holds 'words', function"),
     ],
 )
 def test_a_network_that_is_none_is_named_with_what_it_was_given(check, arch, words):
     check(arch=arch).fails_with("1 problem:", words)
 
 
-@pytest.mark.parametrize("arch", ["Net", "OfTwoSamples"])
+@pytest.mark.parametrize("arch", ["Net", "OfTwoSamples", "Tied"])
 def test_a_network_of_ones_own_passes(check, arch):
     assert "no problem found" in check(arch=arch).succeeds().out
 
@@ -435,4 +445,14 @@ def test_a_run_that_is_there_already_is_told_and_one_to_go_on_with_is_taken_up(
     done = check("resume=auto").succeeds()
     assert f"resume: {in_folder / 'runs/toy/checkpoints/step_00000004.pt'}, step 4" in done.out
     check("resume=auto", "arch.num_feat=12").fails_with("1 problem:", "is of another network")
+    shutil.rmtree(in_folder / "runs")
+
+
+def test_tied_weights_are_stored_under_both_names_and_used(check, command, in_folder):
+    words = [word for word in toy_words(in_folder) if not word.startswith("arch")]
+    arch = "+arch={_target_: own_parts.Tied}"
+    command("train", *words, "plugins=[own_parts]", arch).succeeds()
+    stored = read_weights(in_folder / "runs/toy").tensors
+    assert torch.equal(stored["first.weight"], stored["second.weight"])
+    command("infer", "checkpoint=runs/toy", "input=val", "output=up").succeeds()
     shutil.rmtree(in_folder / "runs")
