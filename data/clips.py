@@ -266,6 +266,10 @@ class ClipSet(TrainSet):
         run = self._runs[index]
         return WholeClip(run.name, run.frame_names, index, self._frames)
 
+    def whole_sizes(self) -> list[tuple[int, int, int]]:
+        """Return (frames, height, width) on the LQ grid of each run that `whole` returns."""
+        return [(len(run), run.lq_height, run.lq_width) for run in self._runs]
+
     def sample(self, epoch: int, index: int) -> dict[str, Tensor]:
         """Return the training crop of a clip in an epoch.
 

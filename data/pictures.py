@@ -204,6 +204,10 @@ class PictureSet(TrainSet):
         lq, gt = self._store.get(index)
         return WholePicture(self._entries[index].name, lq, gt)
 
+    def whole_sizes(self) -> list[tuple[int, int, int]]:
+        """Return (1, height, width) on the LQ grid of each picture that `whole` returns."""
+        return [(1, entry.lq_height, entry.lq_width) for entry in self._entries]
+
     def sample(self, epoch: int, index: int) -> dict[str, Tensor]:
         """Return the training crop of a picture in an epoch.
 

@@ -5,6 +5,7 @@ import logging
 import torch
 from torch import Tensor, nn
 
+from sr_train.cli.trial import untouched
 from sr_train.engine.precision import Precision
 from sr_train.ops.memory import is_out_of_memory
 
@@ -53,20 +54,11 @@ def compile_or_tell(net: nn.Module, sample: Tensor, precision: Precision, where:
 
 def _try(net: nn.Module, sample: Tensor, precision: Precision) -> None:
     """Run forward and backward, and leave no trace."""
-    kept = {name: value.clone() for name, value in net.named_buffers()}
-    devices = [sample.device] if sample.device.type == "cuda" else []
-    try:
-        with torch.random.fork_rng(devices):
-            with precision.autocast():
-                made = net(sample)
-            parts = [made] if isinstance(made, Tensor) else list(made)
-            torch.stack([part.float().mean() for part in parts]).sum().backward()
-    finally:
-        with torch.no_grad():
-            for name, value in net.named_buffers():
-                value.copy_(kept[name])
-        for parameter in net.parameters():
-            parameter.grad = None
+    with untouched(net):
+        with precision.autocast():
+            made = net(sample)
+        parts = [made] if isinstance(made, Tensor) else list(made)
+        torch.stack([part.float().mean() for part in parts]).sum().backward()
 
 
 def _reason(err: Exception) -> str:

@@ -4,6 +4,7 @@ import hydra
 from omegaconf import DictConfig
 
 from sr_train.cli.reporting import reported
+from sr_train.cli.run_plugins import with_plugins_of_run
 from sr_train.config.compose import typed
 from sr_train.config.preflight import use_problems
 from sr_train.config.schema import ExportConfig, store_schemas
@@ -16,7 +17,10 @@ store_schemas()
 @reported
 def main(cfg: DictConfig) -> None:
     """Compose, then write."""
-    config = typed(cfg, ExportConfig)
+    from sr_train.monitoring.console import start_logging
+
+    start_logging()
+    config = with_plugins_of_run(typed(cfg, ExportConfig))
     problems = use_problems(config)
     if problems:
         raise Problems(problems)

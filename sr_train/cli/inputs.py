@@ -1,10 +1,17 @@
 """Whether a network gets what it takes: clips or pictures, and its extra inputs."""
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any
 
+import torch
+from torch import Tensor
+
+from sr_train.config.schema import RunConfig
 from sr_train.ops.errors import ConfigError
+from sr_train.ops.memory import available_bytes
 from sr_train.ops.spec import NetSpec
+
+_PIXELS = (torch.uint8, torch.uint16)
 
 
 def check_inputs(spec: NetSpec, sets: Mapping[str, Any]) -> None:
@@ -54,4 +61,49 @@ def _check_frames(spec: NetSpec, frames: int | None) -> None:
     if frames is not None and frames < spec.min_frames:
         raise ConfigError(
             f"data.frames={frames}: the network needs clips of at least {spec.min_frames} frames"
+        )
+
+
+def sample_problems(sample: Any, cfg: RunConfig, spec: NetSpec) -> Iterator[str]:
+    """Yield what is wrong with a training sample, as a data set of anybody's may give it.
+
+    Args:
+        sample: of `data.train`.
+        cfg: of the run.
+        spec: of the network.
+    """
+    path = "data.train: its samples"
+    if not isinstance(sample, Mapping):
+        yield f"{path} are {type(sample).__name__}, expected a mapping with lq and gt"
+        return
+    frames = (cfg.data.frames,) if spec.takes_clips else ()
+    side = cfg.data.lq_size
+    wanted = {
+        "lq": (*frames, 3, side, side),
+        "gt": (*frames, 3, side * cfg.scale, side * cfg.scale),
+        **{name: (*frames, count, side, side) for name, count in spec.extra_inputs.items()},
+    }
+    for name, shape in wanted.items():
+        value = sample.get(name)
+        if not isinstance(value, Tensor):
+            found = ", ".join(map(str, sample))
+            kind = "no" if value is None else f"{type(value).__name__} for"
+            yield f"{path} have {kind} {name}, expected a tensor {shape}; found {found}"
+        elif tuple(value.shape) != shape:
+            yield f"{path} have {name} of {tuple(value.shape)}, expected {shape}"
+        elif value.is_floating_point() and not bool(torch.isfinite(value).all()):
+            yield f"{path} have values in {name} that are not finite"
+        elif name in {"lq", "gt"} and not (value.is_floating_point() or value.dtype in _PIXELS):
+            yield f"{path} have {name} of {value.dtype}, expected uint8, uint16 or float in [0, 1]"
+
+
+def batch_problems(cfg: RunConfig) -> Iterator[str]:
+    """Yield a problem where the pixels of one micro-batch alone are more than memory holds."""
+    samples = cfg.data.batch_size // max(1, cfg.train.accum)
+    pixels = samples * cfg.data.frames * cfg.data.lq_size**2
+    wanted, free = 3 * pixels * (1 + cfg.scale**2), available_bytes()
+    if wanted > free:
+        yield (
+            f"data.batch_size={cfg.data.batch_size}: the pixels of a micro-batch of {samples} "
+            f"crops take {wanted / 2**30:,.0f} GiB, {free / 2**30:.1f} GiB are free"
         )

@@ -2,22 +2,22 @@
 
 import copy
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import nn
-from torch.optim import Optimizer
 
 from sr_train.cli.assemble import make_precision
 from sr_train.cli.compiling import compile_or_tell
+from sr_train.cli.contracts import check_module
 from sr_train.cli.joining import joint_statistics
 from sr_train.cli.networks import make_net, use_channels_last
+from sr_train.cli.optimizing import called, make_optimizer, make_schedule
 from sr_train.config.build import build, resolve_target
 from sr_train.config.schema import (
-    ParamGroupConfig,
     PrecisionConfig,
     RunConfig,
     Strategy,
@@ -31,12 +31,13 @@ from sr_train.engine.objective import Objective, Term
 from sr_train.engine.own_average import OwnAverage
 from sr_train.engine.policy import PacePolicy, Policy, PrecisionPolicy
 from sr_train.engine.precision import LossScaler, Precision
-from sr_train.engine.sharding import is_sharded, shard_
+from sr_train.engine.sharding import shard_
 from sr_train.engine.swa import Swa
 from sr_train.engine.weights import load_into, read_weights
 from sr_train.ops import loss_inputs
 from sr_train.ops.errors import ConfigError, did_you_mean
-from sr_train.ops.optimizers import averages_itself, is_fused
+from sr_train.ops.failures import in_words, naming
+from sr_train.ops.optimizers import averages_itself
 from sr_train.ops.spec import NetSpec
 
 log = logging.getLogger(__name__)
@@ -54,6 +55,7 @@ def make_model(cfg: RunConfig, device: torch.device, world: World | None = None)
     net, spec = make_net(cfg.arch, cfg.plugins, cfg.scale)
     start_from(net, cfg.net_g.pretrained, "ema", strict=cfg.net_g.strict)
     freeze(net, cfg.net_g.freeze, "net_g.freeze")
+    check_learns(net, "arch")
     fsdp = cfg.distributed.strategy is Strategy.fsdp and world is not None and world.size > 1
     channels_last = use_channels_last(cfg.net_g.channels_last, precision, split=fsdp)
     net = joint_statistics(placed(net, device, channels_last), device, world)
@@ -70,7 +72,7 @@ def make_model(cfg: RunConfig, device: torch.device, world: World | None = None)
     learner = Learner(
         net,
         make_optimizer(cfg, net),
-        schedule=build(cfg.scheduler, "scheduler", cfg.plugins),
+        schedule=make_schedule(cfg.scheduler, "scheduler", cfg),
         scaler=make_scaler(cfg.precision, precision),
         max_norm=cfg.train.max_norm,
     )
@@ -103,12 +105,12 @@ def make_adversary(
     if wanted.arch is None:
         return None
     net = build(wanted.arch, "discriminator.arch", cfg.plugins)
-    if not isinstance(net, nn.Module):
-        raise ConfigError("discriminator.arch: expected a torch.nn.Module")
+    check_module(net, "discriminator.arch")
     side = cfg.data.lq_size * cfg.scale
     check_discriminator(net, (1, spec.out_channels, side, side))
     start_from(net, wanted.pretrained, "net_d", strict=wanted.strict)
     freeze(net, wanted.freeze, "discriminator.freeze")
+    check_learns(net, "discriminator.arch")
     net = joint_statistics(placed(net, precision.device, channels_last), precision.device, world)
     if wanted.compile:
         pictures = judged_pictures(cfg, spec)
@@ -157,7 +159,7 @@ def discriminator_learner(cfg: RunConfig, net: nn.Module, precision: Precision) 
     return Learner(
         net,
         called(build(node, where, cfg.plugins), [{"params": trainable}], where),
-        schedule=build(scheduler, path, cfg.plugins),
+        schedule=make_schedule(scheduler, path, cfg),
         scaler=make_scaler(cfg.precision, precision),
         max_norm=wanted.max_norm,
     )
@@ -168,7 +170,7 @@ def adversary_objective(cfg: RunConfig) -> Objective:
     terms = {
         name: Term(
             name,
-            build(term.loss, f"adversary.{name}.loss", cfg.plugins),
+            make_loss(term.loss, f"adversary.{name}.loss", cfg.plugins),
             term.weight,
             start=term.start,
             ramp=term.ramp,
@@ -186,13 +188,16 @@ def check_discriminator(net: nn.Module, shape: tuple[int, int, int, int]) -> Non
     Raises:
         ConfigError: with what the network said.
     """
-    twin = copy.deepcopy(net).to("meta").eval()
+    with naming("discriminator.arch", net, lambda: "a copy of it", _never):
+        twin = copy.deepcopy(net).to("meta").eval()
     try:
         twin(torch.empty(shape, device="meta"))
-    except (RuntimeError, ValueError) as err:
+    except Exception as err:  # a network of anybody's may raise anything
+        if isinstance(err, NotImplementedError) or "meta" in str(err).lower():
+            return  # it needs numbers to tell
         raise ConfigError(
             f"discriminator.arch: {type(net).__name__} does not take pictures of {shape[1:]}, "
-            f"which data.lq_size times scale, and arch, make: {err}"
+            f"which data.lq_size times scale, and arch, make: {in_words(err)}"
         ) from err
 
 
@@ -204,7 +209,12 @@ def make_average(cfg: RunConfig, net: nn.Module) -> Ema | OwnAverage | None:
     if averages_itself(resolve_target(target, "optimizer", cfg.plugins)):
         log.info("%s averages by itself: its average is used, ema.decay is not read", target)
         return OwnAverage(net)
-    return Ema(net, cfg.ema.decay)
+    with naming("arch", net, lambda: "a copy of it, for its average (ema.enabled)", _never):
+        return Ema(net, cfg.ema.decay)
+
+
+def _never(err: Exception) -> bool:
+    return False
 
 
 def make_swa(cfg: RunConfig, net: nn.Module) -> Swa | None:
@@ -261,6 +271,16 @@ def freeze(net: nn.Module, patterns: Sequence[str], where: str) -> None:
         log.info("%s: %d of %d parameters frozen", where, len(named) - left, len(named))
 
 
+def check_learns(net: nn.Module, where: str) -> None:
+    """Raise where nothing of a network can learn.
+
+    Raises:
+        ConfigError: naming it.
+    """
+    if not any(parameter.requires_grad for parameter in net.parameters()):
+        raise ConfigError(f"{where}: {type(net).__name__} has no parameter that could learn")
+
+
 def placed(net: nn.Module, device: torch.device, channels_last: bool) -> nn.Module:
     """Bring a network to its device; with `channels_last`, its 2-D convolutions in NHWC.
 
@@ -296,7 +316,7 @@ def make_objective(cfg: RunConfig, spec: NetSpec) -> Objective:
     for name, term in cfg.objective.items():
         if term.colour == "cbcr" and spec.colour == "y":
             raise ConfigError(f"objective.{name}.colour=cbcr: the network makes luma alone")
-        loss = build(term.loss, f"objective.{name}.loss", cfg.plugins)
+        loss = make_loss(term.loss, f"objective.{name}.loss", cfg.plugins)
         planes = loss_inputs.COLOURS.get(term.colour) or spec.out_channels
         loss_inputs.check_planes(loss, planes, f"objective.{name}")
         terms[name] = Term(
@@ -312,62 +332,8 @@ def make_objective(cfg: RunConfig, spec: NetSpec) -> Objective:
     return Objective(terms)
 
 
-def make_optimizer(cfg: RunConfig, net: nn.Module) -> Optimizer:
-    """Build the optimizer over the trainable parameters, in groups by name pattern."""
-    factory: Callable[..., Optimizer] = build(cfg.optimizer, "optimizer", cfg.plugins)
-    groups = split_parameters(net, cfg.param_groups, cfg.optimizer.get("lr"))
-    optimizer = called(factory, groups, "optimizer")
-    if is_sharded(net) and is_fused(optimizer) and not isinstance(optimizer, torch.optim.Adam):
-        raise ConfigError(
-            f"optimizer.fused=true: torch splits fused Adam and AdamW alone over processes, not "
-            f"{type(optimizer).__name__}; with distributed.strategy=fsdp set optimizer.fused=false"
-        )
-    return optimizer
-
-
-def called(factory: Callable[..., Optimizer], groups: list[dict[str, Any]], path: str) -> Optimizer:
-    """Make an optimizer of parameter groups; say so where it costs a wait in every step."""
-    try:
-        optimizer = factory(groups)
-    except (TypeError, ValueError) as err:
-        raise ConfigError(f"{path}: {_name_of(factory)}: {err}") from err
-    if not is_fused(optimizer):
-        log.info(
-            "%s is not fused: each step waits for the device to learn whether its gradient is "
-            "finite (optimizer.fused=true, where it can)",
-            type(optimizer).__name__,
-        )
-    return optimizer
-
-
-def _name_of(factory: Callable[..., Optimizer]) -> str:
-    return str(getattr(getattr(factory, "func", factory), "__name__", factory))
-
-
-def split_parameters(
-    net: nn.Module, patterns: list[ParamGroupConfig], lr: float | None
-) -> list[dict[str, Any]]:
-    """Put each trainable parameter into the group of the first pattern that matches its name.
-
-    Raises:
-        ConfigError: naming a pattern that matches nothing.
-    """
-    if patterns and lr is None:
-        raise ConfigError("param_groups: optimizer.lr is needed beside them, found none")
-    remaining = {name: p for name, p in net.named_parameters() if p.requires_grad}
-    every = list(remaining)
-    groups: list[dict[str, Any]] = []
-    for position, pattern in enumerate(patterns):
-        names = [name for name in remaining if fnmatchcase(name, pattern.match)]
-        if not names:
-            raise ConfigError(
-                f"param_groups[{position}].match={pattern.match}: matches no parameter that an "
-                f"earlier pattern left{did_you_mean(pattern.match, every)}"
-            )
-        group = [remaining.pop(name) for name in names]
-        groups.append(
-            {"params": group, "lr": (lr or 0.0) * pattern.lr_factor, "start": pattern.start}
-        )
-    if remaining:
-        groups.insert(0, {"params": list(remaining.values())})
-    return groups
+def make_loss(node: Any, path: str, plugins: Sequence[str]) -> nn.Module:
+    """Build the loss of a term."""
+    loss = build(node, path, plugins)
+    check_module(loss, path)
+    return loss

@@ -9,6 +9,7 @@ import torch
 from torch import nn
 
 from sr_train.cli.assemble import choose_device, make_precision
+from sr_train.cli.contracts import check_module
 from sr_train.config.build import at_scale, build, resolve_target
 from sr_train.config.schema import ChannelsLast, NetworkUseConfig, TilingConfig, UseConfig
 from sr_train.engine.precision import Precision
@@ -26,6 +27,7 @@ def make_net(arch: Mapping[str, Any], plugins: list[str], scale: int) -> tuple[n
     net = build(arch, "arch", plugins)
     if not isinstance(net, nn.Module):
         raise ConfigError(f"arch._target_={arch['_target_']}: expected a torch.nn.Module")
+    check_module(net, "arch")
     spec = spec_of(net, scale)
     if spec.scale != scale:
         where = f"arch.scale={arch['scale']}" if "scale" in arch else "arch"
@@ -162,7 +164,7 @@ def load_for_use(cfg: UseConfig) -> tuple[nn.Module, NetSpec, Weights]:
         scale = cfg.scale if cfg.scale is not None else (card.scale if card else None)
         if scale is None:
             raise ConfigError(f"checkpoint={weights.source}: names no scale; add scale=2, 3 or 4")
-        net, spec = make_net(at_scale(cfg.arch, scale), cfg.plugins, scale)
+        net, spec = make_net(at_scale(cfg.arch, scale, cfg.plugins), cfg.plugins, scale)
     elif card is not None:
         if cfg.scale not in (None, card.scale):
             raise ConfigError(f"scale={cfg.scale}: the checkpoint's is {card.scale}; leave it out")

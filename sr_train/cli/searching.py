@@ -57,7 +57,10 @@ def _check_direction(config: DictConfig) -> None:
     target: Any = resolve_target(
         config.metrics[best]._target_, f"metrics.{best}", list(config.plugins)
     )
-    fitting = "maximize" if target.higher_is_better else "minimize"
+    rises = getattr(target, "higher_is_better", None)
+    if not isinstance(rises, bool):
+        return  # each run tells that, or an object of the class knows
+    fitting = "maximize" if rises else "minimize"
     found = config.hydra.sweeper.direction
     found = getattr(found, "name", found)
     if found != fitting:

@@ -11,6 +11,7 @@ from sr_train.engine.run_folder import RunFolder
 from sr_train.engine.trainer import Trainer
 from sr_train.monitoring.console import console
 from sr_train.monitoring.records import close_manifest
+from sr_train.ops.text import duration
 
 
 def tell_summary(trainer: Trainer, folder: RunFolder, stopped_by: str | None) -> None:
@@ -18,7 +19,17 @@ def tell_summary(trainer: Trainer, folder: RunFolder, stopped_by: str | None) ->
     facts = summary_of(trainer)
     console.print(summary_table(facts, f"{folder.root.name}, step {trainer.step}"))
     if trainer.world.is_main:
-        close_manifest(folder.manifest, {"stopped_by": stopped_by, "summary": facts})
+        end = {"stopped_by": stopped_by, "best": best_of(trainer), "summary": facts}
+        close_manifest(folder.manifest, end)
+
+
+def best_of(trainer: Trainer) -> dict[str, Any] | None:
+    """Return the best value of the metric that a sweep looks at; None without validation."""
+    metric = trainer.config["best_metric"]
+    best = trainer.best.get(metric)
+    if best is None or best.value is None:
+        return None
+    return {"metric": metric, "value": best.value, "higher_is_better": best.higher_is_better}
 
 
 def summary_of(trainer: Trainer) -> dict[str, Any]:
@@ -68,7 +79,7 @@ def _rows(facts: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
         )
     yield (
         "time",
-        ", ".join(f"{what} {_duration(seconds)}" for what, seconds in facts["seconds"].items()),
+        ", ".join(f"{what} {duration(seconds)}" for what, seconds in facts["seconds"].items()),
     )
     places = {"peak_device_gib": "on the device", "peak_host_gib": "of host memory"}
     peaks = [f"{facts[key]:.2f} GiB {place}" for key, place in places.items() if key in facts]
@@ -88,11 +99,3 @@ def _rows(facts: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
             f"{facts['micro_batches_configured']}, with the same gradient; to start like this: "
             f"train.accum={facts['micro_batches']}",
         )
-
-
-def _duration(seconds: float) -> str:
-    if seconds < 60:
-        return f"{seconds:.1f} s"
-    minutes, seconds = divmod(round(seconds), 60)
-    hours, minutes = divmod(minutes, 60)
-    return f"{hours} h {minutes} min" if hours else f"{minutes} min {seconds} s"

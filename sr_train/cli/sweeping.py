@@ -16,16 +16,16 @@ from typing import Any
 from hydra.core.hydra_config import HydraConfig
 from hydra.experimental.callback import Callback
 from hydra.types import RunMode, TaskFunction
-from omegaconf import DictConfig
+from omegaconf import DictConfig, OmegaConf
 
 from sr_train.cli.reporting import USER_ERROR, mendable, report, reported, words_of
 from sr_train.cli.searching import is_search, prepare_search, sum_up_search
+from sr_train.cli.sweep_table import ERROR_FILE, failures, sweep_table, swept_runs, write_sweep
 from sr_train.monitoring.console import console, start_logging
 from sr_train.ops.errors import ConfigError, DataError, Problems, SRTrainError
 from sr_train.ops.launch import Launch, Stopped, adopt_srun
 
-_ERROR_FILE = "error.txt"
-"""What ended a run of a sweep, in that run's folder."""
+log = logging.getLogger(__name__)
 
 _UNTIL_KILLED_SEC = 600.0
 
@@ -62,17 +62,27 @@ class SweepWatch(Callback):
             raise SystemExit(report(err)) from err
 
     def on_multirun_end(self, config: DictConfig, **kwargs: Any) -> None:
+        sweep_dir = Path(config.hydra.sweep.dir)
+        _show_runs(sweep_dir)
         if is_search(config):
             sum_up_search(config)
-        failed = [note.parent.name for note in _notes(config.hydra.sweep.dir)]
-        if failed:
-            console.print(f"failed       {', '.join(failed)}")
+        for name, problem in failures(sweep_dir).items():
+            console.print(f"failed       {name}: {problem}")
 
     def on_job_start(
         self, config: DictConfig, *, task_function: TaskFunction, **kwargs: Any
     ) -> None:
         if self._words:
             sys.argv[1:] = self._words  # in a job's own process they are the launcher's
+
+
+def _show_runs(sweep_dir: Path) -> None:
+    """Show the table of a sweep, and write it."""
+    runs = swept_runs(sweep_dir)
+    if runs:
+        console.print()
+        console.print(sweep_table(runs, sweep_dir))
+        console.print(f"written      {write_sweep(runs, sweep_dir)}")
 
 
 def _prepare(config: DictConfig) -> None:
@@ -116,10 +126,13 @@ def _one_of_many(job: Callable[[DictConfig], float | None], cfg: DictConfig) -> 
     label = f"{folder.name} ({' '.join(own)})" if own else folder.name
     is_main = Launch.from_environment().rank == 0
     if is_main:
-        (folder / _ERROR_FILE).unlink(missing_ok=True)
+        (folder / ERROR_FILE).unlink(missing_ok=True)
         console.print(f"\n{label}")
     try:
-        return job(cfg)
+        value = job(cfg)
+        if is_main:
+            _note_choice(cfg, own, folder, value)
+        return value
     except Stopped as stop:
         _hand_back(stop)
         raise
@@ -128,9 +141,26 @@ def _one_of_many(job: Callable[[DictConfig], float | None], cfg: DictConfig) -> 
     finally:
         start_logging(rank=0 if is_main else 1)  # lets go of this run's train.log
     if is_main:
-        (folder / _ERROR_FILE).write_text(text + "\n")
+        (folder / ERROR_FILE).write_text(text + "\n")
     # Raised here, outside `except`: a chained error would keep the network in memory.
     raise FailedRunError(f"{label}: {text}", str(hydra.sweep.dir), is_defect)
+
+
+def _note_choice(cfg: DictConfig, own: list[str], folder: Path, value: float | None) -> None:
+    """Let TensorBoard compare the runs of a sweep by what was set, where a run writes for it."""
+    from sr_train.monitoring.tensorboard import tensorboard_folder, write_hparams
+
+    if not own or not tensorboard_folder(folder).is_dir():
+        return
+    chosen = {}
+    for word in own:
+        key, _, typed = word.lstrip("+").partition("=")
+        found = OmegaConf.select(cfg, key, default=typed)
+        chosen[key] = found if isinstance(found, bool | int | float | str) else typed
+    try:
+        write_hparams(folder, chosen, {} if value is None else {str(cfg.best_metric): value})
+    except OSError as err:  # the run itself is done and saved
+        log.warning("warning: %s: not written for TensorBoard's HParams: %s", folder, err)
 
 
 def _told(err: Exception, is_first: bool) -> tuple[str, bool]:
@@ -165,9 +195,12 @@ def _hand_back(stop: Stopped) -> None:
 def ended_early(err: Exception) -> int | None:
     """Tell why a sweep as a whole has failed; return the exit code, or None for a defect."""
     if isinstance(err, FailedRunError):
-        lines = [f"  - {note.parent.name}: {_last_word(note)}" for note in _notes(err.sweep_dir)]
+        start_logging()
+        _show_runs(Path(err.sweep_dir))
+        lines = [f"  - {name}: {text}" for name, text in failures(Path(err.sweep_dir)).items()]
         count = "1 run" if len(lines) == 1 else f"{len(lines)} runs"
-        report(SRTrainError("\n".join([f"{count} of {err.sweep_dir} failed:", *lines])))
+        heading = f"{count} of {err.sweep_dir} failed, see {ERROR_FILE} of each:"
+        report(SRTrainError("\n".join([heading, *lines])))
         return 1 if err.is_defect else USER_ERROR
     if type(err).__module__.startswith("submitit."):
         return report(SRTrainError(f"a job did not come to its end: {err}"))
@@ -178,12 +211,3 @@ def ended_early(err: Exception) -> int | None:
             ConfigError("search: other choices than those it began with; choose another name=...")
         )
     return None
-
-
-def _notes(sweep_dir: str) -> list[Path]:
-    return sorted(Path(sweep_dir).glob(f"*/{_ERROR_FILE}"))
-
-
-def _last_word(note: Path) -> str:
-    lines = note.read_text().strip().splitlines()
-    return lines[-1] if lines[0].startswith("Traceback") else lines[0]

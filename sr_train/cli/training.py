@@ -3,10 +3,10 @@
 import logging
 import os
 import shlex
-import shutil
 import sys
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from contextlib import ExitStack
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +14,10 @@ import torch
 from omegaconf import OmegaConf
 
 from sr_train.cli import assemble, learning, networks
-from sr_train.cli.inputs import check_inputs
+from sr_train.cli.command_lines import command_line, program, shown_path
+from sr_train.cli.contracts import STREAM, check_contract
+from sr_train.cli.determinism import use_deterministic
+from sr_train.cli.inputs import batch_problems, check_inputs
 from sr_train.cli.joining import check_same_data, share
 from sr_train.cli.resuming import (
     Resumed,
@@ -25,6 +28,8 @@ from sr_train.cli.resuming import (
     same_on_all,
     take_up,
 )
+from sr_train.cli.run_plugins import origin
+from sr_train.cli.starting import look_before
 from sr_train.cli.summary import tell_summary
 from sr_train.cli.tables import score_table, write_scores
 from sr_train.config.build import build
@@ -44,6 +49,8 @@ from sr_train.engine.validator import Validator
 from sr_train.monitoring.console import console, start_logging
 from sr_train.monitoring.records import write_manifest
 from sr_train.monitoring.sentinel import Sentinel
+from sr_train.ops.errors import raise_all
+from sr_train.ops.failures import naming
 from sr_train.ops.images.limits import set_max_megapixels
 from sr_train.ops.launch import Stopped
 
@@ -105,11 +112,12 @@ def prepare(
     """Build the trainer, at the step it goes on from, and note the launch in the manifest."""
     keep_heap()
     seed_everything(cfg.seed)
-    torch.use_deterministic_algorithms(cfg.train.deterministic)
+    use_deterministic(cfg)
     nodes = {"data.train": cfg.data.train}
     nodes |= {f"data.val.{name}": node for name, node in cfg.data.val.items()}
     best: dict[str, float | None] = {}
     with world.together():
+        raise_all(batch_problems(cfg))
         if resumed is not None:
             refuse_other_network(resumed, resolved)
         sets = assemble.make_sets(nodes, cfg.plugins)
@@ -117,6 +125,7 @@ def prepare(
     with world.together():
         model = learning.make_model(cfg, device, world)
         check_inputs(model.spec, sets)
+        look_before(cfg, model, sets, world)
     seed_rank(cfg.seed, 0, world)
     policies = learning.make_policies(cfg, model.precision, world.size)
     if resumed is not None:
@@ -124,7 +133,8 @@ def prepare(
             best = take_up(model, policies, resumed, resolved, world)
         if world.is_main:
             for moved in set_aside_newer(folder.checkpoints, resumed.state["step"]):
-                log.info("set aside, of a later step than the one gone on from: %s", _shown(moved))
+                shown = shown_path(moved)
+                log.info("set aside, of a later step than the one gone on from: %s", shown)
         best = best_so_far(best, folder, world)
     health = health_of(folder, resumed, world)
     validated = resumed is None or bool(resumed.state.get("validated", True))
@@ -140,6 +150,7 @@ def prepare(
             "precision": model.precision.name,
             "first_step": trainer.step + 1,
             "data": {path: dataset.fingerprint() for path, dataset in sets.items()},
+            **origin(cfg, folder.root),
         }
         write_manifest(folder.manifest, facts)
     for logger in trainer.loggers:
@@ -158,18 +169,16 @@ def make_trainer(
     world: World,
     validated: bool = True,
     health: StateHealth | None = None,
+    parts: Mapping[str, Any] | None = None,
 ) -> Trainer:
-    """Put the parts of a run together; rank 0 alone has loggers."""
-    first_step = model.generator.steps + 1
-    loggers = [
-        build(node, f"logger.{name}", cfg.plugins, run_dir=folder.root, first_step=first_step)
-        for name, node in cfg.logger.items()
-        if world.is_main
-    ]
-    metrics = assemble.make_metrics(cfg.metrics, cfg.plugins) if cfg.data.val else {}
+    """Put the parts of a run together; those of `part_makers` may be given."""
+    if parts is None:
+        parts = assemble.make_all(part_makers(cfg, folder, model, sets, world))
+    loggers = list(assemble.below("logger", parts).values())
+    metrics = assemble.below("metrics", parts)
     return Trainer(
         model,
-        make_stream(cfg, model, sets["data.train"], world),
+        parts["data.stream"],
         cadence=Cadence(
             steps=cfg.train.steps,
             accum=cfg.train.accum,
@@ -197,19 +206,40 @@ def make_trainer(
     )
 
 
+def part_makers(
+    cfg: RunConfig,
+    folder: RunFolder,
+    model: SRModel,
+    sets: Mapping[str, Any],
+    world: World,
+) -> dict[str, Callable[[], Any]]:
+    """Return what makes loggers (rank 0 alone has them), metrics and stream, by config path."""
+    nodes = cfg.logger if world.is_main else {}
+    first_step = model.generator.steps + 1
+    metrics = cfg.metrics if cfg.data.val else {}
+    return {
+        **assemble.logger_makers(nodes, cfg.plugins, folder.root, first_step),
+        **assemble.metric_makers(metrics, cfg.plugins),
+        "data.stream": partial(make_stream, cfg, model, sets["data.train"], world),
+    }
+
+
 def make_stream(cfg: RunConfig, model: SRModel, dataset: Any, world: World) -> Any:
     """Build the endless stream of this rank's micro-batches."""
-    return build(
-        cfg.data.stream,
-        "data.stream",
-        cfg.plugins,
-        dataset=dataset,
-        batch_size=cfg.data.batch_size // cfg.train.accum,
-        seed=cfg.seed,
-        pin_memory=model.device.type == "cuda",
-        rank=world.rank,
-        world_size=world.size,
-    )
+    with naming("data.stream", dataset, lambda: "what reads it", lambda err: False):
+        stream = build(
+            cfg.data.stream,
+            "data.stream",
+            cfg.plugins,
+            dataset=dataset,
+            batch_size=cfg.data.batch_size // cfg.train.accum,
+            seed=cfg.seed,
+            pin_memory=model.device.type == "cuda",
+            rank=world.rank,
+            world_size=world.size,
+        )
+    check_contract(stream, STREAM, "data.stream")
+    return stream
 
 
 def make_validation(
@@ -224,8 +254,7 @@ def make_validation(
     """Build what scores the network while it trains, in fp32 as `validate` does."""
     if not cfg.data.val:
         return None
-    prefix = "data.val."
-    validation_sets = {k.removeprefix(prefix): v for k, v in sets.items() if k.startswith(prefix)}
+    validation_sets = assemble.below("data.val", sets)
     full = resolve_precision("fp32", model.device)
     return LiveValidation(
         Validator(validation_sets, metrics, cfg.scale, world),
@@ -262,48 +291,37 @@ def close_run(trainer: Trainer, folder: RunFolder, stopped_by: str | None) -> No
     if isinstance(validation, LiveValidation) and trainer.scores is not None:
         baseline = validation.baseline()
         title = f"{trainer.card.architecture.rsplit('.', 1)[-1]} x{trainer.card.scale}"
-        console.print(score_table(trainer.scores, baseline, f"{title}, step {trainer.step}"))
+        ways = {name: best.higher_is_better for name, best in trainer.best.items()}
+        console.print(score_table(trainer.scores, baseline, f"{title}, step {trainer.step}", ways))
         if not trainer.world.is_main:
             return
-        write_scores(folder.root, trainer.scores, baseline, {"step": trainer.step})
-        console.print(f"pictures     {_shown(validation.sheet_path)}  (bicubic | SR | GT)")
-    console.print(f"weights      {_shown(folder.last_weights)}")
+        write_scores(folder.root, trainer.scores, baseline, {"step": trainer.step}, ways)
+        if validation.sheet_path is not None:
+            sheet = shown_path(validation.sheet_path)
+            console.print(f"pictures     {sheet}  (bicubic | SR | GT)")
+    console.print(f"weights      {shown_path(folder.last_weights)}")
     if trainer.model.swa is not None and trainer.model.swa.started:
-        console.print(f"SWA          {_shown(folder.swa_weights)}")
+        console.print(f"SWA          {shown_path(folder.swa_weights)}")
     for metric in trainer.best:
-        console.print(f"best         {_shown(folder.best_weights(metric))}")
-    console.print(f"state        {_shown(folder.checkpoints)}")
-    console.print(f"TensorBoard  {_shown(folder.root / 'tensorboard')}")
-    run, here = _shown(folder.root), _programs()
-    console.print(
-        "\ntry next\n"
-        f"  {here}tensorboard --logdir {run.parent}\n"
-        f"  {here}python -m sr_train infer checkpoint={run} input=PICTURE_OR_FOLDER "
-        "output=upscaled\n"
-        f"  {here}python -m sr_train export checkpoint={run} output={run.name}.safetensors"
-    )
+        console.print(f"best         {shown_path(folder.best_weights(metric))}")
+    console.print(f"state        {shown_path(folder.checkpoints)}")
+    run, events = shown_path(folder.root), folder.root / "tensorboard"
+    used, shipped = f"checkpoint={run}", f"output={run.name}.safetensors"
+    lines = [
+        command_line("infer", used, "input=PICTURE_OR_FOLDER", "output=upscaled"),
+        command_line("export", used, shipped),
+    ]
+    if events.is_dir():
+        console.print(f"TensorBoard  {shown_path(events)}")
+        lines.insert(0, f"{program('tensorboard')} --logdir {shlex.quote(str(run.parent))}")
+    console.print("\n  ".join(["\ntry next", *lines]))
 
 
 def _again(world: World) -> str:
     """Return the command line that goes on with this run."""
     words = [word for word in sys.argv[1:] if not word.startswith("resume=")]
-    program = [f"{_programs()}python"]
     here = os.environ.get("LOCAL_WORLD_SIZE")  # set by torchrun; srun starts what was typed
-    if here is not None and world.size > 1:
-        program = [f"{_programs()}torchrun", f"--nproc-per-node={here}"]
-    return shlex.join([*program, "-m", "sr_train", "train", *words, "resume=auto"])
-
-
-def _shown(path: Path | None) -> Path:
-    """Return a path as a person standing in the working directory would type it."""
-    assert path is not None
-    here = Path.cwd()
-    return path.relative_to(here) if path.is_relative_to(here) else path
-
-
-def _programs() -> str:
-    """Return what to type before `python`: nothing where the shell finds this one by itself."""
-    folder = Path(sys.executable).parent
-    if Path(shutil.which("python") or "").parent == folder:
-        return ""
-    return f"{_shown(folder)}/"
+    if here is None or world.size == 1:
+        return command_line("train", *words, "resume=auto")
+    started = f"{program('torchrun')} --nproc-per-node={here} -m sr_train"
+    return f"{started} {shlex.join(['train', *words, 'resume=auto'])}"

@@ -7,9 +7,11 @@ from pathlib import Path
 from omegaconf import DictConfig, OmegaConf, open_dict
 
 from sr_train.cli import assemble, networks
+from sr_train.cli.command_lines import command_line
 from sr_train.cli.inputs import check_inputs
 from sr_train.cli.joining import check_same_data
-from sr_train.cli.tables import score_table, write_scores
+from sr_train.cli.run_plugins import with_plugins_of_run
+from sr_train.cli.tables import directions_of, score_table, write_scores
 from sr_train.config.build import at_scale
 from sr_train.config.compose import typed
 from sr_train.config.preflight import use_problems
@@ -68,9 +70,10 @@ def run_validate(cfg: DictConfig) -> None:
         with progress_bar("bicubic", len(validator)) as bar:
             baseline = validator.run(frame_by_frame(validator.bicubic), on_last(bar.advance))
     if world.is_main:
-        console.print(score_table(scores, baseline, f"{type(net).__name__} x{spec.scale}"))
+        title, directions = f"{type(net).__name__} x{spec.scale}", directions_of(validator.metrics)
+        console.print(score_table(scores, baseline, title, directions))
         facts = {"checkpoint": str(weights.source), "scale": spec.scale}
-        for path in write_scores(output, scores, baseline, facts):
+        for path in write_scores(output, scores, baseline, facts, directions):
             console.print(f"written  {path}")
     stop_world(world)
 
@@ -90,7 +93,7 @@ def _with_scale(cfg: DictConfig) -> ValidateConfig:
             )
         with open_dict(cfg):
             cfg.scale = card.scale
-    config = typed(cfg, ValidateConfig)
+    config = with_plugins_of_run(typed(cfg, ValidateConfig))
     problems = use_problems(config)
     if problems:
         raise Problems(problems)
@@ -124,7 +127,7 @@ def run_export(config: ExportConfig) -> None:
         raise ConfigError(f"output={output}: exists; choose another name, or overwrite=true")
     net, spec, weights = networks.load_for_use(config)
     if config.arch is not None:
-        card = networks.card_of(at_scale(config.arch, spec.scale), spec)
+        card = networks.card_of(at_scale(config.arch, spec.scale, config.plugins), spec)
     else:
         assert weights.card is not None
         card = weights.card
@@ -135,3 +138,6 @@ def run_export(config: ExportConfig) -> None:
         f"written  {output}  ({type(net).__name__} x{spec.scale}, {count:,} parameters, "
         f"{kind} weights, {output.stat().st_size / 2**20:.2f} MiB)"
     )
+    plugins = [f"plugins=[{','.join(config.plugins)}]"] if config.plugins else []
+    words = ["infer", f"checkpoint={output}", *plugins, "input=PICTURE_OR_FOLDER"]
+    console.print(f"\ntry next\n  {command_line(*words, 'output=upscaled')}")

@@ -71,11 +71,23 @@ def node_problems(
     return problems
 
 
-def at_scale(arch: Mapping[str, Any], scale: int) -> dict[str, Any]:
-    """Return a network's node with `scale` put in: into it, or into the networks inside it."""
-    inner = {key: at_scale(value, scale) for key, value in arch.items() if _is_node(value)}
-    own = {} if inner and "scale" not in arch else {"scale": scale}
-    return {**arch, **inner, **own}
+def at_scale(arch: Mapping[str, Any], scale: int, plugins: Sequence[str] = ()) -> dict[str, Any]:
+    """Return a network's node with `scale` put in: into it, or into the networks inside it.
+
+    One whose constructor takes no scale stays as it is.
+    """
+    inner = {k: at_scale(value, scale, plugins) for k, value in arch.items() if _is_node(value)}
+    if "scale" not in arch and (inner or not _takes_scale(arch, plugins)):
+        return {**arch, **inner}
+    return {**arch, **inner, "scale": scale}
+
+
+def _takes_scale(arch: Mapping[str, Any], plugins: Sequence[str]) -> bool:
+    try:
+        target = resolve_target(str(arch.get("_target_")), "arch", plugins)
+        return "scale" in inspect.signature(target).parameters
+    except (ConfigError, TypeError, ValueError):
+        return True  # the check of the node tells what is wrong with it
 
 
 def _is_node(value: Any) -> bool:

@@ -52,7 +52,8 @@ def use_problems(cfg: UseConfig) -> list[str]:
         problems.append(f"weights={cfg.weights}: expected ema, live or swa")
     if cfg.arch is not None:
         # A scale that is not given comes from the checkpoint.
-        problems += node_problems(at_scale(cfg.arch, cfg.scale or 1), "arch", cfg.plugins)
+        arch = at_scale(cfg.arch, cfg.scale or 1, cfg.plugins)
+        problems += node_problems(arch, "arch", cfg.plugins)
     if isinstance(cfg, NetworkUseConfig):
         problems += [*_tiling(asdict(cfg.tiling)), *_io(cfg.io)]
     return problems

@@ -285,7 +285,7 @@ class CheckConfig(RunConfig):
     decode: bool = False
     """Decode every picture in full, not its header alone."""
     step: bool = True
-    """Run one step on a toy crop, and one real step to measure memory."""
+    """Build what train builds, try each part, rehearse validation and save, measure a step."""
 
 
 @dataclass

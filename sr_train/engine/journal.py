@@ -20,6 +20,7 @@ from sr_train.monitoring.meter import Window
 from sr_train.monitoring.records import MetricsFile
 from sr_train.monitoring.sentinel import NonFiniteError, Sentinel
 from sr_train.ops.failures import naming
+from sr_train.ops.text import duration
 
 log = logging.getLogger(__name__)
 
@@ -214,14 +215,18 @@ class Journal:
             note += f"  D {values['loss_d/total']:.4f}"
         if "gan/d_accuracy" in values:
             note += f" ({100 * values['gan/d_accuracy']:.0f} %)"
+        step = self.model.generator.steps
+        left = self.clock.left(self._steps - step)
         log.info(
-            "step %d/%d  %s  grad %.3g  %.2f step/s  data wait %.0f %%",
-            self.model.generator.steps,
+            "step %d/%d (%d %%)  %s  grad %.3g  %.2f step/s  data wait %.0f %%%s",
+            step,
             self._steps,
+            100 * step // self._steps,
             note,
             values.get("grad_norm/g", math.nan),
             values["time/steps_per_sec"],
             100 * values["time/data_wait_share"],
+            f"  left {duration(left)}" if left else "",
         )
         return note
 

@@ -122,6 +122,7 @@ class Objective(nn.Module):
             raise ConfigError(f"{group}: no term; expected at least one")
         if all(term.start > 0 for term in terms.values()):
             raise ConfigError(f"{group}: no term counts from the first step; set one's start=0")
+        self.group = group
         self.terms: dict[str, Term] = dict(terms)
         self._modules.update(terms)
 
@@ -142,4 +143,9 @@ class Objective(nn.Module):
                     values[name], weights[name] = term(view), weight
                     weighted.append(values[name] * weight)
             total = weighted[0] if len(weighted) == 1 else torch.stack(weighted).sum()
+        if torch.is_grad_enabled() and not total.requires_grad:
+            raise PluginError(
+                f"{self.group}: no gradient leads from its terms ({', '.join(values)}) to the "
+                "weights; is the prediction detached, or made under torch.no_grad()?"
+            )
         return Verdict(total, values, weights)

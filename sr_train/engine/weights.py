@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from sr_train import __version__
 from sr_train.engine.checkpoint import load_plain, newest_state, read_state, write_atomically
-from sr_train.ops.errors import CheckpointError, did_you_mean
+from sr_train.ops.errors import CheckpointError, PluginError, did_you_mean
 from sr_train.ops.names import to_own_names
 
 log = logging.getLogger(__name__)
@@ -84,8 +84,31 @@ class Weights:
 
 def save_weights(path: Path, net: nn.Module, card: Card) -> None:
     """Write a self-describing .safetensors file, atomically."""
-    tensors = {name: value.detach().cpu().contiguous() for name, value in net.state_dict().items()}
+    tensors = tensors_to_store(net)
     write_atomically(path, safetensors.torch.save(tensors, metadata=card.as_metadata()))
+
+
+def tensors_to_store(net: nn.Module) -> dict[str, Tensor]:
+    """Return a network's state dict for a file, in which no two tensors share memory.
+
+    Raises:
+        PluginError: naming an entry that is no tensor.
+    """
+    tensors: dict[str, Tensor] = {}
+    places: set[int] = set()
+    for name, value in net.state_dict().items():
+        if not isinstance(value, Tensor):
+            raise PluginError(
+                f"arch: the state_dict of {type(net).__name__} holds {name!r}, "
+                f"{type(value).__name__}; a file of weights takes tensors alone"
+            )
+        stored = value.detach().cpu().contiguous()
+        place = stored.untyped_storage().data_ptr()
+        if place in places:  # tied weights have two names
+            stored = stored.clone()
+        places.add(place)
+        tensors[name] = stored
+    return tensors
 
 
 def read_weights(path: Path, which: str = "ema") -> Weights:

@@ -47,6 +47,15 @@ class Clock:
             "time/data_wait_share": min(1.0, waited / elapsed),
         }
 
+    def left(self, steps: int) -> float | None:
+        """Return the seconds that so many more steps will take, with what is done beside them.
+
+        They are taken to go on as in all closed windows; None where there was none yet.
+        """
+        if self.steps == 0:
+            return None
+        return steps * (self.training + sum(self.beside.values())) / self.steps
+
     def totals(self) -> dict[str, float]:
         """Return the pace over all closed windows; nothing where there was none."""
         if self.steps == 0:

@@ -2,6 +2,7 @@
 
 import logging
 import sys
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -62,7 +63,10 @@ class _LogFile(logging.FileHandler):
 
 
 class ConsoleHandler(logging.Handler):
-    """Print log records through the shared console, so that they stay clear of the bar."""
+    """Print log records through the shared console, so that they stay clear of the bar.
+
+    Where there is no terminal, as in a job's log, no bar tells the time: each record has it.
+    """
 
     def __init__(self) -> None:
         super().__init__()
@@ -70,7 +74,10 @@ class ConsoleHandler(logging.Handler):
 
     def emit(self, record: logging.LogRecord) -> None:
         style = "yellow" if record.levelno >= logging.WARNING else None
-        console.print(Text(self.format(record), style=style or ""))
+        text = self.format(record)
+        if not console.is_terminal:
+            text = f"{time.strftime('%H:%M:%S', time.localtime(record.created))} {text}"
+        console.print(Text(text, style=style or ""))
 
 
 def start_logging(file: Path | None = None, rank: int = 0) -> None:

@@ -10,6 +10,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
+from typing import Any
 
 from sr_train.ops.files import set_aside, write_atomically
 
@@ -115,18 +116,34 @@ def close_manifest(path: Path, facts: Mapping[str, object]) -> None:
         _write_launches(path, launches)
 
 
+def last_launch(path: Path) -> Mapping[str, Any]:
+    """Return what manifest.json tells of the last launch; nothing where it tells none."""
+    try:
+        launches = _read_launches(path)
+    except OSError:
+        launches = None
+    return launches[-1] if launches else {}
+
+
 def _launches(path: Path) -> list[dict[str, object]]:
     """Return the launches so far; a file that tells none is set aside."""
     if not path.is_file():
         return []
+    launches = _read_launches(path)
+    if launches is None:
+        set_aside(path, "no list of launches")
+        return []
+    return launches
+
+
+def _read_launches(path: Path) -> list[dict[str, object]] | None:
+    """Return the launches in a file; None where it is no list of such."""
     try:
         launches = json.loads(path.read_text(encoding="utf-8"))
     except (ValueError, RecursionError):
-        launches = None
-    if isinstance(launches, list) and all(isinstance(launch, dict) for launch in launches):
-        return launches
-    set_aside(path, "no list of launches")
-    return []
+        return None
+    is_list = isinstance(launches, list) and all(isinstance(each, dict) for each in launches)
+    return launches if is_list else None
 
 
 def _write_launches(path: Path, launches: list[dict[str, object]]) -> None:

@@ -7,8 +7,48 @@ from pathlib import Path
 
 import numpy as np
 from torch.utils.tensorboard import SummaryWriter
+from torch.utils.tensorboard.summary import hparams
 
 from sr_train.monitoring.event_files import drop, files, put_in_order
+
+_HPARAMS = ".hparams"
+"""End of the names of event files that hold what a run was given and what came of it."""
+
+
+def tensorboard_folder(run_dir: Path) -> Path:
+    """Return where a run's event files lie."""
+    return run_dir / "tensorboard"
+
+
+def write_hparams(
+    run_dir: Path,
+    chosen: Mapping[str, bool | int | float | str],
+    results: Mapping[str, float],
+) -> None:
+    """Add a run to TensorBoard's HParams tab, which compares runs; what was there is replaced.
+
+    Args:
+        run_dir: the run's folder.
+        chosen: what was set for this run, by config path.
+        results: what came of it, by metric; those that are not finite are left out.
+    """
+    finite = {f"best/{name}": value for name, value in results.items() if math.isfinite(value)}
+    folder = tensorboard_folder(run_dir)
+    _remove_hparams(folder)
+    writer = SummaryWriter(str(folder), filename_suffix=_HPARAMS)
+    try:
+        assert writer.file_writer is not None
+        for summary in hparams(dict(chosen), finite):
+            writer.file_writer.add_summary(summary)
+        for name, value in finite.items():
+            writer.add_scalar(name, value)
+    finally:
+        writer.close()
+
+
+def _remove_hparams(folder: Path) -> None:
+    for path in folder.glob(f"*{_HPARAMS}"):
+        path.unlink()
 
 
 class TensorBoardLogger:
@@ -20,8 +60,9 @@ class TensorBoardLogger:
     """
 
     def __init__(self, run_dir: Path, first_step: int = 0) -> None:
-        self.folder = run_dir / "tensorboard"
+        self.folder = tensorboard_folder(run_dir)
         self._first_step = first_step
+        _remove_hparams(self.folder)  # written at the end of each launch, and read once
         put_in_order(self.folder, first_step)
         earlier = files(self.folder)
         self._writer = SummaryWriter(str(self.folder))

@@ -67,6 +67,13 @@ class Problems(SRTrainError):
         super().__init__("\n".join([*lines, *([advice] if advice else [])]))
 
 
+def raise_all(problems: Iterable[str]) -> None:
+    """Raise `Problems` where there are any."""
+    found = list(problems)
+    if found:
+        raise Problems(found)
+
+
 def did_you_mean(word: str, valid: Iterable[str]) -> str:
     """Return `; did you mean 'x'?` or, without a near match, `; valid: a, b, c`.
 

@@ -29,6 +29,18 @@ def csv_cell(text: object) -> str:
     return f"'{line}" if _FORMULA.match(line) else line
 
 
+def duration(seconds: float) -> str:
+    """Return a time in words: `12.5 s`, `3 min 12 s`, `5 h 40 min`, `2 d 3 h`."""
+    if seconds < 60:
+        return f"{seconds:.1f} s"
+    minutes, seconds = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    days, left = divmod(hours, 24)
+    if days:
+        return f"{days} d {left} h"
+    return f"{hours} h {minutes} min" if hours else f"{minutes} min {seconds} s"
+
+
 def _written_out(found: re.Match[str]) -> str:
     code = ord(found[0])
     if code in _UNDECODED:

@@ -2,6 +2,8 @@
 
 import csv
 import json
+import re
+import shutil
 from collections import OrderedDict
 from itertools import product
 from pathlib import Path
@@ -27,12 +29,18 @@ def trained(command, in_folder):
     return in_folder / "runs/toy"
 
 
+def test_a_run_without_tensorboard_does_not_speak_of_it(command, in_folder):
+    done = command("train", *no_validation(*toy_words(in_folder))).succeeds()
+    assert "tensorboard" not in done.out.lower()
+
+
 def results(folder: Path) -> dict:
     return json.loads((folder / "results.json").read_text())
 
 
 def test_the_whole_way(command, in_folder):
-    words = ["train", *toy_words(in_folder), "train.log_every=2", "train.val_every=2"]
+    toy = [word for word in toy_words(in_folder) if word != "logger=none"]
+    words = ["train", *toy, "train.log_every=2", "train.val_every=2"]
     done = command(*words, "train.steps=2").succeeds()
     for part in ("bicubic", "gain", "infer checkpoint=runs/toy", "tensorboard --logdir runs"):
         assert part in done.out
@@ -358,12 +366,12 @@ def test_a_users_own_package_and_configs(own, command, in_folder):
     assert metrics_rows(in_folder / "runs/mine", "loss/own")
     plugins = "plugins=[my_package]"
     command("check", *own).succeeds()
-    words = ["checkpoint=runs/mine", plugins]
-    command("infer", *words, "input=val", "output=up").succeeds()
+    command("infer", "checkpoint=runs/mine", "input=val", "output=up").succeeds()
     assert read_picture(in_folder / "up/p0.png").pixels.shape == (80, 96, 3)
-    command("infer", words[0], "input=val", "output=up").fails_with(
-        "my_package.parts.Net", "outside the allowed packages", plugins
-    )
+    shutil.copy(in_folder / "runs/mine/checkpoints/last.safetensors", in_folder / "x.safetensors")
+    alone = ["infer", "checkpoint=x.safetensors", "input=val", "output=up"]
+    command(*alone).fails_with("my_package.parts.Net", "outside the allowed packages", plugins)
+    command(*alone, plugins).succeeds()
 
 
 def test_an_error_in_a_users_own_experiment(own, command, in_folder):
@@ -380,3 +388,18 @@ def test_an_error_in_a_users_own_experiment(own, command, in_folder):
     command("train", *own).fails_with("arch._target_=my_package.parts.Nett", "did you mean 'Net'?")
     path.write_text("a: b: c\n")
     command("train", *own).fails_with("my_configs/experiment/mine.yaml", "line 1")
+
+
+def test_a_log_without_a_terminal_tells_how_far_a_run_is(command, in_folder):
+    words = no_validation(*toy_words(in_folder, "train.steps=8", "train.log_every=2"))
+    done = command("train", *words).succeeds()
+    line = re.compile(r"\d\d:\d\d:\d\d step (\d)/8 \((\d+) %\)  loss \S+.* wait \d+ %(.*)")
+    told = [found.groups() for each in done.out.splitlines() if (found := line.fullmatch(each))]
+    assert [(step, share) for step, share, _ in told] == [
+        ("2", "25"),
+        ("4", "50"),
+        ("6", "75"),
+        ("8", "100"),
+    ]
+    assert all(re.fullmatch(r"  left \d+\.\d s", left) for _, _, left in told[:-1])
+    assert told[-1][2] == ""

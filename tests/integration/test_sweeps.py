@@ -1,5 +1,6 @@
 """Many runs of one command line: grids, searches, jobs of a cluster."""
 
+import csv
 import gc
 import os
 import pickle
@@ -10,6 +11,8 @@ import weakref
 import pytest
 import yaml
 from hydra.core.config_store import ConfigStore
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+from tensorboard.plugins.hparams.plugin_data_pb2 import HParamsPluginData
 
 from sr_train.cli import sweeping, training
 from sr_train.cli.sweeping import FailedRunError
@@ -40,11 +43,64 @@ def test_a_grid_makes_one_run_for_each_value(command, in_folder):
 def test_a_run_that_fails_leaves_the_others_alone(command, in_folder):
     words = sweep_words(in_folder, *BREAKS)
     done = command(*words, "optimizer.lr=1e30,1e-3,2e30", "-m")
-    done.fails_with("error: 2 runs of runs/toy failed:", "- sweep_0: step 2: 1 steps in a row")
+    done.fails_with("error: 2 runs of runs/toy failed", "- sweep_0: step 2: 1 steps in a row")
     assert "- sweep_2: step 2: 1 steps in a row" in done.err
     state_of(in_folder / "runs/toy/sweep_1", 4)
     assert not (in_folder / "runs/toy/sweep_1/error.txt").exists()
     assert "try a smaller learning rate" in (in_folder / "runs/toy/sweep_2/error.txt").read_text()
+
+
+def test_the_end_of_a_sweep_shows_its_runs_the_best_first(command, in_folder):
+    swept = "optimizer.lr=1e-1,1e-3,1e30"
+    done = command("train", *toy_words(in_folder), *BREAKS, swept, "-m")
+    done.fails_with("- sweep_2: step 2: 1 steps in a row")
+    with (in_folder / "runs/toy/sweep.csv").open(newline="") as file:
+        rows = list(csv.DictReader(file))
+    values = {
+        f"sweep_{number}": metrics_rows(in_folder / f"runs/toy/sweep_{number}", "val/main/psnr_y")
+        for number in (0, 1)
+    }
+    best = sorted(values, key=lambda name: values[name][-1][1], reverse=True)
+    assert [row["run"] for row in rows] == [*best, "sweep_2"]
+    assert [row["state"] for row in rows] == ["done", "done", "failed"]
+    assert [float(row["best_value"]) for row in rows[:2]] == [values[n][-1][1] for n in best]
+    assert {row["run"]: row["overrides"] for row in rows} == {
+        "sweep_0": "optimizer.lr=0.1",
+        "sweep_1": "optimizer.lr=0.001",
+        "sweep_2": "optimizer.lr=1e+30",
+    }
+    table = done.out[done.out.index("3 runs in runs/toy") :]
+    places = [table.index(f" {row['run']} ") for row in rows]
+    assert places == sorted(places)
+    assert "best psnr_y" in table
+
+
+def test_every_problem_of_a_run_that_failed_is_told_at_the_end(command, in_folder):
+    done = command(*sweep_words(in_folder), "train.accum=1,3,1", "seed=1,-1", "-m")
+    done.fails_with(
+        "4 runs of runs/toy failed",
+        "- sweep_1: seed=-1: expected a whole number from 0 up",
+        "- sweep_2: data.batch_size=2: must be a multiple of train.accum=3",
+        "- sweep_3: seed=-1: expected a whole number from 0 up; data.batch_size=2: must be",
+    )
+
+
+def test_tensorboard_compares_the_runs_of_a_sweep(command, in_folder):
+    words = [word for word in toy_words(in_folder) if word != "logger=none"]
+    command("train", *words, "optimizer.lr=1e-3,1e-4", "objective=[l1],[mse]", "-m").succeeds()
+    run = in_folder / "runs/toy/sweep_1"
+    events = EventAccumulator(str(run / "tensorboard"))
+    events.Reload()
+    content = events.PluginTagToContent("hparams")
+    start = HParamsPluginData.FromString(content["_hparams_/session_start_info"])
+    chosen = start.session_start_info.hparams
+    assert set(chosen) == {"optimizer.lr", "objective"}
+    assert chosen["optimizer.lr"].number_value == 1e-3
+    assert chosen["objective"].string_value == "[mse]"
+    described = HParamsPluginData.FromString(content["_hparams_/experiment"]).experiment
+    assert [each.name.tag for each in described.metric_infos] == ["best/psnr_y"]
+    (best,) = events.Scalars("best/psnr_y")
+    assert best.value == pytest.approx(max(v for _, v in metrics_rows(run, "val/main/psnr_y")))
 
 
 def test_what_the_first_run_finds_wrong_with_the_config_ends_a_sweep_at_once(command, in_folder):
@@ -152,7 +208,8 @@ def test_a_trial_that_fails_is_counted_and_the_search_goes_on(command, in_folder
     assert done.err.count("error: step 2: 1 steps in a row") == len(failed)
     best = done.out.rsplit("best trial", 1)[1]
     assert "optimizer.lr=0.001" in best
-    assert f"failed       {', '.join(sorted(failed))}" in best
+    for name in failed:
+        assert f"failed       {name}: step 2: 1 steps in a row" in best
 
 
 def test_a_search_without_one_good_trial_says_so(command, in_folder):

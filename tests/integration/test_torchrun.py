@@ -90,7 +90,7 @@ def test_two_processes_train_validate_save_and_resume_as_one(command, in_folder,
     code, out, err = finish(torchrun(words_of(in_folder, "both", 2, *more), in_folder))
     assert code == 0, (out, err)
     assert "Warning" not in err
-    assert out.count("step 5/5  loss ") == 1, "one log"
+    assert out.count("step 5/5 (100 %)  loss ") == 1, "one log"
     assert out.count("try next") == 1
     assert_same_weights(in_folder, 5, "alone", "both")
     alone, both = in_folder / "runs/alone", in_folder / "runs/both"

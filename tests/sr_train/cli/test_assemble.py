@@ -5,8 +5,8 @@ import torch
 from torch import nn
 
 from sr_train.cli.assemble import choose_device, make_sets
-from sr_train.cli.learning import split_parameters
 from sr_train.cli.networks import card_of, make_net, spec_of
+from sr_train.cli.optimizing import split_parameters
 from sr_train.config.schema import ParamGroupConfig
 from sr_train.ops.errors import ConfigError, DataError, Problems
 from sr_train.ops.spec import NetSpec

@@ -2,13 +2,24 @@
 
 import logging
 import re
+import time
 
 import pytest
 import torch
+from torch import nn
 
 from sr_train.cli import dry_step
-from sr_train.cli.dry_step import Size, Static, measure, real_step, toy_step
+from sr_train.cli.determinism import use_deterministic
+from sr_train.cli.dry_step import (
+    Size,
+    Static,
+    largest_divisor,
+    measure,
+    real_step,
+    toy_step,
+)
 from sr_train.cli.learning import make_model
+from sr_train.cli.trial import try_parts
 from sr_train.config.compose import typed
 from sr_train.config.schema import RunConfig, store_schemas
 
@@ -131,3 +142,86 @@ def test_a_loss_that_is_not_finite_is_told(ready):
     (problem,) = toy_step(cfg, model, sample)
     assert problem.startswith("toy step: not finite: ")
     assert "loss/l1" in problem
+
+
+@pytest.mark.parametrize(
+    ("number", "most", "expected"),
+    [(12, 5, 4), (12, 12, 12), (12, 0, None), (7, 6, 1), (10**9, 110_950, 100_000)],
+)
+def test_the_largest_divisor(number, most, expected):
+    assert largest_divisor(number, most) == expected
+
+
+@pytest.mark.parametrize("samples", [10**9, 10**9 + 7, 10**18 - 1, 10**18 + 9])
+def test_no_number_of_samples_takes_long_or_much(ready, monkeypatch, samples):
+    """A step that fits by far too little is told by arithmetic: the last number is a prime."""
+    cfg, model, sample = ready(f"data.batch_size={samples}", "data.lq_size=16")
+    monkeypatch.setattr(dry_step, "free_bytes", lambda device: 2.0 * GIB)
+    volumes, original = [], dry_step.measure
+
+    def watched(cfg, model, sample, size):
+        volumes.append(size.volume)
+        return original(cfg, model, sample, size)
+
+    monkeypatch.setattr(dry_step, "measure", watched)
+    started = time.perf_counter()
+    (problem,) = real_step(cfg, model, sample)
+    assert time.perf_counter() - started < 20.0
+    # A pixel of this network keeps at least 8 planes of 64 channels in fp32: 2 KiB.
+    assert max(volumes) < 2.0 * GIB / 2048
+    assert re.search(r"take (about|more than) [\d,.]+ TiB", problem)
+    proposed = int(re.search(r"data\.batch_size=(\d+)", problem.split("try")[1])[1])
+    assert 100 < proposed < 2.0 * GIB / 2048 / 16**2
+    assert not re.search(r"accum=\d{8}", problem)
+
+
+def test_a_step_of_any_number_of_micro_batches_is_measured_with_two(ready):
+    taken = []
+    cfg, model, sample = ready("data.batch_size=1000000000", "train.accum=500000000")
+    original = model.optimize_parameters
+
+    def watched(batch, *, last_micro_batch):
+        taken.append((len(batch["lq"]), model.micro_batches, last_micro_batch))
+        original(batch, last_micro_batch=last_micro_batch)
+
+    model.optimize_parameters = watched
+    assert real_step(cfg, model, sample) == []
+    assert taken[-2:] == [(2, 2, False), (2, 2, True)]
+    assert model.micro_batches == 500_000_000
+
+
+class Dropping(nn.Module):
+    """Leaves out one of two layers by chance, and never uses a third."""
+
+    def __init__(self):
+        super().__init__()
+        self.layers = nn.ModuleList(nn.Conv2d(3, 12, 1) for _ in range(3))
+
+    def forward(self, lq):
+        return nn.functional.pixel_shuffle(self.layers[int(torch.rand(()) < 0.5)](lq), 2)
+
+
+def test_parameters_are_named_that_no_gradient_ever_reaches(ready, caplog):
+    torch.manual_seed(0)
+    target = f"{__name__}.Dropping"
+    ready("plugins=[tests]", "data.lq_size=16", net=[f"+arch={{_target_: {target}}}"])
+    (record,) = [r for r in caplog.records if "no gradient reaches" in r.getMessage()]
+    assert record.getMessage().endswith("reaches 2 parameters: layers.2.weight, layers.2.bias")
+
+
+@pytest.mark.gpu
+def test_what_a_gpu_cannot_do_deterministically_is_told_before_a_run():
+    words = ["arch=basicvsr", "arch.num_blocks=1", "data.frames=3", "data.lq_size=32"]
+    cfg = config_of(*words, "train.deterministic=true", "data.batch_size=1")
+    before = torch.are_deterministic_algorithms_enabled()
+    try:
+        use_deterministic(cfg)
+        model = make_model(cfg, torch.device("cuda"))
+        clip = {"lq": torch.rand(1, 3, 3, 32, 32), "gt": torch.rand(1, 3, 3, 64, 64)}
+        problems, _ = try_parts(cfg, model, [clip])
+    finally:
+        torch.use_deterministic_algorithms(before)
+    (problem,) = problems
+    assert problem.startswith("train.deterministic=true: arch needs ")
+    assert "grid_sampler" in problem
+    assert "on cuda; set train.deterministic=false" in problem

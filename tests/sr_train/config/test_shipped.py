@@ -157,7 +157,7 @@ def test_an_experiment_trains(name, command, in_folder):
     if name == "quickstart":  # its photographs are large
         words += ["data.train.gt=gt", "data.train.include=null", "~data.val.photos"]
     done = command("train", *experiment_words(name), *words).succeeds()
-    assert "step 2/2  loss " in done.out
+    assert "step 2/2 (100 %)  loss " in done.out
     # Offsets of deformable convolutions start at zero, and so do gradients of what makes them.
     silent = re.findall(r"no gradient reaches (.*)", done.out)
     assert all("conv_offset" in names for names in silent), silent

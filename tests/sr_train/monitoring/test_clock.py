@@ -52,3 +52,16 @@ def test_a_window_without_a_step_counts_nothing(now):
     now.append(5.0)
     assert clock.close(3, waited=0.0) == {}
     assert clock.totals() == {}
+
+
+def test_the_time_left_has_what_is_beside_training(now):
+    clock = Clock()
+    assert clock.left(100) is None
+    now.append(8.0)
+    clock.close(4, waited=0.0)
+    assert clock.left(6) == 12.0
+    now.append(12.0)
+    clock.leave_out("validation", 4.0)
+    clock.close(4, waited=0.0)
+    assert clock.left(6) == 18.0  # (8 + 4) s for 4 steps
+    assert clock.left(0) == 0.0

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-from sr_train.monitoring.tensorboard import TensorBoardLogger
+from sr_train.monitoring.tensorboard import TensorBoardLogger, write_hparams
 
 
 def read(folder):
@@ -53,3 +53,23 @@ def test_pictures_and_text_are_written(tmp_path):
         "    name: toy"
         in events.Tensors("config/text_summary")[0].tensor_proto.string_val[0].decode()
     )
+
+
+def test_a_value_that_is_not_finite_is_no_result_to_compare(tmp_path):
+    write_hparams(tmp_path, {"optimizer.lr": 0.5, "on": True}, {"psnr": math.inf, "ssim": 0.25})
+    events = read(tmp_path)
+    assert events.Tags()["scalars"] == ["best/ssim"]
+    assert set(events.PluginTagToContent("hparams")) == {
+        "_hparams_/experiment",
+        "_hparams_/session_start_info",
+        "_hparams_/session_end_info",
+    }
+
+
+def test_results_to_compare_are_those_of_the_last_launch_alone(tmp_path):
+    for first_step, best in ((0, 20.0), (3, 21.0)):
+        logger = TensorBoardLogger(tmp_path, first_step=first_step)
+        logger.scalars({"loss": 1.0}, first_step + 1)
+        logger.close()
+        write_hparams(tmp_path, {"seed": 1}, {"psnr": best})
+    assert [event.value for event in read(tmp_path).Scalars("best/psnr")] == [21.0]

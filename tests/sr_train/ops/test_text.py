@@ -6,7 +6,7 @@ import io
 import pytest
 
 from sr_train.ops.errors import DataError, Problems, SRTrainError, did_you_mean
-from sr_train.ops.text import csv_cell, one_line, printable
+from sr_train.ops.text import csv_cell, duration, one_line, printable
 
 ESCAPE = "\x1b]0;title\x07\x1b[2J"
 
@@ -53,3 +53,20 @@ def test_a_long_list_of_problems_is_cut_and_counted():
 
 def test_a_word_is_found_among_many():
     assert did_you_mean("p19999.pgn", (f"p{n}.png" for n in range(20_000))).startswith("; did you")
+
+
+@pytest.mark.parametrize(
+    ("seconds", "expected"),
+    [
+        (0.04, "0.0 s"),
+        (59.9, "59.9 s"),
+        (60, "1 min 0 s"),
+        (192.4, "3 min 12 s"),
+        (3600, "1 h 0 min"),
+        (3725, "1 h 2 min"),
+        (86_399, "23 h 59 min"),
+        (183_600, "2 d 3 h"),
+    ],
+)
+def test_durations(seconds, expected):
+    assert duration(seconds) == expected
