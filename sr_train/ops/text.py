@@ -23,6 +23,17 @@ def one_line(text: object) -> str:
     return _BREAKING.sub(_written_out, str(text))
 
 
+def brief(text: object, most: int = 80) -> str:
+    """Return text as `one_line` does; of more than `most` characters the first, and their number.
+
+    For words out of a file that nobody has checked, in a message.
+    """
+    words = str(text)
+    if len(words) <= most:
+        return one_line(words)
+    return f"{one_line(words[:most])}... ({len(words):,} characters)"
+
+
 def csv_cell(text: object) -> str:
     """Return text for a cell of a CSV file, which no spreadsheet takes for a formula."""
     line = one_line(text)
