@@ -16,6 +16,22 @@ class Renames(Protocol):
         """Return the own name for one of another program, or `name` as it is."""
 
 
+@runtime_checkable
+class Describes(Protocol):
+    """A network that can tell from names and shapes with which arguments weights were made."""
+
+    def arguments_in(self, shapes: Mapping[str, tuple[int, ...]]) -> dict[str, int | str] | None:
+        """Read arguments of the network's class off names and shapes.
+
+        Args:
+            shapes: by name, in the network's own naming where it knows the names.
+
+        Returns:
+            Arguments by name; text for what is no argument, in which weights of the class may
+            differ all the same. None: they are not weights of this class.
+        """
+
+
 def to_own_names(net: nn.Module, state: Mapping[str, ValueT]) -> dict[str, ValueT]:
     """Return a state dict under the names that `net` and its submodules use."""
     own = dict(state)
@@ -36,5 +52,5 @@ def _rename(
         return
     for name in [name for name in state if name.startswith(prefix)]:
         own = prefix + module.own_name(name.removeprefix(prefix))
-        if own != name:
+        if own not in state:
             state[own] = state.pop(name)
