@@ -89,12 +89,19 @@ def test_order_and_layout_in_memory_do_not_count():
 
 def test_what_it_is_of_stays_as_it_is():
     """Files that were written keep their checksum: each part by its length, then its bytes."""
-    half, one = struct.pack("<d", 0.5), struct.pack("<f", 1.0)
-    parts = [b"dict 2", b"str a", b"tensor torch.float32 1", one, b"str b", b"list 4"]
-    parts += [b"int 1", b"str x", b"NoneType None", b"float" + half]
-    data = b"".join((b"" if p is one else struct.pack("<Q", len(p))) + p for p in parts)
+    ones = hashlib.sha256(struct.pack("<f", 1.0)).digest()
+    parts = [b"dict 2", b"str a", b"tensor torch.float32 1 " + ones, b"str b", b"list 4"]
+    parts += [b"int 1", b"str x", b"NoneType None", b"float" + struct.pack("<d", 0.5)]
+    data = b"".join(struct.pack("<Q", len(part)) + part for part in parts)
     found = checksum({"b": [1, "x", None, 0.5], "a": torch.ones(1)})
     assert found == f"sha256:{hashlib.sha256(data).hexdigest()}"
+
+
+def test_many_bytes_are_read_by_threads_with_the_same_result(monkeypatch):
+    content = {f"t{i}": [torch.full((100,), float(i)), {"x": torch.ones(i)}] for i in range(9)}
+    quick = checksum(content)
+    monkeypatch.setattr("sr_train.engine.checksum._MANY_BYTES", 0)
+    assert checksum(content) == quick
 
 
 def quantized() -> torch.Tensor:
