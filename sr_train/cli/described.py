@@ -21,6 +21,10 @@ from sr_train.ops.weight_files import is_dense
 _DEEPEST = 8
 """Networks inside networks."""
 
+_DEEPEST_DATA = 4 * _DEEPEST
+_LARGEST = 10**6
+"""Of the whole numbers among a file's arguments: blocks, channels, sides."""
+
 _GROWTH, _MARGIN = 4, 1000
 """Parameters and modules that a network may have: so many times the file's tensors, and more."""
 
@@ -49,6 +53,7 @@ def network_of_card(weights: Weights, plugins: list[str], *, strict: bool) -> nn
     assert card is not None
     where = f"checkpoint={weights.source}"
     node = {**card.arguments, "_target_": card.architecture}
+    _check_data(node, where)
     _check_classes(node, where, plugins)
     problems = node_problems(node, "arguments", plugins)
     if problems:
@@ -62,6 +67,20 @@ def network_of_card(weights: Weights, plugins: list[str], *, strict: bool) -> nn
         _check_size(outline, weights, where)
     with _told(where, card.architecture), _limited(most):
         return _made(node, plugins)
+
+
+def _check_data(value: Any, where: str, depth: int = 0) -> None:
+    """Refuse numbers that a constructor could count up to until the memory is full."""
+    if depth > _DEEPEST_DATA:
+        raise CheckpointError(f"{where}: nests its arguments deeper than {_DEEPEST_DATA} times")
+    if isinstance(value, int) and abs(value) > _LARGEST:
+        raise CheckpointError(
+            f"{where}: its metadata says {brief(value, 20)}, more than any size of a network "
+            f"({_LARGEST:,}); it is damaged, or needs arch=... and scale=... beside it"
+        )
+    if isinstance(value, Mapping | list | tuple):
+        for item in value.values() if isinstance(value, Mapping) else value:
+            _check_data(item, where, depth + 1)
 
 
 def _check_classes(node: Mapping[str, Any], where: str, plugins: list[str], depth: int = 0) -> None:

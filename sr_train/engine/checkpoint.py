@@ -139,10 +139,10 @@ def checked_state(content: Any, path: Path) -> dict[str, Any]:
             f"net_g.pretrained={path}"
         )
     layout = content["format"]
-    if isinstance(layout, int) and layout > FORMAT:
-        raise newer(path, layout, FORMAT, content.get("versions"))
-    if layout not in range(_OLDEST_FORMAT, FORMAT + 1):
+    if type(layout) is not int or layout < _OLDEST_FORMAT:
         raise CheckpointError(f"{path}: has layout {brief(layout)}, expected {FORMAT}")
+    if layout > FORMAT:
+        raise newer(path, layout, FORMAT, content.get("versions"))
     _verify(content, path)
     check_state(content, path)
     return content

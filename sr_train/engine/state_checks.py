@@ -130,15 +130,18 @@ def _is_whole(value: Any) -> bool:
 
 
 def _is_config(value: Any) -> bool:
-    """Tell a config: text for keys at any depth, and the parts that are compared."""
+    """Tell a config: plain values under text at any depth, and the parts that are compared."""
     parts = isinstance(value, dict) and isinstance(value.get("discriminator"), dict)
-    return parts and "arch" in value["discriminator"] and _has_names(value)
+    return parts and "arch" in value["discriminator"] and _is_plain(value)
 
 
-def _has_names(value: Any) -> bool:
+def _is_plain(value: Any) -> bool:
     if isinstance(value, dict):
-        return _is_dict(value) and all(map(_has_names, value.values()))
-    return not isinstance(value, list) or all(map(_has_names, value))
+        return _is_dict(value) and all(map(_is_plain, value.values()))
+    if isinstance(value, list):
+        return all(map(_is_plain, value))
+    small = not isinstance(value, int) or value.bit_length() < 64
+    return small and (value is None or isinstance(value, str | int | float))
 
 
 def _is_best(value: Any) -> bool:

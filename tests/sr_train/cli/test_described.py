@@ -45,14 +45,17 @@ def windows(depth):
 @pytest.mark.parametrize(
     ("change", "told"),
     [
-        ({"num_feat": 10**9}, "does not make a network"),
+        ({"num_feat": 10**9}, "its metadata says 1000000000"),
+        ({"activation": [{"a": [-(10**7)]}]}, "its metadata says -10000000"),
         ({"num_feat": 40_000}, "num_feat 4 (here 40000)"),
-        ({"num_feat": 10**30}, "does not make a network"),
+        ({"num_feat": 10**30}, "its metadata says 10000000000000000000... (31 characters)"),
+        ({"num_feat": 10**6}, "num_feat 4 (here 1000000)"),
         ({"num_feat": -1}, "num_feat must be an integer of at least 1; got -1"),
         ({"num_feat": "x" * 10**5}, "arguments.num_feat='xxx"),
         ({"num_feat": 1.5}, "arguments.num_feat=1.5: expected int, found float"),
         ({"num_feat": None}, "arguments.num_feat=None: expected int"),
-        ({"num_conv": 10**7}, "far more weights than it holds; it is damaged"),
+        ({"num_conv": 10**7}, "its metadata says 10000000, more than any size of a network"),
+        ({"num_conv": 10**6}, "far more weights than it holds; it is damaged"),
         ({"num_conv": 5000}, "far more weights than it holds; it is damaged"),
         ({"scale": 0}, "scale must be one of"),
         ({"activation": "meta"}, "activation must be one of"),
@@ -73,12 +76,28 @@ def test_missing_arguments_are_named(tmp_path):
     assert "arguments.scale: SRVGGNetCompact needs this argument" in refused(tmp_path, {})
 
 
-def test_networks_inside_networks_end(tmp_path):
-    node = windows(400)
+@pytest.mark.parametrize(
+    ("depth", "told"),
+    [(12, "networks inside networks, more than 8 deep"), (400, "nests its arguments deeper")],
+)
+def test_networks_inside_networks_end(tmp_path, depth, told):
+    node = windows(depth)
     del node["_target_"]
-    window = "archs.temporal.TemporalWindow"
-    text = refused(tmp_path, node, architecture=window)
-    assert "networks inside networks, more than 8 deep" in text
+    assert told in refused(tmp_path, node, architecture="archs.temporal.TemporalWindow")
+
+
+def test_arguments_inside_arguments_end(tmp_path):
+    deep: list = []
+    for _ in range(500):
+        deep = [deep]
+    assert "nests its arguments deeper than 32" in refused(tmp_path, {**SMALL, "activation": deep})
+
+
+def test_numbers_that_would_be_counted_up_to_are_not(tmp_path):
+    """IMDN lists the names of its blocks before it makes one."""
+    arguments = {"scale": 2, "num_block": 10**9}
+    text = refused(tmp_path, arguments, architecture="archs.imdn.IMDN")
+    assert "more than any size of a network" in text
 
 
 def test_nothing_large_is_made_even_where_names_need_not_fit(tmp_path):

@@ -154,7 +154,7 @@ def test_a_state_that_lost_its_checksum_is_damaged(tmp_path):
         read_state(path)
 
 
-@pytest.mark.parametrize("layout", [None, "x" * 1000, [3], 1, -5, 2.5])
+@pytest.mark.parametrize("layout", [None, "x" * 1000, [3], 1, -5, 2.5, True, torch.ones(2)])
 def test_an_impossible_layout_is_told(tmp_path, layout):
     path = tmp_path / "step_00000001.pt"
     torch.save({"format": layout, "generator": {}}, path)

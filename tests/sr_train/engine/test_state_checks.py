@@ -95,12 +95,16 @@ def test_each_part_must_be_there_and_of_its_kind(tmp_path, path):
         (("card", "scale"), "2", "card.scale: found '2'"),
         (("config", "discriminator"), {}, "a config with its discriminator"),
         (("config", "a"), {"b": {3: 4}}, "config: found a dict"),
+        (("config", "a"), [torch.zeros(1)], "config: found a dict"),
+        (("config", "a"), 10**5000, "config: found a dict"),
+        (("card", "scale"), -(10**5000), "card.scale: found -0x"),
         (("generator", "optimizer", "counters"), [], "one dict of numbers for each group"),
         (("generator", "optimizer", "moments"), {"w": 5}, "dicts by the names of parameters"),
         (("random",), [], "states of random generators"),
         (("random",), [{"python": (3, (1, 2), None)}], "states of random generators"),
         (("best",), {"psnr_y": "x"}, "numbers by the names of metrics"),
     ],
+    ids=lambda value: "" if isinstance(value, int) else str(value)[:40],
 )
 def test_values_that_would_fail_later(tmp_path, path, bad, told):
     state = copy.deepcopy(FULL)

@@ -6,7 +6,7 @@ import io
 import pytest
 
 from sr_train.ops.errors import DataError, Problems, SRTrainError, did_you_mean
-from sr_train.ops.text import csv_cell, one_line, printable
+from sr_train.ops.text import brief, csv_cell, one_line, printable
 
 ESCAPE = "\x1b]0;title\x07\x1b[2J"
 
@@ -53,3 +53,17 @@ def test_a_long_list_of_problems_is_cut_and_counted():
 
 def test_a_word_is_found_among_many():
     assert did_you_mean("p19999.pgn", (f"p{n}.png" for n in range(20_000))).startswith("; did you")
+
+
+def test_long_words_are_cut_and_counted():
+    assert brief("x" * 80) == "x" * 80
+    assert brief("x" * 81) == "x" * 80 + "... (81 characters)"
+    assert brief("ab\x1b\ncd", 3) == r"ab\x1b... (6 characters)"
+    assert brief(12345) == "12345"
+
+
+def test_a_number_too_long_to_write_is_cut_too():
+    with pytest.raises(ValueError, match="limit"):
+        str(10**5000)
+    assert brief(10**5000, 6).startswith("0x")
+    assert len(brief(-(10**5000))) < 120
