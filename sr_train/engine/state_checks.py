@@ -36,7 +36,8 @@ def check_state(state: Mapping[str, Any], path: Path) -> None:
 
 
 def _faults(state: Mapping[str, Any]) -> list[str]:
-    faults = _parts(state, "", _STATE)
+    newer = {key: rule for key, rule in _NEWER.items() if key in state}
+    faults = _parts(state, "", {**_STATE, **newer})
     if faults:
         return faults
     faults += _learner(state["generator"], "generator")
@@ -204,6 +205,13 @@ _STATE: Rules = {
     "precision": (lambda value: _is_text(value) and value in DTYPES, f"one of {', '.join(DTYPES)}"),
     "random": (_is_random, "states of random generators"),
 }
+
+_NEWER: Rules = {
+    "healthy": (_optional(_is_count), "a whole number from 0 up, or None"),
+    "awaiting": (_optional(_is_count), "a whole number from 0 up, or None"),
+    "validated": (lambda value: isinstance(value, bool), "True or False"),
+}
+"""Parts that states of before lack."""
 
 _LEARNER: Rules = {
     "steps": _WHOLE,
