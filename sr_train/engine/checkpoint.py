@@ -12,7 +12,7 @@ import torch
 
 from sr_train.engine.cards import newer, versions
 from sr_train.engine.checksum import checksum
-from sr_train.engine.state_checks import check_state
+from sr_train.engine.state_checks import check_state, is_state
 from sr_train.ops import files
 from sr_train.ops.errors import CheckpointError
 from sr_train.ops.text import brief
@@ -133,12 +133,12 @@ def checked_state(content: Any, path: Path) -> dict[str, Any]:
     Raises:
         CheckpointError: if it is damaged, or no training state of this program.
     """
-    if not isinstance(content, dict) or "format" not in content or "generator" not in content:
+    if not is_state(content):
         raise CheckpointError(
             f"{path}: holds no training state of this program; to start from weights: "
             f"net_g.pretrained={path}"
         )
-    layout = content["format"]
+    layout = content.get("format")
     if type(layout) is not int or layout < _OLDEST_FORMAT:
         raise CheckpointError(f"{path}: has layout {brief(layout)}, expected {FORMAT}")
     if layout > FORMAT:

@@ -20,6 +20,14 @@ _MOST_STEPS = 10**8
 _MOST_SHOWN = 4
 
 
+_PARTS = frozenset({"net_g", "generator", "card", "policies", "random", "config"})
+
+
+def is_state(content: Any) -> bool:
+    """Tell a training state of this program, perhaps without a part, from what others save."""
+    return isinstance(content, dict) and len(_PARTS & content.keys()) >= 3
+
+
 def check_state(state: Mapping[str, Any], path: Path) -> None:
     """Raise where a part of a training state is missing or of another kind.
 
@@ -145,6 +153,10 @@ def _is_plain(value: Any) -> bool:
     return small and (value is None or isinstance(value, str | int | float))
 
 
+def _is_arguments(value: Any) -> bool:
+    return isinstance(value, dict) and _is_plain(value)
+
+
 def _is_best(value: Any) -> bool:
     return _is_dict(value) and all(
         best is None or type(best) in (int, float) for best in value.values()
@@ -242,7 +254,7 @@ _ADVERSARY: Rules = {
 
 _CARD: Rules = {
     "architecture": (_is_text, "the dotted name of a class"),
-    "arguments": _NAMED,
+    "arguments": (_is_arguments, "plain values by their names"),
     "scale": (_is_interval, "a whole number from 1 up"),
 }
 

@@ -9,9 +9,10 @@ import safetensors.torch
 from torch import Tensor, nn
 
 from sr_train.engine.cards import Card, read_card, sealed
-from sr_train.engine.checkpoint import checked_state, newest_state, write_atomically
+from sr_train.engine.checkpoint import checked_state, newest_state, states, write_atomically
 from sr_train.engine.fitting import Fit, fit_of
 from sr_train.engine.foreign import state_dict_in
+from sr_train.engine.state_checks import is_state
 from sr_train.ops.errors import CheckpointError, did_you_mean
 from sr_train.ops.text import brief
 from sr_train.ops.weight_files import read_any
@@ -104,7 +105,11 @@ def _from_run(folder: Path, which: str) -> Weights:
     checkpoints = folder / "checkpoints" if (folder / "checkpoints").is_dir() else folder
     last = checkpoints / "last.safetensors"
     if which == "ema" and last.is_file():
-        return _from_file(last, which)
+        try:
+            return _from_file(last, which)
+        except CheckpointError as err:
+            beside = "".join(f"; take checkpoint={path}" for path in states(checkpoints)[:1])
+            raise CheckpointError(f"{err}{beside}") from err
     found = newest_state(checkpoints)
     if found is None:
         names = sorted(entry.name for entry in folder.iterdir())
@@ -119,7 +124,7 @@ def _from_file(path: Path, which: str) -> Weights:
         card = read_card(metadata, content, path)
         tensors = content if card is not None else state_dict_in(content, path, which)
         return Weights(tensors, card, path)
-    if isinstance(content, dict) and "generator" in content and "format" in content:
+    if is_state(content):
         return _from_state(path, checked_state(content, path), which)
     return Weights(state_dict_in(content, path, which), None, path)
 

@@ -33,6 +33,7 @@ _MOST_GROWTH = 10
 _ALWAYS_FINE = 2**29
 """What a file may unpack to: this many times its size, and so many bytes in any case."""
 
+_MOST_TENSORS = 100_000
 _MOST_TUPLES = 100_000
 _MOST_DEPTH = 64
 _MOST_VALUES = 2_000_000
@@ -90,8 +91,10 @@ def _read_safetensors(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
         _told(path, "not a safetensors file, or damaged"),
         safetensors.safe_open(path, framework="pt") as file,
     ):
-        metadata = dict(file.metadata() or {})
-        return {name: file.get_tensor(name) for name in file.keys()}, metadata  # noqa: SIM118
+        names = list(file.keys())
+        if len(names) > _MOST_TENSORS:
+            raise CheckpointError(f"{path}: holds {len(names):,} tensors, more than any network")
+        return {name: file.get_tensor(name) for name in names}, dict(file.metadata() or {})
 
 
 def _read_torch(path: Path, head: bytes) -> Any:

@@ -102,6 +102,8 @@ def test_each_part_must_be_there_and_of_its_kind(tmp_path, path):
         (("generator", "optimizer", "moments"), {"w": 5}, "dicts by the names of parameters"),
         (("random",), [], "states of random generators"),
         (("random",), [{"python": (3, (1, 2), None)}], "states of random generators"),
+        (("card", "arguments"), {"a": {1, 2}}, "card.arguments: found a dict, expected plain"),
+        (("card", "arguments"), {"a": [torch.zeros(1)]}, "expected plain values by their names"),
         (("healthy",), "x", "healthy: found 'x'"),
         (("awaiting",), -1, "awaiting: found -1"),
         (("validated",), torch.ones(2), "validated: found a torch.float32 tensor"),

@@ -5,8 +5,10 @@ import pytest
 import torch
 from torch import nn
 
+from sr_train.engine.checkpoint import save_state
 from sr_train.engine.weights import Weights, load_into, read_weights
 from sr_train.ops.errors import CheckpointError
+from tests.states import toy_state
 
 
 @pytest.mark.parametrize(
@@ -169,3 +171,20 @@ def test_a_checkpoint_of_an_impossible_name_is_told(tmp_path):
     for name in ("x" * 300, "a\0b"):
         with pytest.raises(CheckpointError, match=r"no such file or folder|cannot be read"):
             read_weights(tmp_path / name)
+
+
+def test_a_gan_of_another_program_is_no_training_state_of_ours(tmp_path):
+    content = {"format": "pt", "generator": {"w": torch.ones(1)}, "config": {"lr": 1}}
+    torch.save(content, tmp_path / "other.pth")
+    assert read_weights(tmp_path / "other.pth").tensors == {"w": torch.ones(1)}
+
+
+def test_damaged_weights_of_a_run_name_the_state_beside_them(tmp_path):
+    folder = tmp_path / "checkpoints"
+    save_state(folder, 5, toy_state(5), 1)
+    (folder / "last.safetensors").write_bytes(b"x" * 50)
+    with pytest.raises(CheckpointError) as caught:
+        read_weights(tmp_path)
+    state = folder / "step_00000005.pt"
+    assert str(caught.value).endswith(f"; take checkpoint={state}")
+    assert read_weights(state).card.step == 5

@@ -141,6 +141,17 @@ def test_an_archive_that_unpacks_to_far_more_than_it_is_is_refused(tmp_path, mon
         read_content(path)
 
 
+def test_more_tensors_than_any_network_has_are_not_read(tmp_path, monkeypatch):
+    monkeypatch.setattr(weight_files, "_MOST_TENSORS", 5)
+    path = tmp_path / "a.safetensors"
+    for count in (5, 6):
+        safetensors.torch.save_file({f"t{i}": torch.zeros(1) for i in range(count)}, path)
+        if count == 5:
+            assert len(read_content(path)) == 5
+    with pytest.raises(CheckpointError, match="holds 6 tensors, more than any network"):
+        read_content(path)
+
+
 def test_a_tensor_that_repeats_few_numbers_beyond_measure_is_refused(tmp_path):
     path = saved(tmp_path / "a.pth", {"a": torch.zeros(1).expand(10**9)})
     with pytest.raises(CheckpointError, match="would unpack from"):
