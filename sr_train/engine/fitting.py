@@ -40,7 +40,7 @@ def fit_of(
         tensors: under the network's own names, or others that it knows.
         values: names of weights whose every number is looked at, too; None: all.
     """
-    wanted = net.state_dict()
+    wanted = {name: w for name, w in net.state_dict().items() if isinstance(w, Tensor)}
     given = _named_for(net, tensors, wanted)
     shapes = {name: _shape(value) for name, value in given.items()}
     fitting = {

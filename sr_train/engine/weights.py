@@ -137,7 +137,8 @@ def _from_state(path: Path, state: dict[str, Any], which: str) -> Weights:
         raise CheckpointError(f"{path}: holds no {which} weights")
     if which == "swa" and float(state["swa"]["num_updates"]) == 0:
         raise CheckpointError(f"{path}: holds no swa weights yet; step swa.start is still ahead")
-    tensors = state["net_g"] if holder is None else state[holder]["net"]
+    held = state["net_g"] if holder is None else state[holder]["net"]
+    tensors = {name: value for name, value in held.items() if isinstance(value, Tensor)}
     if which == "net_d":
         return Weights(tensors, None, path)
     told = {key: state["card"][key] for key in ("architecture", "arguments", "scale")}

@@ -188,3 +188,22 @@ def test_damaged_weights_of_a_run_name_the_state_beside_them(tmp_path):
     state = folder / "step_00000005.pt"
     assert str(caught.value).endswith(f"; take checkpoint={state}")
     assert read_weights(state).card.step == 5
+
+
+class Noted(nn.Linear):
+    """A module that keeps more in its state dict than tensors."""
+
+    def get_extra_state(self):
+        return {"note": 1}
+
+    def set_extra_state(self, state):
+        pass
+
+
+def test_what_a_module_keeps_beside_tensors_is_left_alone(tmp_path):
+    net = Noted(2, 3)
+    state = toy_state(5, net_g=net.state_dict())
+    found = read_weights(save_state(tmp_path, 5, state, 1), "live")
+    other = Noted(2, 3)
+    load_into(other, found)
+    assert torch.equal(other.weight, net.weight)
