@@ -15,6 +15,7 @@ from torch.nn import functional
 
 from archs.common import SHUFFLE_SCALES, check_choice, check_count, colour_of
 from sr_train.ops.errors import ConfigError
+from sr_train.ops.names import Argument, Shape
 from sr_train.ops.spec import NetSpec
 
 _CONV = re.compile(r"body\.\d{1,9}\.weight")
@@ -91,7 +92,7 @@ class SRVGGNetCompact(nn.Module):
         layers.append(nn.Conv2d(num_feat, out_channels * scale**2, 3, padding=1))
         self.body = nn.Sequential(*layers)
 
-    def arguments_in(self, shapes: Mapping[str, tuple[int, ...]]) -> dict[str, int | str] | None:
+    def arguments_in(self, shapes: Mapping[str, Shape]) -> dict[str, Argument] | None:
         """Read off the arguments of the network that weights are of, see `Describes`."""
         convs = {name: shape for name, shape in shapes.items() if len(shape) == 4}
         if len(convs) < 2 or not all(map(_CONV.fullmatch, convs)):

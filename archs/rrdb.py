@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from archs.common import check_choice, check_count, colour_of, run_block
+from sr_train.ops.names import Argument, Shape
 from sr_train.ops.padding import pad_to
 from sr_train.ops.spec import NetSpec
 
@@ -45,7 +46,7 @@ _STAGES = {0: " (x1)", 1: " (x2 or x3)", 3: " (x8)", 4: " (x16)"}
 """What other numbers of upsampling stages make, without pixel-unshuffle."""
 
 
-def _num_stages(shapes: Mapping[str, tuple[int, ...]]) -> int:
+def _num_stages(shapes: Mapping[str, Shape]) -> int:
     """Count the upsampling stages that weights are of, under own names or an older scheme's.
 
     Where layers are numbered, the second one behind the trunk and the last are no stages.
@@ -174,7 +175,7 @@ class RRDBNet(nn.Module):
         head, _, kind = name.partition(".")
         return f"{_NAMED[head]}.{kind}" if head in _NAMED else name
 
-    def arguments_in(self, shapes: Mapping[str, tuple[int, ...]]) -> dict[str, int | str] | None:
+    def arguments_in(self, shapes: Mapping[str, Shape]) -> dict[str, Argument] | None:
         """Read off the arguments of the RRDBNet that weights are of, see `Describes`."""
         ends = [shapes.get(f"{name}.weight", ()) for name in ("conv_first", "conv_last")]
         block = shapes.get("body.0.rdb1.conv1.weight", ())

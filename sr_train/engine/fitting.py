@@ -6,11 +6,9 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from sr_train.ops.names import Describes, to_own_names
+from sr_train.ops.names import Argument, Describes, Shape, to_own_names
 from sr_train.ops.text import brief
 from sr_train.ops.weight_files import is_dense
-
-Shape = tuple[int, ...]
 
 _MOST_PREFIXES = 8
 """Wrappers around a network that are tried to be taken off."""
@@ -101,8 +99,16 @@ def _hint(net: nn.Module, given: Mapping[str, Shape], wanted: Mapping[str, Tenso
     kind = type(net).__name__
     if any(isinstance(value, str) for value in other.values()):
         return f"the file is of another {kind}, which this one cannot be: {told}"
-    words = " ".join(f"{'' if key == 'scale' else 'arch.'}{key}={v}" for key, v in other.items())
+    words = " ".join(_override(key, value) for key, value in other.items())
     return f"the file is of another {kind}: {told}; for that: {words}"
+
+
+def _override(key: str, value: Argument) -> str:
+    """Return what sets an argument on the command line."""
+    if isinstance(value, list):
+        return f"'arch.{key}=[{','.join(f'{item:g}' for item in value)}]'"
+    shown = str(value).lower() if isinstance(value, bool) else f"{value:g}"
+    return f"scale={shown}" if key == "scale" else f"arch.{key}={shown}"
 
 
 def _shape(value: Tensor) -> Shape:
