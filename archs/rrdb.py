@@ -192,7 +192,7 @@ class RRDBNet(nn.Module):
             "num_feat": num_feat,
             "num_block": len({name.split(".")[1] for name in shapes if _BLOCK.match(name)}),
             "num_grow": block[0],
-            "upsampler": f"{stages} stages{_STAGES.get(stages, '')}",
+            "upsampler": f"{stages} stage{'' if stages == 1 else 's'}{_STAGES.get(stages, '')}",
         }
 
     def forward(self, lq: Tensor) -> Tensor:

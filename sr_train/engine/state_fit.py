@@ -1,6 +1,6 @@
 """Whether a training state fits a model, asked before anything of the model is changed."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -21,19 +21,24 @@ def check_fits(state: Mapping[str, Any], model: "SRModel") -> None:
     """
     generator = model.generator
     faults = _net_faults("net_g", state["net_g"], generator.net)
-    faults += phrase("optimizer states unfit", generator.faults(state["generator"]))
+    faults += _learner_faults("generator", generator.faults(state["generator"]))
     for name, average in (("ema", model.ema), ("swa", model.swa)):
         if average is not None and state[name] is not None:
             faults += _net_faults(name, state[name]["net"], generator.net)
     if model.adversary is not None and state["adversary"] is not None:
         learner = model.adversary.learner
         faults += _net_faults("adversary.net", state["adversary"]["net"], learner.net)
-        told = learner.faults(state["adversary"]["learner"])
-        faults += phrase("optimizer states of the discriminator unfit", told)
+        faults += _learner_faults(
+            "adversary.learner", learner.faults(state["adversary"]["learner"])
+        )
     if faults:
         raise CheckpointError(
             "the stored weights do not fit the network:\n  - " + "\n  - ".join(faults)
         )
+
+
+def _learner_faults(where: str, told: Sequence[str]) -> list[str]:
+    return [f"{where}: {fault}" for fault in phrase("unfit for the optimizer", told)]
 
 
 def _net_faults(where: str, tensors: Mapping[str, Any], net: nn.Module) -> list[str]:

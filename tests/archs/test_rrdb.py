@@ -158,7 +158,7 @@ def test_other_sizes_are_told_with_the_values_of_the_file(tmp_path, scheme):
 
 
 @pytest.mark.parametrize(
-    ("stages", "words"), [(0, "0 stages (x1)"), (1, "1 stages (x2 or x3)"), (3, "3 stages (x8)")]
+    ("stages", "words"), [(0, "0 stages (x1)"), (1, "1 stage (x2 or x3)"), (3, "3 stages (x8)")]
 )
 def test_an_esrgan_of_other_stages_is_told(tmp_path, stages, words):
     net = rrdb(4)

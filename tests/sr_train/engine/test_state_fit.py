@@ -108,7 +108,7 @@ MOMENTS = {
 @pytest.mark.parametrize("fault", MOMENTS)
 def test_moments_that_the_optimizer_cannot_go_on_with_are_named(stored, fault):
     MOMENTS[fault](stored["generator"]["optimizer"]["moments"]["last.weight"])
-    assert f"1 optimizer states unfit: last.weight: {fault}" in refused(stored)
+    assert f"generator: 1 unfit for the optimizer: last.weight: {fault}" in refused(stored)
 
 
 @pytest.mark.parametrize("name", ["params", "lr", "betas"])
