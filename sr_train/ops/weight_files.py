@@ -17,12 +17,15 @@ from typing import Any, BinaryIO
 
 import safetensors
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from sr_train.ops.errors import CheckpointError, SRTrainError
 from sr_train.ops.file_kinds import is_safetensors, is_torch, told_archive, told_kind
 from sr_train.ops.memory import is_out_of_memory
 from sr_train.ops.text import brief
+
+_TUPLES = frozenset({"TUPLE", "TUPLE1", "TUPLE2", "TUPLE3"})
+_BYTES = "bytearray"
 
 _HEAD = 1024
 """Bytes that tell what a file is."""
@@ -100,7 +103,7 @@ def _read_safetensors(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
 def _read_torch(path: Path, head: bytes) -> Any:
     with _told(path, _DAMAGED), path.open("rb") as file:
         if not head.startswith(b"PK"):
-            _check_nesting(path, file)
+            _check_pickles(path, file)
         elif zipfile.is_zipfile(file):
             _check_archive(path, file)
         else:
@@ -162,9 +165,10 @@ def _check_archive(path: Path, file: BinaryIO) -> None:
         for entry in entries:
             if entry.filename.endswith(".pkl"):
                 data = archive.read(entry)
-                # Bytes that may build a tuple: counting them is quick, and mostly enough.
-                if sum(data.count(code) for code in b"t\x85\x86\x87") > _MOST_TUPLES:
-                    _check_nesting(path, io.BytesIO(data))
+                # Looking for bytes that may make such things is quick, and mostly enough.
+                many = sum(data.count(code) for code in b"t\x85\x86\x87") > _MOST_TUPLES
+                if many or _BYTES.encode() in data:
+                    _check_pickles(path, io.BytesIO(data))
 
 
 def _check_growth(path: Path, size: int) -> None:
@@ -176,19 +180,26 @@ def _check_growth(path: Path, size: int) -> None:
         )
 
 
-def _check_nesting(path: Path, stream: BinaryIO) -> None:
-    """Refuse pickles of so many tuples that hashing one of them could overflow the stack."""
-    tuples = (code for code in _codes(stream) if code in {"TUPLE", "TUPLE1", "TUPLE2", "TUPLE3"})
-    if any(number >= _MOST_TUPLES for number, _ in enumerate(tuples)):
-        raise CheckpointError(f"{path}: holds more tuples than weights do; it is damaged")
+def _check_pickles(path: Path, stream: BinaryIO) -> None:
+    """Refuse pickles that cost stack or memory by themselves, whatever they hold.
+
+    A tuple of tuples without end overflows the stack when it is hashed; a bytearray may be asked
+    for by its length alone.
+    """
+    num_tuples = 0
+    for code, argument in _operations(stream):
+        num_tuples += code in _TUPLES
+        asks = code == "GLOBAL" and _BYTES in str(argument)
+        if asks or num_tuples > _MOST_TUPLES:
+            raise CheckpointError(f"{path}: holds what no file of weights does; it is damaged")
 
 
-def _codes(stream: BinaryIO) -> Iterator[str]:
-    """Yield the operations of pickles that lie one behind the other, up to what is none."""
+def _operations(stream: BinaryIO) -> Iterator[tuple[str, object]]:
+    """Yield those of pickles that lie one behind the other, up to what is none."""
     while True:
         try:
-            for code, _, _ in pickletools.genops(stream):
-                yield code.name
+            for code, argument, _ in pickletools.genops(stream):
+                yield code.name, argument
         except Exception:  # what follows the pickles of an old file are its tensors
             return
 
@@ -209,6 +220,7 @@ class _Plain:
         if isinstance(value, Tensor):
             return self._tensor(value)
         if not isinstance(value, dict | list | tuple):
+            self._bytes += len(value) if isinstance(value, bytes | bytearray) else 0
             return value
         self._values += len(value)
         if depth > _MOST_DEPTH or self._values > _MOST_VALUES:
@@ -224,6 +236,11 @@ class _Plain:
         return items if isinstance(value, list) else tuple(items)
 
     def _tensor(self, value: Tensor) -> Tensor:
+        if type(value) not in (Tensor, nn.Parameter):
+            raise CheckpointError(
+                f"{self.path}: holds tensors that are {type(value).__name__}s, such as those split "
+                "over processes; save whole ones in the program that wrote it"
+            )
         value = Tensor.detach(value)  # without attributes that the file gave it
         if is_dense(value):
             self._bytes += value.numel() * value.element_size()

@@ -123,7 +123,7 @@ def test_tuples_that_would_overflow_the_stack_are_refused(tmp_path):
     """As a key, a tuple inside a tuple and so on is hashed by recursion."""
     path = saved(tmp_path / "a.pth", {"a": torch.zeros(1)})
     nested = b"\x80\x02}N" + b"\x85" * 2_000_000 + b"Ns."
-    with pytest.raises(CheckpointError, match="holds more tuples than weights do"):
+    with pytest.raises(CheckpointError, match="holds what no file of weights does"):
         read_content(repacked(path, zipfile.ZIP_DEFLATED, data_pkl=nested))
 
 
@@ -139,6 +139,40 @@ def test_an_archive_that_unpacks_to_far_more_than_it_is_is_refused(tmp_path, mon
     repacked(path, zipfile.ZIP_DEFLATED)
     with pytest.raises(CheckpointError, match=r"would unpack from .* which weights do not"):
         read_content(path)
+
+
+@pytest.mark.parametrize("form", ["zip", "old"])
+def test_bytes_that_are_not_in_the_file_are_not_made(tmp_path, monkeypatch, form):
+    """A pickle may ask for as many zeros as it likes."""
+    monkeypatch.setattr(torch, "load", lambda *args, **more: pytest.fail("was loaded"))
+    path = saved(tmp_path / "a.pth", {"a": torch.zeros(1)})
+    asks = b"c__builtin__\nbytearray\n\x8a\x05\0\xe4\x0b\x54\x02\x85R"
+    pickled = b"\x80\x02}X\x01\0\0\0b" + asks + b"s."
+    if form == "zip":
+        repacked(path, data_pkl=pickled)
+    else:
+        path.write_bytes(pickle.dumps(1, protocol=2) + pickled)
+    with pytest.raises(CheckpointError, match="holds what no file of weights does"):
+        read_content(path)
+
+
+class Split(torch.Tensor):
+    pass
+
+
+def test_tensors_of_a_class_of_their_own_are_refused(tmp_path):
+    """DTensor is one that torch itself lets in; its arithmetic waits for other processes."""
+    path = saved(tmp_path / "a.pth", {"a": torch.ones(2).as_subclass(Split)})
+    with (
+        torch.serialization.safe_globals([Split]),
+        pytest.raises(CheckpointError, match="holds tensors that are Splits"),
+    ):
+        read_content(path)
+
+
+def test_a_name_may_be_any_word(tmp_path):
+    path = saved(tmp_path / "a.pth", {"bytearray": torch.zeros(1)})
+    assert list(read_content(path)) == ["bytearray"]
 
 
 def test_more_tensors_than_any_network_has_are_not_read(tmp_path, monkeypatch):
