@@ -6,12 +6,30 @@ The network comes with that paper's code; names in the state dict are those of
 https://github.com/XPixelGroup/BasicSR and https://github.com/xinntao/Real-ESRGAN.
 """
 
+import math
+import re
+from collections.abc import Mapping
+
 from torch import Tensor, nn
 from torch.nn import functional
 
 from archs.common import SHUFFLE_SCALES, check_choice, check_count, colour_of
 from sr_train.ops.errors import ConfigError
+from sr_train.ops.names import Argument, Shape
 from sr_train.ops.spec import NetSpec
+
+_CONV = re.compile(r"body\.\d{1,9}\.weight")
+
+
+def _number(name: str) -> int:
+    return int(name.split(".")[1])
+
+
+def _is_square(number: int, divisor: int) -> bool:
+    """Tell whether a number divides into a square."""
+    if divisor < 1 or number % divisor:
+        return False
+    return math.isqrt(number // divisor) ** 2 == number // divisor
 
 
 def _activation(name: str, channels: int) -> nn.Module:
@@ -73,6 +91,24 @@ class SRVGGNetCompact(nn.Module):
             layers.append(_activation(activation, num_feat))
         layers.append(nn.Conv2d(num_feat, out_channels * scale**2, 3, padding=1))
         self.body = nn.Sequential(*layers)
+
+    def arguments_in(self, shapes: Mapping[str, Shape]) -> dict[str, Argument] | None:
+        """Read off the arguments of the network that weights are of, see `Describes`."""
+        convs = {name: shape for name, shape in shapes.items() if len(shape) == 4}
+        if len(convs) < 2 or not all(map(_CONV.fullmatch, convs)):
+            return None
+        first, *_, last = (convs[name] for name in sorted(convs, key=_number))
+        # Of colours that may be: those of this network, of the input, grey.
+        colours = [c for c in (self.spec.out_channels, first[1], 1) if _is_square(last[0], c)]
+        if not colours:
+            return None
+        return {
+            "scale": math.isqrt(last[0] // colours[0]),
+            "in_channels": first[1],
+            "out_channels": colours[0],
+            "num_feat": first[0],
+            "num_conv": len(convs) - 2,
+        }
 
     def forward(self, lq: Tensor) -> Tensor:
         """Return (B, out_channels, H*scale, W*scale) for `lq` (B, in_channels, H, W)."""

@@ -3,16 +3,61 @@
 Reference: ESRGAN: Enhanced Super-Resolution Generative Adversarial Networks, X. Wang et al.,
 ECCVW 2018, https://arxiv.org/abs/1809.00219; the pixel-unshuffled x1 and x2 forms come from
 Real-ESRGAN, ICCVW 2021, https://arxiv.org/abs/2107.10833.
-Names in the state dict are those of https://github.com/XPixelGroup/BasicSR.
+Names in the state dict are those of https://github.com/XPixelGroup/BasicSR. Weights under the two
+older naming schemes of https://github.com/xinntao/ESRGAN, which most published ones have, load too.
 """
+
+import re
+from collections.abc import Mapping
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
 from archs.common import check_choice, check_count, colour_of, run_block
+from sr_train.ops.names import Argument, Shape
 from sr_train.ops.padding import pad_to
 from sr_train.ops.spec import NetSpec
+
+_TRUNK = re.compile(
+    r"(?:RRDB_trunk|(?:model\.)?1\.sub)\.(\d+)\.RDB([123])\.conv([1-5])(?:\.0)?\.(weight|bias)"
+)
+"""A convolution of the trunk, in both older schemes."""
+
+_TRUNK_END = re.compile(r"(?:model\.)?1\.sub\.\d+\.(weight|bias)")
+"""The convolution behind the last block counts as one more item of the trunk."""
+
+_LAYER = re.compile(r"(?:model\.)?(\d+)\.(weight|bias)")
+"""A convolution outside the trunk, numbered together with what has no weights."""
+
+_NUMBERED = {"0": "conv_first", "3": "conv_up1", "6": "conv_up2", "8": "conv_hr", "10": "conv_last"}
+"""Where there are two upsampling stages of an upsampler, a convolution and an activation each."""
+
+_NAMED = {
+    "trunk_conv": "conv_body",
+    "upconv1": "conv_up1",
+    "upconv2": "conv_up2",
+    "HRconv": "conv_hr",
+}
+
+_BLOCK = re.compile(r"body\.\d+\.")
+
+_STAGES = {0: " (x1)", 1: " (x2 or x3)", 3: " (x8)", 4: " (x16)"}
+"""What other numbers of upsampling stages make, without pixel-unshuffle."""
+
+
+def _num_stages(shapes: Mapping[str, Shape]) -> int:
+    """Count the upsampling stages that weights are of, under own names or an older scheme's.
+
+    Where layers are numbered, the second one behind the trunk and the last are no stages.
+    """
+    numbered = [name for name in shapes if _LAYER.fullmatch(name) and name.endswith(".weight")]
+    own = [f"conv_up{stage}" for stage in (1, 2)]
+    if not numbered:
+        own += [f"upconv{stage}" for stage in range(3, 9)]
+        return sum(f"{name}.weight" in shapes for name in own)
+    taken = [f"{name}.weight" for name in _NUMBERED.values() if name != "conv_first"]
+    return len(numbered) + sum(name in shapes for name in taken) - 2
 
 
 def _lrelu(x: Tensor) -> Tensor:
@@ -115,6 +160,40 @@ class RRDBNet(nn.Module):
         self.conv_up2 = nn.Conv2d(num_feat, num_feat, 3, padding=1)
         self.conv_hr = nn.Conv2d(num_feat, num_feat, 3, padding=1)
         self.conv_last = nn.Conv2d(num_feat, out_channels, 3, padding=1)
+
+    def own_name(self, name: str) -> str:
+        """Return the name here of what an older scheme calls `name`."""
+        trunk = _TRUNK.fullmatch(name)
+        if trunk:
+            return f"body.{trunk[1]}.rdb{trunk[2]}.conv{trunk[3]}.{trunk[4]}"
+        end = _TRUNK_END.fullmatch(name)
+        if end:
+            return f"conv_body.{end[1]}"
+        layer = _LAYER.fullmatch(name)
+        if layer and layer[1] in _NUMBERED:
+            return f"{_NUMBERED[layer[1]]}.{layer[2]}"
+        head, _, kind = name.partition(".")
+        return f"{_NAMED[head]}.{kind}" if head in _NAMED else name
+
+    def arguments_in(self, shapes: Mapping[str, Shape]) -> dict[str, Argument] | None:
+        """Read off the arguments of the RRDBNet that weights are of, see `Describes`."""
+        ends = [shapes.get(f"{name}.weight", ()) for name in ("conv_first", "conv_last")]
+        block = shapes.get("body.0.rdb1.conv1.weight", ())
+        if len(ends[0]) != 4 or len(block) != 4:
+            return None
+        num_feat, in_channels = ends[0][:2]
+        out_channels = ends[1][0] if ends[1] else self.spec.out_channels
+        unshuffle = next((u for u in (2, 4) if in_channels == out_channels * u**2), 1)
+        stages = _num_stages(shapes)
+        return {
+            "scale": 4 // unshuffle,
+            "in_channels": in_channels // unshuffle**2,
+            "out_channels": out_channels,
+            "num_feat": num_feat,
+            "num_block": len({name.split(".")[1] for name in shapes if _BLOCK.match(name)}),
+            "num_grow": block[0],
+            "upsampler": f"{stages} stage{'' if stages == 1 else 's'}{_STAGES.get(stages, '')}",
+        }
 
     def forward(self, lq: Tensor) -> Tensor:
         """Return (B, out_channels, H*scale, W*scale) for `lq` (B, in_channels, H, W)."""

@@ -2,10 +2,12 @@
 
 Reference: Swift Parameter-free Attention Network for Efficient Super-Resolution, C. Wan et al.,
 CVPRW 2024, https://arxiv.org/abs/2311.12770.
-Names in the state dict are those of https://github.com/hongyuanyu/SPAN.
+Names in the state dict are those of https://github.com/hongyuanyu/SPAN. By an entry `no_norm`,
+which is no weight, other programs say that the input is taken as it is: img_range 1, rgb_mean 0.
 """
 
-from collections.abc import Sequence
+import math
+from collections.abc import Mapping, Sequence
 
 import torch
 from torch import Tensor, nn
@@ -21,7 +23,11 @@ from archs.common import (
     without_autocast,
 )
 from sr_train.ops.errors import ConfigError
+from sr_train.ops.names import Argument, Shape
 from sr_train.ops.spec import NetSpec
+
+_UNCHANGED = "no_norm"
+"""How other programs mark weights of networks that take the input as it is."""
 
 WIDENING = 2
 """How many times wider the inner channels of a branched convolution are."""
@@ -182,6 +188,7 @@ class SPAN(nn.Module):
         )
         self.num_feat = num_feat
         self.img_range = img_range
+        self.rgb_mean = tuple(map(float, rgb_mean))
         self.reparameterised = reparameterised
         self.gradient_checkpointing = gradient_checkpointing
         self.register_buffer(
@@ -200,6 +207,29 @@ class SPAN(nn.Module):
         self.upsampler = nn.Sequential(
             nn.Conv2d(num_feat, out_channels * scale**2, 3, padding=1), nn.PixelShuffle(scale)
         )
+
+    def own_name(self, name: str) -> str | None:
+        """Return None for a mark that the input is taken as it is, where it is."""
+        unchanged = self.img_range == 1 and not any(self.rgb_mean)
+        return None if name == _UNCHANGED and unchanged else name
+
+    def arguments_in(self, shapes: Mapping[str, Shape]) -> dict[str, Argument] | None:
+        """Read off the arguments of the SPAN that weights are of, see `Describes`."""
+        first = shapes.get("conv_1.eval_conv.weight", ())
+        last = shapes.get("upsampler.0.weight", ())
+        if len(first) != 4 or len(last) != 4:
+            return None
+        told: dict[str, Argument] = {
+            "scale": math.isqrt(last[0] // self.spec.out_channels),
+            "in_channels": first[1],
+            "num_feat": first[0],
+            "reparameterised": "conv_1.sk.weight" not in shapes,
+            "img_range": self.img_range,
+            "rgb_mean": list(self.rgb_mean),
+        }
+        if _UNCHANGED in shapes:
+            told |= {"img_range": 1.0, "rgb_mean": [0.0] * first[1]}
+        return told
 
     def forward(self, lq: Tensor) -> Tensor:
         """Return (B, out_channels, H*scale, W*scale) for `lq` (B, in_channels, H, W) in [0, 1]."""
@@ -225,7 +255,7 @@ class SPAN(nn.Module):
             out_channels=self.spec.out_channels,
             num_feat=self.num_feat,
             img_range=self.img_range,
-            rgb_mean=self.mean.flatten().tolist(),
+            rgb_mean=self.rgb_mean,
             reparameterised=True,
             gradient_checkpointing=self.gradient_checkpointing,
         ).to(weight.device, weight.dtype)

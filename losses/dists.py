@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 from losses.features import PLANES, shared_features
 from sr_train.ops.errors import CheckpointError
-from sr_train.ops.pretrained import find_weights, read_state
+from sr_train.ops.pretrained import check_numbers, find_weights, read_state
 
 LAYERS = ("relu1_2", "relu2_2", "relu3_3", "relu4_3", "relu5_3")
 CHANNELS = (3, 64, 128, 256, 512, 512)
@@ -121,5 +121,6 @@ def _calibration(given: str | Path | None) -> tuple[Tensor, Tensor]:
             raise CheckpointError(
                 f"{path} is not the calibration of DISTS: expected {key} of {sum(CHANNELS)} numbers"
             )
-        found.append(stored.detach().float().flatten())
+        check_numbers(stored, key, str(path))
+        found.append(stored.float().flatten())
     return found[0], found[1]

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from losses.features import BACKBONES, PLANES, Precision, shared_features
 from sr_train.ops.errors import CheckpointError
-from sr_train.ops.pretrained import read_state
+from sr_train.ops.pretrained import read_state, stored_tensor
 
 LAYERS = {
     "alex": ("relu1", "relu2", "relu3", "relu4", "relu5"),
@@ -90,10 +90,8 @@ def _calibration(net: str, backbone: str) -> list[Tensor]:
         for name, conv in BACKBONES[backbone].layers.items()
         if conv is not None
     }
-    found = []
-    for number, layer in enumerate(LAYERS[backbone]):
-        stored = state.get(f"lin{number}.model.1.weight")
-        if not isinstance(stored, Tensor) or stored.shape != (1, widths[layer], 1, 1):
-            raise CheckpointError(f"{path} does not hold the calibration of LPIPS({net})")
-        found.append(stored[0])
-    return found
+    source = f"the calibration of LPIPS({net}), {path},"
+    return [
+        stored_tensor(state, f"lin{number}.model.1.weight", (1, widths[layer], 1, 1), source)[0]
+        for number, layer in enumerate(LAYERS[backbone])
+    ]

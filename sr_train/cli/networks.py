@@ -10,14 +10,17 @@ from torch import nn
 
 from sr_train.cli.assemble import choose_device, make_precision
 from sr_train.cli.contracts import check_module
-from sr_train.config.build import at_scale, build, resolve_target
+from sr_train.cli.described import network_of_card
+from sr_train.config.build import at_scale, build
 from sr_train.config.schema import ChannelsLast, NetworkUseConfig, TilingConfig, UseConfig
+from sr_train.engine.cards import Card
 from sr_train.engine.precision import Precision
-from sr_train.engine.weights import Card, Weights, load_into, read_weights
+from sr_train.engine.weights import Weights, load_into, read_weights
 from sr_train.inference.clips import ClipUpscale, ClipUpscaler, frame_by_frame
 from sr_train.inference.upscaler import Upscaler
-from sr_train.ops.errors import ConfigError
+from sr_train.ops.errors import CheckpointError, ConfigError
 from sr_train.ops.spec import NetSpec
+from sr_train.ops.text import brief
 
 log = logging.getLogger(__name__)
 
@@ -120,35 +123,6 @@ def card_of(arch: Mapping[str, Any], spec: NetSpec) -> Card:
     return Card(str(arch["_target_"]), arguments, spec.scale)
 
 
-def network_of_card(
-    architecture: str, arguments: Mapping[str, Any], where: str, plugins: list[str]
-) -> nn.Module:
-    """Build the network that a file describes, and the networks inside it.
-
-    Nothing but networks of the allowed packages is called; all else in `arguments` is data.
-
-    Args:
-        architecture: dotted path of the class.
-        arguments: of its constructor, plain Python; a network inside it is a mapping with a
-            `_target_`.
-        where: the file, for messages.
-        plugins: the user's packages.
-
-    Raises:
-        ConfigError: if a class lies outside the allowed packages or is no network.
-    """
-    factory = resolve_target(architecture, "checkpoint", plugins)
-    if not (isinstance(factory, type) and issubclass(factory, nn.Module)):
-        raise ConfigError(f"{where}: names {architecture}, no network")
-    made = {}
-    for key, value in arguments.items():
-        if isinstance(value, Mapping) and "_target_" in value:
-            inner = {name: item for name, item in value.items() if name != "_target_"}
-            value = network_of_card(str(value["_target_"]), inner, where, plugins)
-        made[key] = value
-    return factory(**made)
-
-
 def load_for_use(cfg: UseConfig) -> tuple[nn.Module, NetSpec, Weights]:
     """Read a checkpoint and build its network.
 
@@ -160,25 +134,46 @@ def load_for_use(cfg: UseConfig) -> tuple[nn.Module, NetSpec, Weights]:
     """
     weights = read_weights(Path(cfg.checkpoint).expanduser(), cfg.weights)
     card = weights.card
+    where = f"checkpoint={weights.source}"
     if cfg.arch is not None:
         scale = cfg.scale if cfg.scale is not None else (card.scale if card else None)
         if scale is None:
-            raise ConfigError(f"checkpoint={weights.source}: names no scale; add scale=2, 3 or 4")
+            raise ConfigError(f"{where}: names no scale; add scale=2, 3 or 4")
         net, spec = make_net(at_scale(cfg.arch, scale, cfg.plugins), cfg.plugins, scale)
-    elif card is not None:
-        if cfg.scale not in (None, card.scale):
-            raise ConfigError(f"scale={cfg.scale}: the checkpoint's is {card.scale}; leave it out")
-        where = f"checkpoint={weights.source}"
-        net = network_of_card(card.architecture, card.arguments, where, cfg.plugins)
-        spec = spec_of(net, card.scale)
+    elif card is not None and card.architecture:
+        net, spec = _described(cfg, weights)
     else:
-        raise ConfigError(
-            f"checkpoint={weights.source}: names no architecture; add arch=... and scale=..., for "
-            "example arch=imdn scale=2 (the choices are in --help)"
-        )
+        raise ConfigError(f"{where}: names no architecture; {_how_to_name(weights)}")
     load_into(net, weights, strict=cfg.strict)
     log.info("%s x%d from %s", type(net).__name__, spec.scale, weights.source)
     return net, spec, weights
+
+
+def _described(cfg: UseConfig, weights: Weights) -> tuple[nn.Module, NetSpec]:
+    """Build the network of a file's card, of the scale that the card tells."""
+    card, where = weights.card, f"checkpoint={weights.source}"
+    assert card is not None
+    if cfg.scale is not None and card.scale not in (None, cfg.scale):
+        raise ConfigError(f"scale={cfg.scale}: the checkpoint's is {card.scale}; leave it out")
+    net = network_of_card(weights, cfg.plugins, strict=cfg.strict)
+    told = cfg.scale or card.scale
+    if told is None and not isinstance(getattr(net, "spec", None), NetSpec):
+        raise ConfigError(f"{where}: names no scale, nor does its network; add scale=2, 3 or 4")
+    spec = spec_of(net, told or 1)
+    if told is not None and spec.scale != told:
+        said = f"says scale {card.scale}" if cfg.scale is None else f"scale={cfg.scale}"
+        raise CheckpointError(f"{where}: {said}, but its network upscales by {spec.scale}")
+    return net, spec
+
+
+def _how_to_name(weights: Weights) -> str:
+    names = list(weights.tensors)
+    shown = ", ".join(brief(name, 60) for name in names[:3])
+    more = ", ..." if len(names) > 3 else ""
+    return (
+        "add arch=... and scale=..., for example arch=imdn scale=2 (the choices are in --help; a "
+        f"network of your own: plugins=[...]); it holds {len(names)} tensors: {shown}{more}"
+    )
 
 
 def use_precision(cfg: NetworkUseConfig) -> Precision:

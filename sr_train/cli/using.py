@@ -87,7 +87,7 @@ def _with_scale(cfg: DictConfig) -> ValidateConfig:
         return typed(cfg, ValidateConfig)
     if cfg.scale is None:
         card = read_weights(Path(str(cfg.checkpoint)).expanduser(), str(cfg.weights)).card
-        if card is None:
+        if card is None or card.scale is None:
             raise ConfigError(
                 f"checkpoint={cfg.checkpoint}: names no scale; add scale=2, 3 or 4 and arch=..."
             )

@@ -3,24 +3,30 @@
 import hashlib
 import io
 import logging
-import pickle
 import re
-import warnings
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import torch
 
+from sr_train.engine.cards import newer, versions
+from sr_train.engine.checksum import checksum
+from sr_train.engine.state_checks import check_state, is_state
 from sr_train.ops import files
 from sr_train.ops.errors import CheckpointError
+from sr_train.ops.text import brief
+from sr_train.ops.weight_files import read_content
 
 log = logging.getLogger(__name__)
 
-FORMAT = 2
-"""Number of the layout of a training state; another number is refused."""
+FORMAT = 3
+"""Number of the layout of a training state; those of layout 2 carry no checksum inside."""
+
+_OLDEST_FORMAT = 2
 
 _NAME = re.compile(r"step_(\d+)\.pt$")
+_SHA256 = re.compile(r"[0-9a-f]{64}")
 
 
 def write_atomically(path: Path, data: bytes | memoryview) -> None:
@@ -42,6 +48,8 @@ def write_atomically(path: Path, data: bytes | memoryview) -> None:
 def save_state(folder: Path, step: int, state: dict[str, Any], keep_last: int) -> Path:
     """Write the state of a step with its checksum beside it; drop the oldest.
 
+    The state carries a checksum inside, too, which does not get lost when it is copied.
+
     Args:
         folder: of the states.
         step: whose state it is.
@@ -49,8 +57,9 @@ def save_state(folder: Path, step: int, state: dict[str, Any], keep_last: int) -
             stay, see `sr_train.engine.state_health`.
         keep_last: states that stay beside those, the newest.
     """
+    content = {"format": FORMAT, "step": step, "versions": versions(), **state}
     buffer = io.BytesIO()
-    torch.save({"format": FORMAT, "step": step, **state}, buffer)
+    torch.save({**content, "checksum": checksum(content)}, buffer)
     data = buffer.getbuffer()
     path = folder / f"step_{step:08d}.pt"
     write_atomically(_checksum_path(path), hashlib.sha256(data).hexdigest().encode())
@@ -104,18 +113,73 @@ def read_state(path: Path) -> dict[str, Any]:
     Raises:
         CheckpointError: if it is absent, damaged, or no training state of this program.
     """
-    if not path.is_file():
-        raise CheckpointError(f"{path}: no such file")
-    data = path.read_bytes()
-    checksum = _checksum_path(path)
-    if checksum.is_file() and checksum.read_text().strip() != hashlib.sha256(data).hexdigest():
-        raise CheckpointError(f"{path}: damaged, its checksum is not the one in {checksum.name}")
-    state = load_plain(path, data)
-    if not isinstance(state, dict) or "format" not in state or "generator" not in state:
-        raise CheckpointError(f"{path}: holds no training state of this program")
-    if state["format"] != FORMAT:
-        raise CheckpointError(f"{path}: has layout {state['format']}, expected {FORMAT}")
-    return state
+    try:
+        content = read_content(path)
+    except CheckpointError as err:
+        if _side_checksum(path) == "another":
+            side = _checksum_path(path).name
+            raise CheckpointError(
+                f"{path}: damaged, its checksum is not the one in {side}"
+            ) from err
+        raise
+    return checked_state(content, path)
+
+
+def checked_state(content: Any, path: Path) -> dict[str, Any]:
+    """Return what a file holds as a training state.
+
+    The checksum inside decides; where there is none, the one in the file beside it.
+
+    Raises:
+        CheckpointError: if it is damaged, or no training state of this program.
+    """
+    if not is_state(content):
+        raise CheckpointError(
+            f"{path}: holds no training state of this program; to start from weights: "
+            f"net_g.pretrained={path}"
+        )
+    layout = content.get("format")
+    if type(layout) is not int or layout < _OLDEST_FORMAT:
+        raise CheckpointError(f"{path}: has layout {brief(layout)}, expected {FORMAT}")
+    if layout > FORMAT:
+        raise newer(path, layout, FORMAT, content.get("versions"))
+    _verify(content, path)
+    check_state(content, path)
+    return content
+
+
+def _verify(content: dict[str, Any], path: Path) -> None:
+    side, name = _side_checksum(path), _checksum_path(path).name
+    inside = content.pop("checksum", None)
+    if inside is None and content["format"] == _OLDEST_FORMAT:
+        if side == "another":
+            raise CheckpointError(f"{path}: damaged, its checksum is not the one in {name}")
+        if side != "fits":
+            log.info("%s: unverified, there is no checksum in it nor beside it", path)
+        return
+    if inside != checksum(content):
+        raise CheckpointError(f"{path}: damaged, it is not what its checksum inside is of")
+    if side in {"another", "garbled"}:
+        log.warning(
+            "warning: %s: not the checksum of %s, which is whole by the one inside it; left aside",
+            _checksum_path(path),
+            path.name,
+        )
+
+
+def _side_checksum(path: Path) -> Literal["fits", "another", "garbled", "none"]:
+    """Compare a file with the checksum beside it, which may be of any kind or damaged itself."""
+    try:
+        said = _checksum_path(path).read_bytes()[:4096].decode("ascii").split()
+        with path.open("rb") as file:
+            found = hashlib.file_digest(file, "sha256").hexdigest()
+    except FileNotFoundError:
+        return "none"
+    except (OSError, ValueError):
+        return "garbled"
+    if not said or not _SHA256.fullmatch(said[0].lower()):
+        return "garbled"
+    return "fits" if said[0].lower() == found else "another"
 
 
 def newest_state(folder: Path) -> tuple[Path, dict[str, Any]] | None:
@@ -134,36 +198,6 @@ def newest_state(folder: Path) -> tuple[Path, dict[str, Any]] | None:
     if faults:
         raise CheckpointError("no training state is whole:\n  " + "\n  ".join(faults))
     return None
-
-
-def load_plain(path: Path, data: bytes | None = None) -> Any:
-    """Read tensors and plain Python from a file of torch.save, never code.
-
-    Raises:
-        CheckpointError: if it is empty, no such file, or holds more than data.
-    """
-    if (path.stat().st_size if data is None else len(data)) == 0:
-        raise CheckpointError(f"{path}: empty, 0 bytes")
-    source = path if data is None else io.BytesIO(data)
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # old formats warn about storages
-            return torch.load(source, map_location="cpu", weights_only=True)
-    except pickle.UnpicklingError as err:
-        reason = _refused(str(err))
-        raise CheckpointError(f"{path}: {reason}") from err
-    except (RuntimeError, EOFError, ValueError, KeyError, OSError) as err:
-        raise CheckpointError(f"{path}: not a file of weights, or damaged") from err
-
-
-def _refused(message: str) -> str:
-    found = re.search(r"GLOBAL ([\w.]+)", message)
-    if found:
-        return (
-            f"holds the Python object {found[1]} beside its weights, which is not loaded since it "
-            "could run code; save the state dict alone in the program that wrote it"
-        )
-    return "not a file of weights, or damaged"
 
 
 def _checksum_path(path: Path) -> Path:

@@ -1,8 +1,9 @@
 """A network with all that makes it learn; used for the generator and for the discriminator."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -184,6 +185,10 @@ class Learner:
             "scaler": self.scaler.state_dict(),
             "skipped_in_row": self.skipped_in_row,
         }
+
+    def faults(self, state: Mapping[str, Any]) -> list[str]:
+        """Name what in a stored state the optimizer could not go on with."""
+        return self._optimizer_state.faults(state["optimizer"])
 
     def load_state_dict(self, state: dict[str, object]) -> list[str]:
         """Take up stored state; learning rates and hyper-parameters stay the config's.

@@ -15,6 +15,7 @@ from sr_train.engine.objective import Objective, Verdict
 from sr_train.engine.own_average import OwnAverage
 from sr_train.engine.precision import Precision
 from sr_train.engine.sharding import fill_whole, split_weights
+from sr_train.engine.state_fit import check_fits
 from sr_train.engine.swa import Swa
 from sr_train.monitoring.meter import Meter
 from sr_train.ops.colour import YCbCr
@@ -186,6 +187,7 @@ class SRModel:
         Raises:
             CheckpointError: if the weights do not fit the networks.
         """
+        check_fits(state, self)
         weights, learner = state["net_g"], state["generator"]
         assert isinstance(weights, dict)
         assert isinstance(learner, dict)

@@ -10,6 +10,7 @@ from typing import Any, Protocol
 
 from torch import Tensor
 
+from sr_train.engine.cards import Card
 from sr_train.engine.checkpoint import save_state
 from sr_train.engine.distributed import World
 from sr_train.engine.journal import Journal, Logger
@@ -27,7 +28,7 @@ from sr_train.engine.state_health import (
 )
 from sr_train.engine.stop import GracefulStop
 from sr_train.engine.validator import Scores, Stop, ValidationStopped
-from sr_train.engine.weights import Card, save_weights
+from sr_train.engine.weights import save_weights
 from sr_train.inference.wrapping import NonFinitePredictionError
 from sr_train.monitoring.console import Bar, progress_bar
 from sr_train.monitoring.sentinel import NonFiniteError, Sentinel

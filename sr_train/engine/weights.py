@@ -1,76 +1,27 @@
 """Files of weights: our own that describe themselves, and those of other programs."""
 
-import json
 import logging
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import safetensors
 import safetensors.torch
-import torch
 from torch import Tensor, nn
 
-from sr_train import __version__
-from sr_train.engine.checkpoint import load_plain, newest_state, read_state, write_atomically
+from sr_train.engine.cards import Card, read_card, sealed
+from sr_train.engine.checkpoint import checked_state, newest_state, states, write_atomically
+from sr_train.engine.fitting import Fit, fit_of
+from sr_train.engine.foreign import state_dict_in
+from sr_train.engine.state_checks import is_state
 from sr_train.ops.errors import CheckpointError, PluginError, did_you_mean
-from sr_train.ops.names import to_own_names
+from sr_train.ops.text import brief
+from sr_train.ops.weight_files import read_any
 
 log = logging.getLogger(__name__)
 
 KINDS = ("ema", "live", "swa", "net_d")
 """What a training state may hold: averaged, live and SWA weights of the generator, and the
 discriminator's."""
-
-LAYOUTS = ("params_ema", "params-ema", "params", "state_dict", "model_state_dict", "model")
-"""Keys under which other programs keep a state dict, best first."""
-
-PREFIXES = ("module.", "_orig_mod.", "net_g.", "generator.", "generator_ema.")
-
-GENERATORS = ("generator_ema.", "generator.")
-"""Prefixes of the generator where a file of another program holds more than it, best first."""
-
-
-@dataclass(frozen=True)
-class Card:
-    """What a file of weights says about itself."""
-
-    architecture: str
-    """Dotted path of the class."""
-    arguments: dict[str, Any] = field(default_factory=dict)
-    """Arguments of its constructor, plain Python."""
-    scale: int = 1
-    step: int = 0
-    weights: str = "live"
-    """`ema`, `swa` or `live`."""
-    metrics: dict[str, float] = field(default_factory=dict)
-
-    def as_metadata(self) -> dict[str, str]:
-        """Return the header of a safetensors file: strings alone."""
-        versions = {"sr_train": __version__, "torch": str(torch.__version__)}
-        return {
-            "format": "pt",
-            "producer": "sr_train",
-            "architecture": self.architecture,
-            "arguments": json.dumps(self.arguments),
-            "scale": str(self.scale),
-            "step": str(self.step),
-            "weights": self.weights,
-            "metrics": json.dumps(self.metrics),
-            "versions": json.dumps(versions),
-        }
-
-    @classmethod
-    def from_metadata(cls, metadata: Mapping[str, str]) -> "Card":
-        return cls(
-            architecture=metadata["architecture"],
-            arguments=json.loads(metadata["arguments"]),
-            scale=int(metadata["scale"]),
-            step=int(metadata["step"]),
-            weights=metadata["weights"],
-            metrics=json.loads(metadata["metrics"]),
-        )
 
 
 @dataclass(frozen=True)
@@ -83,9 +34,10 @@ class Weights:
 
 
 def save_weights(path: Path, net: nn.Module, card: Card) -> None:
-    """Write a self-describing .safetensors file, atomically."""
+    """Write a self-describing .safetensors file with a checksum inside, atomically."""
     tensors = tensors_to_store(net)
-    write_atomically(path, safetensors.torch.save(tensors, metadata=card.as_metadata()))
+    metadata = sealed(card.as_metadata(), tensors)
+    write_atomically(path, safetensors.torch.save(tensors, metadata=metadata))
 
 
 def tensors_to_store(net: nn.Module) -> dict[str, Tensor]:
@@ -114,6 +66,8 @@ def tensors_to_store(net: nn.Module) -> dict[str, Tensor]:
 def read_weights(path: Path, which: str = "ema") -> Weights:
     """Read weights from a run folder, a training state, a .safetensors or a .pth file.
 
+    What a file is its content tells, whatever its name.
+
     Args:
         path: the file or folder.
         which: one of `KINDS`, where a training state holds several; `ema` takes the live ones
@@ -124,16 +78,12 @@ def read_weights(path: Path, which: str = "ema") -> Weights:
     """
     if which not in KINDS:
         raise CheckpointError(f"weights={which}: unknown{did_you_mean(which, KINDS)}")
-    if path.is_dir():
-        return _from_run(path, which)
-    if not path.exists():
-        raise CheckpointError(f"checkpoint={path}: no such file or folder")
-    if path.suffix == ".safetensors":
-        return _from_safetensors(path)
-    content = load_plain(path)
-    if isinstance(content, dict) and "generator" in content and "format" in content:
-        return _from_state(path, read_state(path), which)
-    return Weights(_state_dict(content, path), None, path)
+    try:
+        if not path.exists():
+            raise CheckpointError(f"checkpoint={path}: no such file or folder")
+        return _from_run(path, which) if path.is_dir() else _from_file(path, which)
+    except OSError as err:
+        raise CheckpointError(f"checkpoint={path}: cannot be read ({err.strerror})") from err
 
 
 def load_into(net: nn.Module, weights: Weights, *, strict: bool = True) -> None:
@@ -145,49 +95,61 @@ def load_into(net: nn.Module, weights: Weights, *, strict: bool = True) -> None:
         strict: False takes what fits by name and shape and lists the rest in the log.
 
     Raises:
-        CheckpointError: if something does not fit (strict), or nothing fits (not strict).
+        CheckpointError: if something does not fit (strict), nothing fits (not strict), or
+            what fits holds no finite numbers.
     """
-    wanted = net.state_dict()
-    given = to_own_names(net, weights.tensors)
-    missing = [name for name in wanted if name not in given]
-    extra = [name for name in given if name not in wanted]
-    shapes = [
-        f"{name}: found {tuple(given[name].shape)}, expected {tuple(wanted[name].shape)}"
-        for name in wanted
-        if name in given and given[name].shape != wanted[name].shape
-    ]
-    faults = [
-        f"{len(names)} {label}: {', '.join(names[:5])}{', ...' if len(names) > 5 else ''}"
-        for label, names in (
-            ("missing in the file", missing),
-            ("unknown to the network", extra),
-            ("of another shape", shapes),
-        )
-        if names
-    ]
-    kind = type(net).__name__
-    if faults and strict:
+    fit = fit_of(net, weights.tensors)
+    check_fit(fit, net, weights, strict=strict)
+    net.load_state_dict(fit.fitting, strict=False)
+    for misfit in fit.misfits:
+        log.warning("warning: %s: left out, %s", weights.source.name, misfit)
+
+
+def check_fit(fit: Fit, net: nn.Module, weights: Weights, *, strict: bool) -> None:
+    """Raise where `load_into` would.
+
+    Raises:
+        CheckpointError: telling what does not fit.
+    """
+    kind, source = type(net).__name__, weights.source
+    if fit.misfits and (strict or not fit.fitting):
+        said = [f"not weights of this {kind}:", *fit.misfits]
+        if not strict:
+            said[0] = f"nothing in it fits {kind} by name and shape:"
+        text = "\n  - ".join(said)
+        raise CheckpointError(f"{source}: {text}" + (f"\n{fit.hint}" if fit.hint else ""))
+    if fit.spoilt:
         raise CheckpointError(
-            f"{weights.source}: not weights of this {kind}:\n  - " + "\n  - ".join(faults)
+            f"{source}: weights that no network can use:\n  - " + "\n  - ".join(fit.spoilt)
         )
-    fitting = {n: v for n, v in given.items() if n in wanted and v.shape == wanted[n].shape}
-    if not fitting:
-        raise CheckpointError(f"{weights.source}: nothing in it fits {kind} by name and shape")
-    net.load_state_dict(fitting, strict=False)
-    for fault in faults:
-        log.warning("warning: %s: left out, %s", weights.source.name, fault)
 
 
 def _from_run(folder: Path, which: str) -> Weights:
     checkpoints = folder / "checkpoints" if (folder / "checkpoints").is_dir() else folder
     last = checkpoints / "last.safetensors"
     if which == "ema" and last.is_file():
-        return _from_safetensors(last)
+        try:
+            return _from_file(last, which)
+        except CheckpointError as err:
+            beside = "".join(f"; take checkpoint={path}" for path in states(checkpoints)[:1])
+            raise CheckpointError(f"{err}{beside}") from err
     found = newest_state(checkpoints)
     if found is None:
-        inside = ", ".join(sorted(entry.name for entry in folder.iterdir())[:8]) or "nothing"
+        names = sorted(entry.name for entry in folder.iterdir())
+        inside = ", ".join(brief(name) for name in names[:8]) or "nothing"
         raise CheckpointError(f"checkpoint={folder}: no checkpoint in it; found {inside}")
     return _from_state(*found, which)
+
+
+def _from_file(path: Path, which: str) -> Weights:
+    content, metadata = read_any(path)
+    if metadata is not None:
+        card = read_card(metadata, content, path)
+        tensors = content if card is not None else state_dict_in(content, path, which)
+        return Weights(tensors, card, path)
+    if is_state(content):
+        return _from_state(path, checked_state(content, path), which)
+    return Weights(state_dict_in(content, path, which), None, path)
 
 
 def _from_state(path: Path, state: dict[str, Any], which: str) -> Weights:
@@ -196,63 +158,11 @@ def _from_state(path: Path, state: dict[str, Any], which: str) -> Weights:
     holder = {"net_d": "adversary", "live": None}.get(which, which)
     if holder is not None and state[holder] is None:
         raise CheckpointError(f"{path}: holds no {which} weights")
-    if which == "swa" and int(state["swa"]["num_updates"]) == 0:
+    if which == "swa" and float(state["swa"]["num_updates"]) == 0:
         raise CheckpointError(f"{path}: holds no swa weights yet; step swa.start is still ahead")
-    tensors = state["net_g"] if holder is None else state[holder]["net"]
+    held = state["net_g"] if holder is None else state[holder]["net"]
+    tensors = {name: value for name, value in held.items() if isinstance(value, Tensor)}
     if which == "net_d":
         return Weights(tensors, None, path)
-    return Weights(tensors, Card(**state["card"], step=state["step"], weights=which), path)
-
-
-def _from_safetensors(path: Path) -> Weights:
-    if path.stat().st_size == 0:
-        raise CheckpointError(f"{path}: empty, 0 bytes")
-    try:
-        with safetensors.safe_open(path, framework="pt") as file:
-            metadata = file.metadata() or {}
-            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
-    except (safetensors.SafetensorError, OSError) as err:
-        raise CheckpointError(f"{path}: not a safetensors file, or damaged ({err})") from err
-    if metadata.get("producer") != "sr_train":
-        return Weights(_state_dict(tensors, path), None, path)
-    return Weights(tensors, Card.from_metadata(metadata), path)
-
-
-def _state_dict(content: Any, path: Path) -> dict[str, Tensor]:
-    """Find the state dict in what another program saved; take off its wrappers' prefixes."""
-    for layout in LAYOUTS:
-        if isinstance(content, dict) and isinstance(content.get(layout), dict):
-            content = content[layout]
-            break
-    if not isinstance(content, dict) or not content:
-        raise CheckpointError(f"{path}: holds no state dict")
-    tensors = {str(k): v for k, v in content.items() if isinstance(v, Tensor)}
-    if not tensors:
-        found = ", ".join(map(str, list(content)[:6]))
-        raise CheckpointError(
-            f"{path}: holds no state dict; found the keys {found}, expected tensors, or one of "
-            f"{', '.join(LAYOUTS)}"
-        )
-    tensors = _generator_alone(tensors, path)
-    while prefix := next((p for p in PREFIXES if all(n.startswith(p) for n in tensors)), None):
-        tensors = {name.removeprefix(prefix): value for name, value in tensors.items()}
-    return tensors
-
-
-def _generator_alone(tensors: dict[str, Tensor], path: Path) -> dict[str, Tensor]:
-    """Drop what a file of mmagic's holds beside its generator: counters, critics, losses."""
-    for prefix in GENERATORS:
-        kept = {name: value for name, value in tensors.items() if name.startswith(prefix)}
-        if kept:
-            dropped = [name for name in tensors if name not in kept]
-            if dropped:
-                shown = ", ".join(dropped[:5]) + (", ..." if len(dropped) > 5 else "")
-                log.info(
-                    "%s: taking %s*, leaving out %d others: %s",
-                    path.name,
-                    prefix,
-                    len(dropped),
-                    shown,
-                )
-            return kept
-    return tensors
+    told = {key: state["card"][key] for key in ("architecture", "arguments", "scale")}
+    return Weights(tensors, Card(**told, step=state["step"], weights=which), path)

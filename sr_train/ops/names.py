@@ -7,13 +7,36 @@ from torch import nn
 
 ValueT = TypeVar("ValueT")
 
+Shape = tuple[int, ...]
+Argument = int | float | bool | list[float] | str
+
 
 @runtime_checkable
 class Renames(Protocol):
     """A module that knows what other programs call its parameters."""
 
-    def own_name(self, name: str) -> str:
-        """Return the own name for one of another program, or `name` as it is."""
+    def own_name(self, name: str) -> str | None:
+        """Return the own name for one of another program, or `name` as it is.
+
+        None: it names no weights of this network, but says of them what is true of it.
+        """
+
+
+@runtime_checkable
+class Describes(Protocol):
+    """A network that can tell from names and shapes with which arguments weights were made."""
+
+    def arguments_in(self, shapes: Mapping[str, Shape]) -> dict[str, Argument] | None:
+        """Read arguments of the network's class off names and shapes.
+
+        Args:
+            shapes: by name, in the network's own naming where it knows the names.
+
+        Returns:
+            Arguments by name, this network's where the weights do not tell; text for what is no
+            argument, in which weights of the class may differ all the same. None: they are not
+            weights of this class.
+        """
 
 
 def to_own_names(net: nn.Module, state: Mapping[str, ValueT]) -> dict[str, ValueT]:
@@ -35,6 +58,10 @@ def _rename(
     if not isinstance(module, Renames):
         return
     for name in [name for name in state if name.startswith(prefix)]:
-        own = prefix + module.own_name(name.removeprefix(prefix))
-        if own != name:
+        found = module.own_name(name.removeprefix(prefix))
+        if found is None:
+            del state[name]
+            continue
+        own = prefix + found
+        if own not in state:
             state[own] = state.pop(name)

@@ -1,6 +1,5 @@
 """Published weights that lie on this machine: found, read, checked; never downloaded."""
 
-import pickle
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -9,6 +8,7 @@ import torch
 from torch import Tensor
 
 from sr_train.ops.errors import CheckpointError
+from sr_train.ops.weight_files import is_dense, read_content
 
 
 def find_weights(
@@ -38,15 +38,12 @@ def find_weights(
 
 
 def read_state(path: Path) -> dict[str, Any]:
-    """Return the state dict in a file.
+    """Return the state dict in a file of torch.save or a safetensors file.
 
     Raises:
         CheckpointError: if the file holds none.
     """
-    try:
-        state = torch.load(path, map_location="cpu", weights_only=True)
-    except (RuntimeError, OSError, EOFError, pickle.UnpicklingError, ValueError) as err:
-        raise CheckpointError(f"cannot read the weights {path}: {err}") from err
+    state = read_content(path)
     if not isinstance(state, dict):
         raise CheckpointError(f"{path} holds {type(state).__name__}, not a state dict")
     return state
@@ -64,12 +61,28 @@ def stored_tensor(
         source: what to call the state dict in the error.
 
     Raises:
-        CheckpointError: if it is not there, or has another shape.
+        CheckpointError: if it is not there, has another shape, or holds no finite numbers.
     """
     stored = state.get(key)
-    if not isinstance(stored, Tensor) or stored.shape != shape:
-        found = tuple(stored.shape) if isinstance(stored, Tensor) else "nothing"
+    if not isinstance(stored, Tensor) or not is_dense(stored) or stored.shape != shape:
+        found = "nothing"
+        if isinstance(stored, Tensor):
+            found = str(tuple(stored.shape)) if is_dense(stored) else "another kind of tensor"
         raise CheckpointError(
             f"{source} is not what was asked for: {key} should have shape {shape}, found {found}"
         )
+    check_numbers(stored, key, source)
     return stored
+
+
+def check_numbers(stored: Tensor, key: str, source: str) -> None:
+    """Refuse a tensor of anything but finite floating-point numbers.
+
+    Raises:
+        CheckpointError: naming it.
+    """
+    if not is_dense(stored) or not stored.is_floating_point():
+        kind = str(stored.dtype).removeprefix("torch.") if is_dense(stored) else "another kind"
+        raise CheckpointError(f"{source}: {key} should hold floating-point numbers, found {kind}")
+    if not torch.isfinite(stored.float()).all():
+        raise CheckpointError(f"{source}: {key} holds NaN or infinite numbers")

@@ -6,6 +6,8 @@ _CONTROL = r"\x00-\x08\x0b-\x1f\x7f-\x9f\u200e\u200f\u2028-\u202e\u2066-\u2069\u
 """What steers a terminal, turns the direction of writing, or cannot be encoded, without line breaks
 and tabs."""
 
+_MOST_BITS = 4096
+
 _UNPRINTABLE = re.compile(f"[{_CONTROL}]")
 _BREAKING = re.compile(f"[{_CONTROL}\t\n]")
 _FORMULA = re.compile(r"[=+\-@\t\r]")
@@ -21,6 +23,19 @@ def printable(text: str) -> str:
 def one_line(text: object) -> str:
     r"""Return text with all control characters written out, line breaks as `\n`: for names."""
     return _BREAKING.sub(_written_out, str(text))
+
+
+def brief(text: object, most: int = 80) -> str:
+    """Return text as `one_line` does; of more than `most` characters the first, and their number.
+
+    For words out of a file that nobody has checked, in a message.
+    """
+    # Python refuses to write whole numbers of thousands of digits in decimal.
+    long = isinstance(text, int) and text.bit_length() > _MOST_BITS
+    words = f"{text:#x}" if long else str(text)
+    if len(words) <= most:
+        return one_line(words)
+    return f"{one_line(words[:most])}... ({len(words):,} characters)"
 
 
 def csv_cell(text: object) -> str:

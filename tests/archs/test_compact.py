@@ -5,6 +5,7 @@ import torch
 from torch.nn import functional
 
 from archs.compact import SRVGGNetCompact
+from sr_train.engine.fitting import fit_of
 from sr_train.ops.errors import ConfigError
 
 
@@ -53,3 +54,29 @@ def test_of_many_channels_the_first_are_upscaled():
 def test_impossible_arguments_are_refused(arguments, message):
     with pytest.raises(ConfigError, match=f"SRVGGNetCompact: {message}"):
         SRVGGNetCompact(**{"scale": 2, **arguments})
+
+
+@pytest.mark.parametrize(
+    ("here", "there", "told"),
+    [
+        ({}, {"num_conv": 4}, "num_conv 4 (here 1); for that: arch.num_conv=4"),
+        ({}, {"num_feat": 6}, "num_feat 6 (here 4); for that: arch.num_feat=6"),
+        ({}, {"scale": 4}, "scale 4 (here 2); for that: scale=4"),
+        ({"out_channels": 1, "in_channels": 1}, {}, "in_channels 3 (here 1), out_channels 3"),
+    ],
+)
+def test_other_sizes_are_told_with_the_values_of_the_file(here, there, told):
+    small = {"scale": 2, "num_feat": 4, "num_conv": 1}
+    weights = SRVGGNetCompact(**{**small, **there}).state_dict()
+    hint = fit_of(SRVGGNetCompact(**{**small, **here}), weights).hint
+    assert hint is not None
+    assert f"the file is of another SRVGGNetCompact: {told}" in hint
+
+
+@pytest.mark.parametrize(
+    "names",
+    [{}, {"a.weight": 4}, {"body.0.weight": 4}, {"body.x.weight": 4, "body.0.weight": 4}],
+)
+def test_of_weights_of_something_else_nothing_is_told(names):
+    net = SRVGGNetCompact(2, num_feat=4)
+    assert fit_of(net, {name: torch.zeros([0] * ndim) for name, ndim in names.items()}).hint is None

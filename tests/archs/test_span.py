@@ -1,12 +1,15 @@
 import copy
 import math
+from pathlib import Path
 
 import pytest
 import torch
 from torch.nn import functional
 
 from archs.span import SPAN, BranchedConv
-from sr_train.ops.errors import ConfigError
+from sr_train.engine.fitting import fit_of
+from sr_train.engine.weights import Weights, load_into
+from sr_train.ops.errors import CheckpointError, ConfigError
 from tests.archs.networks import build, picture
 
 
@@ -154,3 +157,38 @@ def test_input_is_centred_and_scaled_as_published():
 def test_impossible_arguments_are_refused(arguments, message):
     with pytest.raises(ConfigError, match=f"SPAN: {message}"):
         SPAN(**{"scale": 2, **arguments})
+
+
+NEUTRAL = {"img_range": 1.0, "rgb_mean": (0.0, 0.0, 0.0)}
+
+
+def test_weights_for_an_input_as_it_is_load_where_it_is():
+    """Most SPANs of the community carry a mark, which is no weight."""
+    source = SPAN(2, num_feat=8, **NEUTRAL)
+    marked = Weights({**source.state_dict(), "no_norm": torch.zeros(1)}, None, Path("other.pth"))
+    net = SPAN(2, num_feat=8, **NEUTRAL)
+    load_into(net, marked)
+    assert torch.equal(net.conv_cat.weight, source.conv_cat.weight)
+    with pytest.raises(CheckpointError) as caught:
+        load_into(SPAN(2, num_feat=8), marked)
+    assert "1 unknown to the network: no_norm" in str(caught.value)
+    assert "for that: arch.img_range=1 'arch.rgb_mean=[0,0,0]'" in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("there", "told"),
+    [
+        ({"num_feat": 12}, "num_feat 12 (here 8); for that: arch.num_feat=12"),
+        ({"scale": 4}, "scale 4 (here 2); for that: scale=4"),
+        ({"reparameterised": True}, "for that: arch.reparameterised=true"),
+    ],
+)
+def test_other_sizes_are_told_with_the_values_of_the_file(there, told):
+    small = {"scale": 2, "num_feat": 8}
+    hint = fit_of(SPAN(**small), SPAN(**{**small, **there}).state_dict()).hint
+    assert hint is not None
+    assert told in hint
+
+
+def test_of_weights_of_something_else_nothing_is_told():
+    assert fit_of(branched(), {"a": torch.zeros(1)}).hint is None

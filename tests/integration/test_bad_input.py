@@ -286,12 +286,12 @@ def test_a_checkpoint_of_no_bytes(train, command, in_folder, name, use):
 def test_a_checkpoint_that_is_no_checkpoint(command, in_folder):
     toy_words(in_folder)
     (in_folder / "a.pth").write_text("hello")
-    (in_folder / "a.safetensors").write_text("hello hello hello")
-    for name in ("a.pth", "a.safetensors"):
+    (in_folder / "a.safetensors").write_bytes(b"\xff\xfe" * 9)
+    for name, told in (("a.pth", "is a text file"), ("a.safetensors", "damaged")):
         done = command(
             "infer", f"checkpoint={name}", "input=gt", "output=up", "arch=imdn", "scale=2"
         )
-        done.fails_with(name, "damaged")
+        done.fails_with(name, told)
 
 
 def test_a_checkpoint_of_another_architecture(trained, command, train, in_folder):

@@ -8,8 +8,9 @@ from archs.temporal import TemporalWindow
 from sr_train.cli.networks import card_of, load_for_use, make_net
 from sr_train.config.preflight import use_problems
 from sr_train.config.schema import ExportConfig
-from sr_train.engine.weights import Card, save_weights
-from sr_train.ops.errors import ConfigError
+from sr_train.engine.cards import Card
+from sr_train.engine.weights import save_weights
+from sr_train.ops.errors import CheckpointError, ConfigError
 
 INNER = {
     "_target_": "archs.compact.SRVGGNetCompact",
@@ -62,9 +63,9 @@ class Tripwire(nn.Module):
     [
         ("os.system", "outside the allowed packages"),
         (f"{__name__}.Tripwire", "outside the allowed packages"),
-        ("sr_train.engine.weights.json.loads", "no network"),
+        ("sr_train.engine.cards.json.loads", "no network"),
         ("archs.common.checkpoint", "no network"),
-        ("sr_train.engine.weights.Path", "no network"),
+        ("sr_train.engine.cards.Path", "no network"),
         ("hydra.utils.instantiate", "outside the allowed packages"),
     ],
 )
@@ -85,5 +86,5 @@ def test_targets_among_plain_data_stay_data(tmp_path):
     arguments = {"frames": 3, "net": INNER, "extra_inputs": {"spikes": [hidden]}}
     path = tmp_path / "bad.safetensors"
     save_weights(path, nn.Conv2d(1, 1, 1), Card(NESTED["_target_"], arguments))
-    with pytest.raises(ConfigError, match=r"extra_inputs\.spikes must be an integer.*_target_"):
+    with pytest.raises(CheckpointError, match=r"extra_inputs\.spikes must be an integer.*_target_"):
         load_for_use(config(path))

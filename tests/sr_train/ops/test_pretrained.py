@@ -1,4 +1,5 @@
 import pytest
+import safetensors.torch
 import torch
 
 from sr_train.ops.errors import CheckpointError
@@ -33,7 +34,7 @@ def test_absent_weights_are_told_with_place_source_and_argument(tmp_path, monkey
 def test_files_without_a_state_dict_are_refused(tmp_path):
     path = tmp_path / "weights.pth"
     path.write_bytes(b"<html>not found</html>")
-    with pytest.raises(CheckpointError, match="cannot read"):
+    with pytest.raises(CheckpointError, match=r"weights\.pth: is a web page"):
         read_state(path)
     torch.save([1, 2], path)
     with pytest.raises(CheckpointError, match="list, not a state dict"):
@@ -50,3 +51,29 @@ def test_a_tensor_must_be_there_and_have_its_shape():
     for key in ("b", "c"):
         with pytest.raises(CheckpointError, match="found nothing"):
             stored_tensor(state, key, (1,), "the file")
+
+
+@pytest.mark.parametrize(
+    ("stored", "told"),
+    [
+        (torch.ones(2, dtype=torch.int64), "a should hold floating-point numbers, found int64"),
+        (torch.ones(2) > 0, "a should hold floating-point numbers, found bool"),
+        (torch.tensor([1.0, float("nan")]), "a holds NaN or infinite numbers"),
+        (torch.ones(2).to_sparse(), r"a should have shape \(2,\), found another kind of tensor"),
+        (torch.ones(2, device="meta"), r"a should have shape \(2,\), found another kind"),
+    ],
+    ids=lambda value: "" if isinstance(value, str) else str(value.dtype),
+)
+def test_a_tensor_must_be_of_finite_numbers(stored, told):
+    with pytest.raises(CheckpointError, match=f"the file.*{told}"):
+        stored_tensor({"a": stored}, "a", (2,), "the file")
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float64])
+def test_a_tensor_of_another_precision_is_as_good(dtype):
+    assert stored_tensor({"a": torch.ones(2, dtype=dtype)}, "a", (2,), "x").dtype == dtype
+
+
+def test_a_safetensors_file_is_read_too(tmp_path):
+    safetensors.torch.save_file({"a": torch.ones(2)}, tmp_path / "net.pth")
+    assert torch.equal(read_state(tmp_path / "net.pth")["a"], torch.ones(2))

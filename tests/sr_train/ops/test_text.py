@@ -6,7 +6,7 @@ import io
 import pytest
 
 from sr_train.ops.errors import DataError, Problems, SRTrainError, did_you_mean
-from sr_train.ops.text import csv_cell, duration, one_line, printable
+from sr_train.ops.text import brief, csv_cell, duration, one_line, printable
 
 ESCAPE = "\x1b]0;title\x07\x1b[2J"
 
@@ -70,3 +70,17 @@ def test_a_word_is_found_among_many():
 )
 def test_durations(seconds, expected):
     assert duration(seconds) == expected
+
+
+def test_long_words_are_cut_and_counted():
+    assert brief("x" * 80) == "x" * 80
+    assert brief("x" * 81) == "x" * 80 + "... (81 characters)"
+    assert brief("ab\x1b\ncd", 3) == r"ab\x1b... (6 characters)"
+    assert brief(12345) == "12345"
+
+
+def test_a_number_too_long_to_write_is_cut_too():
+    with pytest.raises(ValueError, match="limit"):
+        str(10**5000)
+    assert brief(10**5000, 6).startswith("0x")
+    assert len(brief(-(10**5000))) < 120
