@@ -358,7 +358,7 @@ class VideoConfig:
 class InferConfig(NetworkUseConfig):
     """`infer`."""
 
-    input: Any = MISSING
+    input: Any = field(default=MISSING, metadata={"hint": str | list[str]})
     """A picture, a video, a folder (of frames, or searched through), or a list of such."""
     output: str = MISSING
     """A video or a picture by its suffix, else the folder of the results."""
