@@ -10,6 +10,8 @@ import pytest
 import torch
 
 from archs.compact import SRVGGNetCompact
+from sr_train.config.preflight import use_problems
+from sr_train.config.schema import InferConfig
 from sr_train.monitoring import console as console_module
 from sr_train.ops.image_io import read_picture, write_picture
 from sr_train.ops.video_io import read_frames
@@ -112,8 +114,6 @@ def test_an_output_folder_above_the_input(infer, in_folder):
     [
         (["input=[]", "output=o"], ["input=[]", "expected a file or a folder"]),
         (["input=[in,[a]]", "output=o"], ["input=['a']", "expected the path"]),
-        (["input=7", "output=o"], ["input=7"]),
-        (["input={a: 1}", "output=o"], ["input={'a': 1}"]),
         (["input=in", "output=''"], ["output: empty"]),
         (["input=in", "output=o.wmv"], ["cannot write '.wmv'", "output=o.mp4"]),
         (["input=in", "output=o", "format=jpgg"], ["format=jpgg", "did you mean 'jpg'"]),
@@ -124,6 +124,13 @@ def test_words_that_cannot_be(infer, in_folder, words, parts):
     fill(in_folder / "in", 1, (12, 16))
     infer(*words).fails_with(*parts)
     assert files(in_folder) == ["in/p0.png", "net.pth"]
+
+
+@pytest.mark.parametrize("given", [7, {"a": 1}, ["a", 7], [], ["a", ""], None])
+def test_an_input_that_is_no_path_and_no_list_of_them(given):
+    [problem] = use_problems(InferConfig(checkpoint="x", input=given, output="o"))
+    assert problem.startswith("input=")
+    assert use_problems(InferConfig(checkpoint="x", input=["a", "b"], output="o")) == []
 
 
 def test_linked_folders_are_upscaled_too(infer, in_folder):
