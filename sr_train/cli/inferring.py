@@ -2,153 +2,297 @@
 
 import itertools
 import logging
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
+
+from torch import nn
 
 from sr_train.cli import networks
 from sr_train.config.schema import InferConfig
 from sr_train.engine.host import give_back_large_blocks, keep_heap
+from sr_train.engine.precision import Precision
 from sr_train.inference.clips import ClipUpscale
-from sr_train.inference.folder import check_names, infer_paths
-from sr_train.inference.sequences import ClipJob, is_video, plan_inputs
+from sr_train.inference.extras import Extra
+from sr_train.inference.faults import Failures
+from sr_train.inference.feeding import Feeder
+from sr_train.inference.finding import is_video
+from sr_train.inference.folder import check_writable, upscale_pictures
+from sr_train.inference.naming import check_suffix, parse_format, parse_output
+from sr_train.inference.planning import ClipJob, PictureJob, Plan, Wish, plan_inputs
 from sr_train.inference.streams import (
-    FolderSource,
+    ClipEnd,
+    NotKept,
     Source,
-    VideoSource,
     VideoWish,
+    open_source,
     upscale_clip,
     writing_pictures,
     writing_video,
 )
-from sr_train.inference.upscaler import Upscaler
 from sr_train.monitoring.console import Bar, console, progress_bar, start_logging
-from sr_train.ops.errors import DataError, Problems, SRTrainError, did_you_mean
+from sr_train.ops.errors import MOST_SHOWN, DataError, Problems, did_you_mean
 from sr_train.ops.images.limits import set_max_megapixels
+from sr_train.ops.signals import Stop, Stopped
 from sr_train.ops.spec import NetSpec
 from sr_train.ops.text import one_line
 from sr_train.ops.video_out import encoding_problems
 
 log = logging.getLogger(__name__)
 
+MOST_FRAMES = 3
+"""Frames of a clip that are named where they cannot be read."""
+
+_OF_PICTURES = (
+    "stops after this picture; what is done is kept; again: at once, without this picture"
+)
+_OF_CLIPS = (
+    "stops before the next frame; what is done is kept, a video is as long as that; again: at once"
+)
+"""What is said to a signal."""
+
+
+@dataclass(frozen=True)
+class _Network:
+    """A network that is ready to be used."""
+
+    net: nn.Module
+    spec: NetSpec
+    precision: Precision
+
 
 def run_infer(config: InferConfig) -> None:
-    """Upscale a picture, a video or a folder of either.
+    """Upscale pictures, videos and folders of either.
+
+    Ctrl-C, SIGTERM and SIGHUP end the work early: pictures that are done stay, a video is as long
+    as the frames that are done, and the exit code is that of the signal.
 
     Raises:
         SRTrainError: for everything a user can mend; after the rest is done, also where single
             inputs could not be used.
+        SystemExit: where a signal ended the work.
     """
     start_logging()
-    check_names(config.format, config.suffix)
+    wish = Wish(config.suffix, parse_format(config.format), config.video.codec, config.overwrite)
+    check_suffix(wish.suffix)
+    output = parse_output(config.output)
     set_max_megapixels(config.io.max_megapixels)
     net, spec, _ = networks.load_for_use(config)
-    given, output = Path(config.input).expanduser(), Path(config.output).expanduser()
-    plan = plan_inputs(given, output, spec.takes_clips, config.suffix)
+    inputs = [Path(given).expanduser() for given in input_paths(config.input)]
+    plan = plan_inputs(inputs, output, spec.takes_clips, wish)
+    if not plan.pictures and not plan.clips:
+        _failures_of(plan).raise_any(plan.total)
     extra = _extra_folders(config, spec)
-    wish = _video_wish(config, plan.jobs)
-    if plan.jobs:
+    video = _video_wish(config, plan.clips)
+    check_writable(output.folder)
+    if plan.clips:
         give_back_large_blocks()
     else:
         keep_heap()
     precision = networks.use_precision(config)
-    net = net.to(precision.device)
-    failed: list[str] = []
-    total = len(plan.jobs)
-    if plan.has_pictures:
-        done, lost = _infer_pictures(
-            networks.make_upscaler(net, spec, precision, config.tiling), config, given, output
+    network = _Network(net.to(precision.device), spec, precision)
+    work = _Work(config, wish, video, extra, plan)
+    work.say_plan()
+    with Stop("stops; nothing is written yet") as stop:
+        work.run(network, stop)
+        work.say_end(stop)
+        if stop.requested is not None:
+            raise SystemExit(stop.exit_code)
+    work.failures.raise_any(plan.total)
+
+
+def input_paths(given: str | Sequence[str]) -> list[str]:
+    """Return the one path or several that `input` names."""
+    return [given] if isinstance(given, str) else list(given)
+
+
+class _Work:
+    """Everything that is to be done, and what became of it.
+
+    Args:
+        config: of the command.
+        wish: how results are called.
+        video: how videos are written.
+        extra: the folder of each further input.
+        plan: the inputs.
+    """
+
+    def __init__(
+        self,
+        config: InferConfig,
+        wish: Wish,
+        video: VideoWish,
+        extra: Mapping[str, Path],
+        plan: Plan,
+    ) -> None:
+        self.failures = _failures_of(plan)
+        self._config = config
+        self._wish = wish
+        self._video = video
+        self._extra = extra
+        self._plan = plan
+        self._tried = 0
+        self._pictures = 0
+        self._not_kept: NotKept = {}
+
+    def say_plan(self) -> None:
+        """Tell what a person should know before the work."""
+        plan = self._plan
+        _listed(plan.notes)
+        _listed(
+            [
+                f"{source} becomes {target.name}, since another has the same name"
+                for source, target in plan.renamed
+            ]
         )
-        failed += lost
-        total += done + len(lost)
-    if plan.jobs:
-        upscale = networks.make_clip_upscaler(net, spec, precision, config.tiling)
-        failed += _infer_clips(upscale, spec.scale, plan.jobs, extra, wish, config)
-    if plan.left_out:
-        names = ", ".join(path.name for path in plan.left_out[:5])
-        console.print(f"  neither picture nor video, left out: {len(plan.left_out)} ({names})")
-    if failed:
-        lines = "\n".join(f"  - {why}" for why in failed)
-        raise DataError(f"{len(failed)} of {total} inputs failed:\n{lines}")
+        _left_out("results of an earlier run", plan.earlier)
+        _left_out("neither picture nor video", plan.left_out)
 
+    def run(self, network: _Network, stop: Stop) -> None:
+        """Go through all inputs, or up to where a signal ends that."""
+        try:
+            self._run_pictures(network, stop)
+            self._run_clips(network, stop)
+        except Stopped:
+            return
 
-def _infer_pictures(
-    upscaler: Upscaler, config: InferConfig, given: Path, output: Path
-) -> tuple[int, list[str]]:
-    """Upscale pictures one by one; return how many were done, and why others were not."""
-    with progress_bar("infer", 0) as bar:
+    def say_end(self, stop: Stop) -> None:
+        """Tell how far it came."""
+        if self._plan.pictures:
+            output = one_line(self._config.output)
+            what = "1 picture" if self._pictures == 1 else f"{self._pictures} pictures"
+            console.print(f"{what} written to {output}")
+        for what, paths in self._not_kept.items():
+            more = f" and {len(paths) - 1} more" if len(paths) > 1 else ""
+            console.print(f"  not kept: {what} ({one_line(paths[0].name)}{more})")
+        if stop.requested is not None:
+            left = len(self._plan.pictures) + len(self._plan.clips) - self._tried
+            console.print(f"stopped by {stop.requested.name}: {left} of {self._plan.total} left")
 
-        def on_progress(done: int, total: int, path: Path, error: str | None) -> None:
-            bar.show(done, total, path.name)
-            if error is not None:
-                log.warning("warning: %s", error)
-
-        report = infer_paths(
-            upscaler,
-            [given],
-            output,
-            config.suffix,
-            config.format,  # type: ignore[arg-type]
-            on_progress,
+    def _run_pictures(self, network: _Network, stop: Stop) -> None:
+        jobs = self._plan.pictures
+        if not jobs:
+            return
+        stop.promise = _OF_PICTURES
+        upscaler = networks.make_upscaler(
+            network.net, network.spec, network.precision, self._config.tiling, measure=True
         )
-    console.print(f"{len(report.done)} pictures written to {output}")
-    for source, target in report.renamed:
-        console.print(f"  {source.name} became {target.name}, since another has the same name")
-    _tell_not_kept(report.not_kept)
-    return len(report.done), [why for _, why in report.failed]
+        with progress_bar("infer", len(jobs), lines=True) as bar:
 
+            def on_picture(job: PictureJob, error: Exception | None, lost: Sequence[str]) -> None:
+                self._tried += 1
+                if error is None:
+                    self._pictures += 1
+                else:
+                    self._fail(error, job.source)
+                for what in lost:
+                    self._not_kept.setdefault(what, []).append(job.source)
+                bar.advance(one_line(job.source.name))
 
-def _tell_not_kept(not_kept: Mapping[str, Sequence[Path]]) -> None:
-    """Say what results lack that inputs have beside their pixels."""
-    for what, paths in not_kept.items():
-        more = f" and {len(paths) - 1} more" if len(paths) > 1 else ""
-        console.print(f"  not kept: {what} ({one_line(paths[0].name)}{more})", markup=False)
+            upscale_pictures(upscaler, jobs, on_picture, lambda: stop.requested is None)
 
+    def _run_clips(self, network: _Network, stop: Stop) -> None:
+        jobs = self._plan.clips
+        if not jobs or stop.requested is not None:
+            return
+        stop.promise = _OF_CLIPS
 
-def _infer_clips(
-    upscale: ClipUpscale,
-    scale: int,
-    jobs: Sequence[ClipJob],
-    extra: Mapping[str, Path],
-    wish: VideoWish,
-    config: InferConfig,
-) -> list[str]:
-    """Upscale clips one after the other; return why some were not."""
-    failed = []
-    with progress_bar("infer", 0) as bar:
-        for number, job in enumerate(jobs, start=1):
-            not_kept: dict[str, list[Path]] = {}
-            notes: list[str] = []
-            note = job.source.name + (f" ({number} of {len(jobs)})" if len(jobs) > 1 else "")
-            try:
-                source = _source(job)
-                folders = {key: folder / job.relative for key, folder in extra.items()}
-                opened = (
-                    writing_video(job.target, source, scale, wish, notes)
-                    if job.makes_video
-                    else writing_pictures(job.target, config.suffix, config.format, not_kept)
+        @contextmanager
+        def computing() -> Iterator[None]:
+            with network.precision.autocast(), stop.leaving_off():
+                yield
+
+        upscale = networks.make_clip_upscaler(
+            network.net,
+            network.spec,
+            network.precision,
+            self._config.tiling,
+            measure=True,
+            around=computing,
+        )
+        with progress_bar("infer", 0, lines=True) as bar:
+            for number, job in enumerate(jobs, start=1):
+                stop.check()
+                note = one_line(job.source.name)
+                note += f" ({number} of {len(jobs)})" if len(jobs) > 1 else ""
+                self._run_clip(job, upscale, network.spec.scale, bar, note, stop)
+
+    def _run_clip(
+        self, job: ClipJob, upscale: ClipUpscale, scale: int, bar: Bar, note: str, stop: Stop
+    ) -> None:
+        notes: list[str] = []
+        try:
+            source = open_source(job)
+            feeder = Feeder(Extra(job, self._extra), stop, may_change=not job.makes_video)
+            opened = (
+                writing_video(job.target, source, scale, self._video, stop, notes)
+                if job.makes_video
+                else writing_pictures(
+                    job.target, self._wish.suffix, self._wish.format, self._not_kept
                 )
-                count = upscale_clip(
-                    upscale, source, folders, opened, _counter(bar, source.total, note)
-                )
-            except SRTrainError as err:
-                if len(jobs) == 1:
-                    raise
-                log.warning("warning: %s", err)
-                failed.append(str(err))
-                continue
-            console.print(f"{count} frames written to {job.target}")
-            _tell_not_kept(not_kept)
-            for line in (*(source.info.notes if source.info else ()), *notes, *source.losses.notes):
-                console.print(f"  {job.source.name}: {line}")
-            if source.losses:
-                failed.append(f"{job.source}: {source.losses}; the rest is in {job.target}")
-                log.warning("warning: %s", failed[-1])
-    return failed
+            )
+            on_frame = _counter(bar, source.total, note)
+            end = upscale_clip(upscale, source, feeder, opened, on_frame)
+        except Exception as err:
+            self._fail(err, job.source)
+            self._tried += 1
+        else:
+            self._say_clip(job, source, end, notes)
+            self._tried += not end.is_early or end.failure is not None
+
+    def _say_clip(self, job: ClipJob, source: Source, end: ClipEnd, notes: Sequence[str]) -> None:
+        target = job.target
+        if end.is_early and job.makes_video:
+            target = target.with_name(f"{target.stem}.partial{target.suffix}")
+        scene = f" ({one_line(job.scene)})" if job.scene else ""
+        console.print(f"{end.count} frames written to {one_line(target)}{scene}")
+        of_source = source.info.notes if source.info else ()
+        name = one_line(job.source.name)
+        _listed([f"{name}: {note}" for note in (*of_source, *notes, *source.losses.notes)])
+        if end.failure is not None:
+            self._fail(end.failure, job.source, f"; the {end.count} frames before it are kept")
+        elif end.left_out or source.losses:
+            lost = [str(source.losses)] if source.losses else []
+            if end.left_out:
+                count = len(end.left_out)
+                words = "1 frame cannot" if count == 1 else f"{count} frames cannot"
+                lost.append(f"{words} be read: {_first(end.left_out)}")
+            text = f"{job.source}: {'; '.join(lost)}; the rest is in {target}"
+            self._fail(DataError(text), job.source)
+
+    def _fail(self, err: Exception, source: Path, more: str = "") -> None:
+        why = self.failures.add(err, source, more)
+        if self.failures.is_to_be_shown():
+            log.warning("warning: %s", why)
 
 
-def _source(job: ClipJob) -> Source:
-    return VideoSource(job.source) if is_video(job.source) else FolderSource(job.source)
+def _first(lines: Sequence[str]) -> str:
+    more = f"; and {len(lines) - MOST_FRAMES} more" if len(lines) > MOST_FRAMES else ""
+    return "; ".join(lines[:MOST_FRAMES]) + more
+
+
+def _failures_of(plan: Plan) -> Failures:
+    """Return the inputs that cannot be used from the start."""
+    failures = Failures()
+    for path, why in plan.failed:
+        failures.add(DataError(f"{path}: {why}"), path)
+    return failures
+
+
+def _left_out(what: str, paths: Sequence[Path]) -> None:
+    if paths:
+        names = ", ".join(one_line(path.name) for path in paths[:5])
+        console.print(f"  {what}, left out: {len(paths)} ({names})")
+
+
+def _listed(lines: Sequence[str]) -> None:
+    """Print the first lines of a list, and how many more there are."""
+    for line in lines[:MOST_SHOWN]:
+        console.print(f"  {one_line(line)}")
+    if len(lines) > MOST_SHOWN:
+        console.print(f"  ... and {len(lines) - MOST_SHOWN} more such lines")
 
 
 def _counter(bar: Bar, total: int, note: str) -> Callable[[], None]:
@@ -180,8 +324,8 @@ def _video_wish(config: InferConfig, jobs: Sequence[ClipJob]) -> VideoWish:
         problems.append("fps: pictures tell no frame rate; add fps=25, for example")
     if fps is not None and not needs_rate:
         problems.append("fps: is for a folder of pictures that becomes a video; leave it out")
-    for job in makes_video:
-        found = encoding_problems(job.target, wanted.codec, wanted.quality, wanted.pixel_format)
+    for path in {job.target.suffix.lower(): job.target for job in makes_video}.values():
+        found = encoding_problems(path, wanted.codec, wanted.quality, wanted.pixel_format)
         problems += [problem for problem in found if problem not in problems]
     if problems:
         raise Problems(problems)

@@ -1,7 +1,8 @@
 """From a typed config to networks, and from their weights to use."""
 
 import logging
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +24,8 @@ from sr_train.ops.spec import NetSpec
 from sr_train.ops.text import brief
 
 log = logging.getLogger(__name__)
+
+Around = Callable[[], AbstractContextManager[Any]]
 
 
 def make_net(arch: Mapping[str, Any], plugins: list[str], scale: int) -> tuple[nn.Module, NetSpec]:
@@ -83,36 +86,62 @@ def use_channels_last(wish: ChannelsLast, precision: Precision, *, split: bool =
 
 
 def make_upscaler(
-    net: nn.Module, spec: NetSpec, precision: Precision, tiling: TilingConfig
+    net: nn.Module,
+    spec: NetSpec,
+    precision: Precision,
+    tiling: TilingConfig,
+    *,
+    measure: bool = False,
+    around: Around | None = None,
 ) -> Upscaler:
-    """Wrap a network that takes single pictures."""
+    """Wrap a network that takes single pictures; see `make_clip_upscaler`."""
     return Upscaler(
         net,
         spec,
         device=precision.device,
-        autocast=precision.autocast,
+        autocast=around or precision.autocast,
         tile=tiling.tile,
         overlap=tiling.overlap,
         tile_batch=tiling.tile_batch,
+        measure=measure,
     )
 
 
 def make_clip_upscaler(
-    net: nn.Module, spec: NetSpec, precision: Precision, tiling: TilingConfig
+    net: nn.Module,
+    spec: NetSpec,
+    precision: Precision,
+    tiling: TilingConfig,
+    *,
+    measure: bool = False,
+    around: Around | None = None,
 ) -> ClipUpscale:
-    """Wrap a network for clips; one that takes single pictures goes frame by frame."""
+    """Wrap a network for clips; one that takes single pictures goes frame by frame.
+
+    Args:
+        net: on the device of `precision`.
+        spec: of the network.
+        precision: in which it runs.
+        tiling: of space and time.
+        measure: how far tiles are from the whole, and let `auto` go by memory, see `SizedTiler`;
+            False: the same tiles each time, as while a network learns.
+        around: makes the context of each forward; None: that of `precision`.
+    """
     if not spec.takes_clips:
-        return frame_by_frame(make_upscaler(net, spec, precision, tiling))
+        return frame_by_frame(
+            make_upscaler(net, spec, precision, tiling, measure=measure, around=around)
+        )
     return ClipUpscaler(
         net,
         spec,
         device=precision.device,
-        autocast=precision.autocast,
+        autocast=around or precision.autocast,
         tile=tiling.tile,
         overlap=tiling.overlap,
         tile_batch=tiling.tile_batch,
         frames=tiling.frames,
         frame_overlap=tiling.frame_overlap,
+        measure=measure,
     )
 
 

@@ -21,11 +21,14 @@ from sr_train.engine.host import keep_heap
 from sr_train.engine.validator import Scored, Validator, on_last
 from sr_train.engine.weights import read_weights, save_weights
 from sr_train.inference.clips import frame_by_frame
+from sr_train.inference.naming import inside
 from sr_train.monitoring.console import console, progress_bar, start_logging
 from sr_train.ops.errors import ConfigError, Problems
+from sr_train.ops.files import remove_leftovers
 from sr_train.ops.image_io import write_picture
 from sr_train.ops.images.limits import set_max_megapixels
 from sr_train.ops.launch import Launch
+from sr_train.ops.signals import Stop
 
 
 def run_validate(cfg: DictConfig) -> None:
@@ -33,11 +36,21 @@ def run_validate(cfg: DictConfig) -> None:
 
     Processes that torchrun started share the pictures and clips; rank 0 tells the results.
 
+    Ctrl-C, SIGTERM and SIGHUP end it at once: scores of a part would mislead.
+
     Raises:
         SRTrainError: for everything a user can mend.
+        SystemExit: where a signal ended it; no scores are written then.
     """
-    start_logging(rank=Launch.from_environment().rank)
+    rank = Launch.from_environment().rank
+    start_logging(rank=rank)
     keep_heap()
+    promise = "ends; pictures that are written are kept, no scores are"
+    with Stop("" if rank else promise, at_once=True) as stop:
+        _validate(cfg, stop)
+
+
+def _validate(cfg: DictConfig, stop: Stop) -> None:
     config = _with_scale(cfg)
     set_max_megapixels(config.io.max_megapixels)
     if not config.data.val:
@@ -60,20 +73,28 @@ def run_validate(cfg: DictConfig) -> None:
             spec.scale,
             world,
         )
-        upscale = networks.make_clip_upscaler(net.to(device), spec, precision, config.tiling)
+        # Ranks share a machine's memory, which must not decide between them.
+        measure = world.size == 1
+        upscale = networks.make_clip_upscaler(
+            net.to(device), spec, precision, config.tiling, measure=measure
+        )
         output = Path(config.output).expanduser()
         output.mkdir(parents=True, exist_ok=True)
-    with progress_bar("validate", len(validator)) as bar:
+
+    share = len(range(world.rank, len(validator), world.size))
+    with progress_bar("validate", share, lines=True) as bar:
         scores = validator.run(upscale, _keeper(output, config.save_pictures, bar.advance))
     baseline = None
     if config.baseline:
-        with progress_bar("bicubic", len(validator)) as bar:
+        with progress_bar("bicubic", share, lines=True) as bar:
             baseline = validator.run(frame_by_frame(validator.bicubic), on_last(bar.advance))
     if world.is_main:
         title, directions = f"{type(net).__name__} x{spec.scale}", directions_of(validator.metrics)
         console.print(score_table(scores, baseline, title, directions))
         facts = {"checkpoint": str(weights.source), "scale": spec.scale}
-        for path in write_scores(output, scores, baseline, facts, directions):
+        with stop.holding():
+            written = write_scores(output, scores, baseline, facts, directions)
+        for path in written:
             console.print(f"written  {path}")
     stop_world(world)
 
@@ -105,7 +126,7 @@ def _keeper(output: Path, keep: bool, advance: Callable[[], None]) -> Callable[[
 
     def on_frame(scored: Scored) -> None:
         if keep:
-            path = output / scored.set_name / f"{scored.name}.png"
+            path = inside(output, f"{scored.set_name}/{scored.name}.png")
             path.parent.mkdir(parents=True, exist_ok=True)
             write_picture(path, scored.pred)
         count(scored)
@@ -118,8 +139,14 @@ def run_export(config: ExportConfig) -> None:
 
     Raises:
         SRTrainError: for everything a user can mend.
+        SystemExit: where a signal ended it; nothing is written then.
     """
     start_logging()
+    with Stop("ends; nothing is written", at_once=True):
+        _export(config)
+
+
+def _export(config: ExportConfig) -> None:
     output = Path(config.output).expanduser()
     if output.suffix != ".safetensors":
         raise ConfigError(f"output={output}: expected a name that ends in .safetensors")
@@ -132,6 +159,7 @@ def run_export(config: ExportConfig) -> None:
         assert weights.card is not None
         card = weights.card
     kind = weights.card.weights if weights.card is not None else "live"
+    remove_leftovers(output.parent)
     save_weights(output, net, replace(card, weights=kind))
     count = sum(p.numel() for p in net.parameters())
     console.print(

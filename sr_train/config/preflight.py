@@ -7,6 +7,7 @@ from typing import Any
 
 from sr_train.config.build import at_scale, node_problems, resolve_target
 from sr_train.config.schema import (
+    InferConfig,
     IoConfig,
     NetworkUseConfig,
     OverfitConfig,
@@ -56,7 +57,21 @@ def use_problems(cfg: UseConfig) -> list[str]:
         problems += node_problems(arch, "arch", cfg.plugins)
     if isinstance(cfg, NetworkUseConfig):
         problems += [*_tiling(asdict(cfg.tiling)), *_io(cfg.io)]
+    if isinstance(cfg, InferConfig):
+        problems += _places(cfg)
     return problems
+
+
+def _places(cfg: InferConfig) -> Iterator[str]:
+    """Yield what is wrong with the words for input and output, before anything is looked at."""
+    given = cfg.input if isinstance(cfg.input, list) else [cfg.input]
+    if not given:
+        yield "input=[]: expected a file or a folder, or a list of such"
+    for each in given:
+        if not isinstance(each, str) or not each:
+            yield f"input={each!r}: expected the path of a file or a folder, or a list of such"
+    if not cfg.output:
+        yield "output: empty; expected a folder, or the name of a picture or a video"
 
 
 def component_nodes(cfg: RunConfig) -> Iterator[tuple[str, Any]]:

@@ -1,8 +1,7 @@
 """The typed shape of every config: what exists, of which type, with which neutral value.
 
-Plain settings are typed here, so that a misspelt key or a wrong type stops at composition. A
-component (network, loss, data set, optimizer, ...) is a `_target_` node of type Any; its arguments
-are checked against the constructor's signature by `sr_train.config.preflight`.
+Plain settings are typed, so that a misspelt key or a wrong type stops at composition. Components
+are `_target_` nodes of type Any, checked against their signatures by `sr_train.config.preflight`.
 """
 
 from dataclasses import dataclass, field
@@ -220,7 +219,7 @@ class TilingConfig:
     """Inference in tiles, LQ pixels, and of clips in chunks, frames."""
 
     tile: Any = "auto"
-    """Side of a tile; `auto`: whole pictures while they are small; null: always whole."""
+    """Its side; null: whole; `auto`: whole if small, or if it fits and tiles are not exact."""
     overlap: int | None = None
     """Context of a tile; null: the receptive field, or a blend where that is unbounded."""
     tile_batch: int = 1
@@ -359,19 +358,20 @@ class VideoConfig:
 class InferConfig(NetworkUseConfig):
     """`infer`."""
 
-    input: str = MISSING
-    """A picture, a video, a folder of frames, or a folder that is searched through."""
+    input: Any = field(default=MISSING, metadata={"hint": str | list[str]})
+    """A picture, a video, a folder (of frames, or searched through), or a list of such."""
     output: str = MISSING
-    """A video file by its suffix, else the folder of the results."""
+    """A video or a picture by its suffix, else the folder of the results."""
     format: str = "png"
-    """Of pictures: png, tif, webp, jpg, or same (as the input)."""
+    """Of pictures: png, tif, webp, jpg, bmp, or same (as the input)."""
     suffix: str = ""
     """Put behind each name, for example _x2."""
+    overwrite: bool = False
     fps: Any = None
     """Of a video made from a folder of pictures: 25, 23.976 or 30000/1001."""
     video: VideoConfig = field(default_factory=VideoConfig)
     extra: dict[str, str] = field(default_factory=dict)
-    """Further inputs by name: a folder of .npy or .pt tensors (C, H, W), as the input's frames."""
+    """Further inputs by name: a folder of .npy or .pt tensors (C, H, W), named as the frames."""
 
 
 @dataclass

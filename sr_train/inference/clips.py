@@ -22,17 +22,19 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from sr_train.inference.tiling import raised_cosine
+from sr_train.inference.sizing import SizedTiler
+from sr_train.inference.tiling import TooManyFramesError, out_of_memory_words, raised_cosine
 from sr_train.inference.wrapping import (
     Pixels,
-    SizedTiler,
     check_finite,
     check_kind,
     evaluating,
     quantised,
+    run_network,
     stored_tensor,
 )
 from sr_train.ops.errors import ConfigError, DataError
+from sr_train.ops.memory import is_out_of_memory
 from sr_train.ops.spec import NetSpec
 
 log = logging.getLogger(__name__)
@@ -50,10 +52,6 @@ _FRAMES = 30
 """Frames of a chunk if nothing is said and neighbours share no more than a third of them."""
 _SHARED = 10
 """Frames that neighbouring chunks share if nothing is said and the network sees all frames."""
-
-
-class _TooManyFrames(Exception):
-    """The device has too little memory, and a chunk could be shorter."""
 
 
 @dataclass(frozen=True)
@@ -86,6 +84,7 @@ class ClipUpscaler:
             with its length. `auto`: 30, or three times what is shared if that is more.
         frame_overlap: frames that neighbouring chunks share. None: twice the network's time field
             or, where it sees all frames, 10. At least twice the time field: the result is exact.
+        measure: how far tiles are from the whole, see `SizedTiler`.
 
     Raises:
         ConfigError: if the network takes no clips or no RGB, or numbers do not go together.
@@ -102,6 +101,7 @@ class ClipUpscaler:
         tile_batch: int = 1,
         frames: int | Literal["auto"] | None = "auto",
         frame_overlap: int | None = None,
+        measure: bool = False,
     ) -> None:
         if not spec.takes_clips:
             raise ConfigError("this network takes single pictures, not clips")
@@ -113,7 +113,7 @@ class ClipUpscaler:
         self.net = net
         self.spec = spec
         self._autocast = autocast
-        self._tiler = SizedTiler(spec, torch.device(device), tile, overlap, tile_batch)
+        self._tiler = SizedTiler(spec, torch.device(device), tile, overlap, tile_batch, measure)
         field = spec.time_field
         self.is_exact = field is not None and (frame_overlap is None or frame_overlap >= 2 * field)
         self.frames, self.frame_overlap = _lengths(spec, frames, frame_overlap, self.is_exact)
@@ -144,7 +144,7 @@ class ClipUpscaler:
             place = f"{name}, frames {first} to {first + chunk.size - 1}"
             try:
                 done, carried = self._run(window[: chunk.size], chunk, carried, place)
-            except _TooManyFrames as err:
+            except TooManyFramesError as err:
                 surplus = max(shared - self.frame_overlap, 0)
                 window, shared, first = window[surplus:], shared - surplus, first + surplus
                 self._shorten(str(err))
@@ -213,7 +213,7 @@ class ClipUpscaler:
         fall = raised_cosine(len(chunk.fade_out)).float().flip(0)
         clip, forward = self._input(window, int(np.iinfo(dtype).max))
         with torch.no_grad(), evaluating(self.net):
-            for patch in self._tiler.patches(forward, clip):
+            for patch in self._tiler.patches(forward, clip, name):
                 check_finite(patch, name)
                 rows, columns = patch.pixels.shape[-2:]
                 high = slice(patch.top, patch.top + rows)
@@ -247,17 +247,12 @@ class ClipUpscaler:
             lq = torch.cat([lq, clip[:, :, 3:]], 2)
         try:
             with self._autocast():
-                pred: Tensor = self.net(lq)
-        except torch.OutOfMemoryError as err:
-            if self.frames is not None and self.frames > self._shortest():
-                raise _TooManyFrames(str(err).split(". ")[0]) from None
+                return run_network(self.net, lq, (*lq.shape[:2], 3))
+        except (RuntimeError, MemoryError) as err:
+            can_be_shorter = self.frames is not None and self.frames > self._shortest()
+            if is_out_of_memory(err) and can_be_shorter:
+                raise TooManyFramesError(out_of_memory_words(err)) from None
             raise
-        if pred.shape[:3] != (*lq.shape[:2], 3):
-            raise ValueError(
-                f"the network made {tuple(pred.shape)} of {tuple(lq.shape)}; expected one frame "
-                "for each"
-            )
-        return pred
 
     def _shortest(self) -> int:
         """Return the fewest frames that a chunk may have."""

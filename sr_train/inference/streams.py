@@ -1,47 +1,49 @@
 """Where the frames of a clip come from and go to: video files and folders of pictures.
 
-One frame is in memory at a time. Folders are read in natural order, 2 before 10; grey becomes
-RGB, and alpha is left out.
+One frame is in memory at a time. Frames of a folder come in the order of their numbers; grey
+becomes RGB, and alpha is left out.
 """
 
-from collections import deque
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from fractions import Fraction
+from functools import partial
+from itertools import count
 from pathlib import Path
+from typing import Protocol
 
-import numpy as np
-
-from sr_train.inference.clips import ClipUpscale, Frame
+from sr_train.inference.clips import ClipUpscale
+from sr_train.inference.feeding import Feeder, Label, Unread
+from sr_train.inference.folder import make_folder
+from sr_train.inference.planning import ClipJob, PictureJob
 from sr_train.inference.wrapping import Pixels
-from sr_train.ops import tensor_io
 from sr_train.ops.errors import ConfigError, DataError
-from sr_train.ops.folders import natural_key
-from sr_train.ops.image_io import SUFFIXES as PICTURES
-from sr_train.ops.image_io import read_header, read_picture, to_rgb, write_picture
-from sr_train.ops.images.metadata import Metadata
+from sr_train.ops.image_io import (
+    PictureHeader,
+    read_header,
+    read_picture,
+    to_rgb,
+    write_picture,
+)
+from sr_train.ops.signals import Stop, Stopped
 from sr_train.ops.video_io import Losses, VideoInfo, probe, read_timed_frames
 from sr_train.ops.video_out import VideoWriter
 
-
-@dataclass(frozen=True)
-class Label:
-    """What is kept of a frame while it is upscaled."""
-
-    name: str
-    """Without a suffix."""
-    suffix: str = ".png"
-    """Of the picture it came from."""
-    time: Fraction | None = None
-    """Seconds, of a frame of a video."""
-    metadata: Metadata | None = None
-    """Of a picture."""
-    number: int | None = None
-    """Of a frame of a video, where damaged ones are counted too."""
+NotKept = dict[str, list[Path]]
+"""What pictures say beside their pixels and results do not, by name."""
 
 
-Write = Callable[[Pixels, Label], None]
+class Sink(Protocol):
+    """What takes the frames of a clip."""
+
+    def write(self, pixels: Pixels, label: Label) -> None:
+        """Take the next frame."""
+        ...
+
+    def finish_early(self) -> None:
+        """End with the frames that were taken, though there are more."""
+        ...
 
 
 @dataclass(frozen=True)
@@ -74,45 +76,123 @@ class VideoSource:
         self.losses = Losses()
         """What could not be read of it, once it was."""
 
-    def __iter__(self) -> Iterator[tuple[Pixels, Label]]:
+    def runs(self) -> Iterator[Iterator[Unread]]:
+        """Yield the frames, in the one run that they are."""
+        yield self._frames()
+
+    def _frames(self) -> Iterator[Unread]:
         for frame in read_timed_frames(self.path, losses=self.losses):
-            yield frame.pixels, Label(f"{frame.number:08d}", time=frame.time, number=frame.number)
+            label = Label(f"{frame.number:08d}", time=frame.time, number=frame.number)
+            yield Unread(self.path, partial(_as_read, frame.pixels, label))
+
+
+def _as_read(pixels: Pixels, label: Label) -> tuple[Pixels, Label]:
+    return pixels, label
 
 
 class FolderSource:
-    """The pictures that lie directly in a folder.
+    """The frames of a folder of pictures, run by run.
+
+    Args:
+        path: the folder, for messages.
+        runs: frames that follow each other without a gap or a change of scene; at least one.
+        is_one_size: make sure first that all frames are of one size, as a video wants.
 
     Raises:
-        DataError: if there is none, or the first one is damaged.
+        DataError: none can be read, or sizes differ.
     """
 
-    def __init__(self, path: Path) -> None:
+    def __init__(
+        self, path: Path, runs: Sequence[Sequence[PictureJob]], is_one_size: bool = False
+    ) -> None:
         self.path = path
         self.info: VideoInfo | None = None
         self.losses = Losses()
-        self.files = in_natural_order(path, PICTURES)
-        if not self.files:
-            raise DataError(f"{path}: no pictures lie directly in it")
-        header = read_header(self.files[0])
+        self._runs = runs
+        self.total = sum(map(len, runs))
+        first, header = self._first_header()
         self.size = (header.width, header.height)
         self.bits = 16 if header.dtype == "uint16" else 8
-        self.total = len(self.files)
+        if is_one_size:
+            self._check_sizes(first)
 
-    def __iter__(self) -> Iterator[tuple[Pixels, Label]]:
-        for file in self.files:
-            picture = read_picture(file, with_metadata=True)
-            label = Label(file.stem, file.suffix, metadata=picture.metadata)
-            yield to_rgb(picture.pixels), label
+    def _first_header(self) -> tuple[Path, PictureHeader]:
+        """Return the first header that can be read."""
+        failure: DataError | None = None
+        for frame in (frame for run in self._runs for frame in run):
+            try:
+                return frame.source, read_header(frame.source)
+            except DataError as err:
+                failure = failure or err
+        assert failure is not None
+        raise failure
+
+    def _check_sizes(self, first: Path) -> None:
+        for frame in (frame for run in self._runs for frame in run):
+            try:
+                header = read_header(frame.source)
+            except DataError:
+                continue  # told when it is to be read
+            if (header.width, header.height) != self.size:
+                raise DataError(
+                    f"{frame.source}: is {header.width}x{header.height}, but {first.name} is "
+                    f"{self.size[0]}x{self.size[1]}; a video has frames of one size"
+                )
+
+    def runs(self) -> Iterator[Iterator[Unread]]:
+        """Yield the frames of each run."""
+        numbers = count()
+        for run in self._runs:
+            yield (
+                Unread(frame.source, partial(_read_picture, frame, number))
+                for frame, number in zip(run, numbers, strict=False)
+            )
+
+
+def _read_picture(frame: PictureJob, number: int) -> tuple[Pixels, Label]:
+    picture = read_picture(frame.source, with_metadata=True)
+    label = Label(frame.source.stem, target=frame.target, number=number, metadata=picture.metadata)
+    return to_rgb(picture.pixels), label
 
 
 Source = VideoSource | FolderSource
 
 
+def open_source(job: ClipJob) -> Source:
+    """Open the source of a clip.
+
+    Raises:
+        DataError: no video or picture, damaged, or frames of several sizes for one video.
+    """
+    if job.runs:
+        return FolderSource(job.source, job.runs, is_one_size=job.makes_video)
+    return VideoSource(job.source)
+
+
+class _VideoSink:
+    """Writes whole frames into a video file, whatever signals come meanwhile."""
+
+    def __init__(self, writer: VideoWriter, is_timed: bool, stop: Stop) -> None:
+        self._writer = writer
+        self._is_timed = is_timed
+        self._stop = stop
+
+    def write(self, pixels: Pixels, label: Label) -> None:
+        # Pictures that were left out keep their time.
+        time = label.time if self._is_timed else label.number / self._writer.fps
+        with self._stop.holding():
+            self._writer.write(pixels, time)
+
+    def finish_early(self) -> None:
+        with self._stop.holding():
+            self._writer.finish_early()
+
+
 @contextmanager
 def writing_video(
-    path: Path, source: Source, scale: int, wish: VideoWish, notes: list[str]
-) -> Iterator[Write]:
-    """Open a video file for the frames of a source; it appears at the end.
+    path: Path, source: Source, scale: int, wish: VideoWish, stop: Stop, notes: list[str]
+) -> Iterator[Sink]:
+    """Open a video file for the frames of a source; it appears at the end, whole frames in it.
 
     Lines on what it does not keep of the source are added to `notes` then.
 
@@ -124,8 +204,8 @@ def writing_video(
     fps = wish.fps if info is None else info.fps
     if fps is None:
         raise ConfigError(f"{source.path}: pictures tell no frame rate; add fps=25, for example")
-    _make_folder(path.parent)
-    with VideoWriter(
+    make_folder(path.parent)
+    opened = VideoWriter(
         path,
         (source.size[0] * scale, source.size[1] * scale),
         fps,
@@ -136,120 +216,109 @@ def writing_video(
         like=info,
         copy_from=None if info is None else source.path,
         audio=wish.audio,
-    ) as writer:
-        yield lambda pixels, label: writer.write(pixels, label.time)
+    )
+    with stop.shielding(opened) as writer:
+        yield _VideoSink(writer, info is not None, stop)
     notes += writer.notes
 
 
+class _PictureSink:
+    """Writes each frame as a picture, with its metadata."""
+
+    def __init__(self, folder: Path, suffix: str, ending: str, not_kept: NotKept) -> None:
+        self._folder = folder
+        self._end = f"{suffix}.{ending}"
+        self._not_kept = not_kept
+
+    def write(self, pixels: Pixels, label: Label) -> None:
+        path = label.target or self._folder / f"{label.name}{self._end}"
+        lost = write_picture(path, pixels, None, label.metadata)
+        if label.metadata is not None:
+            for name in (*label.metadata.left_out, *lost):
+                self._not_kept.setdefault(name, []).append(path)
+
+    def finish_early(self) -> None:
+        """Do nothing more: every picture is whole."""
+
+
 @contextmanager
-def writing_pictures(
-    folder: Path, suffix: str, format: str, not_kept: dict[str, list[Path]] | None = None
-) -> Iterator[Write]:
-    """Make a folder and write each frame as a picture into it, with its metadata.
+def writing_pictures(folder: Path, suffix: str, format: str, not_kept: NotKept) -> Iterator[Sink]:
+    """Make a folder for frames as pictures.
 
     Args:
         folder: made if it does not exist.
-        suffix: put behind each name.
-        format: of the files; `same` as the input's.
-        not_kept: takes up which pictures lost what of their metadata, by its name.
+        suffix: put behind the name of each frame of a video.
+        format: of these; `same`, as videos have none: PNG.
+        not_kept: takes up which pictures lost what of their metadata.
 
     Raises:
         DataError: if the folder cannot be made.
     """
-    _make_folder(folder)
+    make_folder(folder)
+    yield _PictureSink(folder, suffix, "png" if format == "same" else format, not_kept)
 
-    def write(pixels: Pixels, label: Label) -> None:
-        ending = label.suffix if format == "same" else f".{format}"
-        path = folder / f"{label.name}{suffix}{ending}"
-        lost = write_picture(path, pixels, None, label.metadata)
-        if not_kept is not None and label.metadata is not None:
-            for name in (*label.metadata.left_out, *lost):
-                not_kept.setdefault(name, []).append(path)
 
-    yield write
+@dataclass(frozen=True)
+class ClipEnd:
+    """How far a clip came."""
+
+    count: int
+    """Frames written."""
+    is_early: bool
+    """Whether there were more."""
+    failure: Exception | None = None
+    """The error that ended it, if one did."""
+    left_out: Sequence[str] = ()
+    """A line on each frame that could not be read."""
 
 
 def upscale_clip(
     upscale: ClipUpscale,
     source: Source,
-    extra: Mapping[str, Path],
-    opened: AbstractContextManager[Write],
+    feeder: Feeder,
+    opened: AbstractContextManager[Sink],
     on_frame: Callable[[], None],
-) -> int:
-    """Read, upscale and write a clip; return how many frames it had.
+) -> ClipEnd:
+    """Read, upscale and write a clip.
+
+    What ends it early, an error or a signal, leaves the frames that are done: of a video, under
+    another name, see `VideoWriter`. Frames of the chunk in work are left off. Frames that cannot be
+    read are left out.
 
     Args:
         upscale: what upscales.
         source: the clip.
-        extra: a folder of tensors for each further input of the network, one file a frame.
+        feeder: reads its frames with their further inputs.
         opened: what takes the frames.
         on_frame: called behind each.
 
     Raises:
-        SRTrainError: for everything a user can mend.
+        Exception: where no frame was done, or one cannot be written.
+        Stopped: where no frame was done.
     """
-    labels: deque[Label] = deque()
-    count = 0
-
-    def frames() -> Iterator[Frame]:
-        tensors = {key: _tensors(folder, source) for key, folder in extra.items()}
-        read = 0
-        for pixels, label in source:
-            labels.append(label)
-            # A tensor of a frame that is damaged is passed over with it.
-            wanted = read if label.number is None else label.number
-            parts = {key: _nth(found, wanted - read) for key, found in tensors.items()}
-            read = wanted + 1
-            yield {"lq": pixels, **parts}
-
-    with opened as write:
-        for pixels in upscale(frames(), str(source.path)):
-            write(pixels, labels.popleft())
-            count += 1
+    results = _results(upscale, source, feeder)
+    done = 0
+    with opened as sink:
+        while True:
+            try:
+                pixels = next(results, None)
+            except (Exception, Stopped) as err:
+                if done == 0:
+                    raise
+                sink.finish_early()
+                failure = err if isinstance(err, Exception) else None
+                return ClipEnd(done, True, failure, feeder.left_out)
+            if pixels is None:
+                if done == 0 and feeder.left_out:
+                    raise DataError(feeder.left_out[0])
+                return ClipEnd(done, False, None, feeder.left_out)
+            sink.write(pixels, feeder.labels.popleft())
+            done += 1
             on_frame()
-    return count
 
 
-def _nth(tensors: Iterator[np.ndarray], count: int) -> np.ndarray:
-    """Return the next tensor after passing over some."""
-    for _ in range(count):
-        next(tensors)
-    return next(tensors)
-
-
-def in_natural_order(folder: Path, suffixes: frozenset[str]) -> list[Path]:
-    """Return the files of a kind that lie directly in a folder, 2 before 10; no hidden ones."""
-    files = [
-        path
-        for path in folder.iterdir()
-        if path.suffix.lower() in suffixes and not path.name.startswith(".") and path.is_file()
-    ]
-    return sorted(files, key=lambda path: natural_key(path.name))
-
-
-def _tensors(folder: Path, source: Source) -> Iterator[np.ndarray]:
-    """Yield (H, W, C) of every tensor (C, H, W) in a folder, one for each frame.
-
-    Raises:
-        DataError: if there are more or fewer than frames, or one is no (C, H, W).
-    """
-    if not folder.is_dir():
-        raise DataError(f"{folder}: no such folder; expected a tensor for each frame")
-    files = in_natural_order(folder, tensor_io.SUFFIXES)
-    if source.info is None and len(files) != source.total:
-        raise DataError(
-            f"{folder}: {len(files)} tensors, but {source.path} has {source.total} frames"
-        )
-    for file in files:
-        tensor = tensor_io.read_tensor(file)
-        if tensor.ndim != 3:
-            raise DataError(f"{file}: expected a tensor (C, H, W), got {tensor.shape}")
-        yield np.moveaxis(tensor, 0, -1).astype(np.float32)
-    raise DataError(f"{folder}: {len(files)} tensors, but {source.path} has more frames")
-
-
-def _make_folder(folder: Path) -> None:
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-    except OSError as err:
-        raise DataError(f"cannot make the folder {folder}: {err}") from None
+def _results(upscale: ClipUpscale, source: Source, feeder: Feeder) -> Iterator[Pixels]:
+    """Yield the upscaled frames, clip by clip."""
+    for run in source.runs():
+        for frames in feeder.clips(run):
+            yield from upscale(frames, str(source.path))

@@ -9,6 +9,7 @@ Only the last two axes are looked at, so (B, T, C, H, W) goes the same way as (B
 
 import logging
 import math
+import re
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
@@ -16,7 +17,8 @@ from functools import lru_cache
 import torch
 from torch import Tensor
 
-from sr_train.ops.errors import ConfigError, SRTrainError
+from sr_train.ops.errors import ConfigError, PluginError, SRTrainError
+from sr_train.ops.memory import is_out_of_memory
 from sr_train.ops.spec import NetSpec
 
 log = logging.getLogger(__name__)
@@ -24,9 +26,15 @@ log = logging.getLogger(__name__)
 BLEND_OVERLAP = 32
 """LQ pixels that neighbouring windows share if nothing is said and the network sees everything."""
 _SMALLEST_TILE = 32
+_PLACE = re.compile(r"^\[enforce fail[^\]]*\][^.]*\. ")
+"""What the CPU's allocator says first: a place in torch's own source."""
 _SMALLEST_WEIGHT = 1e-3
 
 Forward = Callable[[Tensor], Tensor]
+
+
+class TooManyFramesError(Exception):
+    """Memory ran out, and what is run at once could have fewer frames."""
 
 
 @dataclass(frozen=True)
@@ -128,9 +136,9 @@ class Tiler:
     def patches(self, forward: Forward, lq: Tensor) -> Iterator[Patch]:
         """Yield finished rectangles of `forward(lq)`, from top to bottom.
 
-        When the device runs out of memory, everything starts anew with fewer windows at a time
-        or smaller ones, and what was yielded is yielded again. The smaller number stays for the
-        pictures that follow.
+        When the device runs out of memory, a CPU too, everything starts anew with fewer windows at
+        a time or smaller ones, and what was yielded is yielded again. The smaller number stays for
+        the pictures that follow.
 
         Args:
             forward: network, (B, ..., h, w) on the device to (B, ..., h*scale, w*scale).
@@ -143,9 +151,19 @@ class Tiler:
             try:
                 yield from self._patches(forward, lq)
                 return
-            except torch.OutOfMemoryError as err:
-                reason = str(err).split(". ")[0]
+            except (RuntimeError, MemoryError) as err:
+                if not is_out_of_memory(err):
+                    raise
+                reason = out_of_memory_words(err)
             self._shrink(reason, max(lq.shape[-2:]))
+
+    def cuts(self, lq: Tensor) -> bool:
+        """Return whether an input is cut into more than one window."""
+        return len(self._plan(lq.shape[-2])) * len(self._plan(lq.shape[-1])) > 1
+
+    def tile_and_shared(self) -> tuple[int, int]:
+        """Return the side of a tile and what neighbours share, LQ pixels; 0 for no tiles."""
+        return (self.tile or 0), self._shared()
 
     def _shrink(self, reason: str, longest: int) -> None:
         """Lower `tile_batch`, then `tile`; log it, or raise where there is nothing to lower."""
@@ -166,7 +184,8 @@ class Tiler:
         self.tile = tile
         if not self.is_exact and self.overlap is not None:
             self.overlap = min(self.overlap, tile // 2)
-        log.warning("%s: going on with tile=%d", reason, tile)
+        words = "" if self.is_exact else "; such tiles are blended and not exact"
+        log.warning("%s: going on with tile=%d%s", reason, tile, words)
 
     def _shared(self) -> int:
         """Return the LQ pixels, on the network's grid, that neighbouring windows share."""
@@ -244,7 +263,7 @@ class Tiler:
             pred = forward(stacked.to(self.device))
             expected = [side * self.spec.scale for side in stacked.shape[-2:]]
             if list(pred.shape[-2:]) != expected:
-                raise ValueError(
+                raise PluginError(
                     f"the network made {tuple(pred.shape[-2:])} pixels of a window of "
                     f"{tuple(stacked.shape[-2:])}; its spec says scale {self.spec.scale}"
                 )
@@ -292,6 +311,12 @@ def tiled_forward(
             target.copy_(patch.pixels)
     assert out is not None
     return out
+
+
+def out_of_memory_words(err: BaseException) -> str:
+    """Return what an error of running out of memory says, in short."""
+    lines = _PLACE.sub("", str(err).strip()).splitlines() or ["out of memory"]
+    return lines[0].split(". ")[0][:120]
 
 
 @lru_cache(maxsize=64)

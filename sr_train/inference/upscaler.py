@@ -9,14 +9,15 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from sr_train.inference.sizing import SizedTiler
 from sr_train.inference.tiling import Patch
 from sr_train.inference.wrapping import (
     Pixels,
-    SizedTiler,
     check_finite,
     check_kind,
     evaluating,
     quantised,
+    run_network,
     stored_tensor,
 )
 from sr_train.ops.colour import YCbCr
@@ -41,11 +42,10 @@ class Upscaler:
         spec: what the network says about itself.
         device: where tiles are sent.
         autocast: makes the context in which the network runs.
-        tile: LQ pixels on each side; None runs every picture whole. `auto` runs small pictures
-            whole and cuts larger ones: into exact tiles if the receptive field is at most 64
-            pixels, else into tiles of 256 that share 32 and are blended.
-        overlap: LQ pixels, see `Tiler`; None for what is said there and above.
+        tile: LQ pixels on each side; None runs every picture whole; `auto`: see `SizedTiler`.
+        overlap: LQ pixels, see `Tiler`; None for what is said there and in `SizedTiler`.
         tile_batch: tiles that are run together.
+        measure: how far tiles are from the whole, see `SizedTiler`.
 
     Raises:
         ConfigError: if the network takes neither RGB nor luma, or a number makes no sense.
@@ -60,6 +60,7 @@ class Upscaler:
         tile: int | Literal["auto"] | None = "auto",
         overlap: int | None = None,
         tile_batch: int = 1,
+        measure: bool = False,
     ) -> None:
         channels = 1 if spec.colour == "y" else 3
         if (spec.in_channels, spec.out_channels) != (channels, channels):
@@ -69,13 +70,16 @@ class Upscaler:
             )
         if spec.takes_clips:
             raise ConfigError("this network takes clips, not single pictures")
+        if spec.extra_inputs:
+            names = ", ".join(spec.extra_inputs)
+            raise ConfigError(f"pictures have no further inputs; this network wants {names}")
         self.net = net
         self.spec = spec
         self.device = torch.device(device)
         self._autocast = autocast
         self._ycbcr = YCbCr().to(self.device)
         self._ycbcr_cpu = YCbCr()
-        self._tiler = SizedTiler(spec, self.device, tile, overlap, tile_batch)
+        self._tiler = SizedTiler(spec, self.device, tile, overlap, tile_batch, measure)
 
     def __call__(self, pixels: Pixels, name: str = "the picture") -> Pixels:
         """Return the upscaled picture.
@@ -101,7 +105,7 @@ class Upscaler:
         forward = partial(self._forward, white=int(np.iinfo(pixels.dtype).max))
         with torch.no_grad(), evaluating(self.net):
             chroma = _chroma(pixels) if self.spec.colour == "y" and channels == 3 else None
-            for patch in self._tiler.patches(forward, lq):
+            for patch in self._tiler.patches(forward, lq, name):
                 check_finite(patch, name)
                 rows, columns = patch.pixels.shape[-2:]
                 target = out[patch.top : patch.top + rows, patch.left : patch.left + columns]
@@ -121,7 +125,7 @@ class Upscaler:
         if self.spec.colour == "y":
             lq = self._ycbcr.to_y(lq)
         with self._autocast():
-            pred: Tensor = self.net(lq)
+            pred = run_network(self.net, lq, (lq.shape[0], self.spec.out_channels))
         return self._ycbcr.to_y(pred.float()) if is_grey and self.spec.colour == "rgb" else pred
 
     def _finished(self, patch: Patch, channels: int, chroma: Pixels | None) -> Tensor:

@@ -5,6 +5,7 @@ import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +25,9 @@ from rich.text import Text
 from sr_train.ops.text import printable
 
 log = logging.getLogger(__name__)
+
+LINE_EVERY_SEC = 30.0
+"""Seconds between two lines of progress where there is no terminal."""
 
 
 class _PlainConsole(Console):
@@ -130,9 +134,68 @@ class Bar:
         self._progress.update(self._task, completed=done, total=total, note=note)  # type: ignore[arg-type]
 
 
+class LineBar(Bar):
+    """Log lines in place of a bar, for where there is no terminal: sparse, and one at the end.
+
+    Args:
+        label: said at the start of each line.
+        total: of what is counted; it may change by `show`.
+        done: of it before the start.
+    """
+
+    def __init__(self, label: str, total: int, done: int = 0) -> None:
+        self._label = label
+        self._total = total
+        self._first = self._done = done
+        self._note = ""
+        self._started = self._said_at = time.monotonic()
+        self._is_said = True
+
+    def advance(self, note: str | None = None) -> None:
+        self.show(self._done + 1, self._total, self._note if note is None else note)
+
+    def show(self, done: int, total: int, note: str) -> None:
+        if done < self._done:  # something else is counted now
+            self._first, self._started = done, time.monotonic()
+        self._is_said = self._is_said and done == self._done
+        self._done, self._total, self._note = done, total, note
+        if time.monotonic() - self._said_at >= LINE_EVERY_SEC:
+            self.say()
+
+    def say(self) -> None:
+        """Log how far it is, unless nothing happened since that was logged."""
+        if self._is_said:
+            return
+        self._is_said, self._said_at = True, time.monotonic()
+        passed = self._said_at - self._started
+        pace = (self._done - self._first) / passed if passed > 0 else 0.0
+        left = (self._total - self._done) / pace if pace else 0.0
+        ahead = f", left {_clock(left)}" if left else f" in {_clock(passed)}"
+        note = f" ({self._note})" if self._note and left else ""
+        log.info("%s: %d of %d%s%s", self._label, self._done, self._total, ahead, note)
+
+
+def _clock(seconds: float) -> str:
+    return str(timedelta(seconds=round(seconds)))
+
+
 @contextmanager
-def progress_bar(label: str, total: int, done: int = 0) -> Iterator[Bar]:
-    """Show a bar while the block runs (nothing but log lines where there is no terminal)."""
+def progress_bar(label: str, total: int, done: int = 0, *, lines: bool = False) -> Iterator[Bar]:
+    """Show a bar while the block runs.
+
+    Args:
+        label: before the bar.
+        total: of what is counted.
+        done: of it before the start.
+        lines: where there is no terminal, log a line now and then, see `LineBar`; False: nothing.
+    """
+    if lines and not console.is_terminal:
+        bar_of_lines = LineBar(label, total, done)
+        try:
+            yield bar_of_lines
+        finally:
+            bar_of_lines.say()
+        return
     columns = (
         TextColumn("{task.description}", markup=False),
         BarColumn(bar_width=24),

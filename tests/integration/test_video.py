@@ -10,8 +10,8 @@ import torch
 from archs.basicvsr import BasicVSR
 from archs.compact import SRVGGNetCompact
 from archs.temporal import TemporalWindow
-from sr_train.cli import inferring
 from sr_train.inference.clips import ClipUpscaler
+from sr_train.inference.extras import Extra
 from sr_train.ops.image_io import read_picture, write_picture
 from sr_train.ops.video_io import Orientation, probe, read_frames, read_timed_frames
 from sr_train.ops.video_out import VideoWriter
@@ -145,8 +145,8 @@ def test_between_videos_and_folders(infer, in_folder, kind):
     with VideoWriter(in_folder / "c.mkv", (48, 32), 24, "ffv1") as writer:
         for frame in moving(4):
             writer.write(frame)
-    infer(kind, "input=c.mkv", "output=d", "suffix=_x2", "format=tif").succeeds()
-    names = [f"{number:08d}_x2.tif" for number in range(4)]
+    infer(kind, "input=c.mkv", "output=d", "suffix='_{x2}'", "format=tif").succeeds()
+    names = [f"{number:08d}_{{x2}}.tif" for number in range(4)]
     assert sorted(path.name for path in (in_folder / "d").iterdir()) == names
     again = [read_picture(in_folder / "d" / name).pixels for name in names]
     np.testing.assert_array_equal(again, pictures)
@@ -184,13 +184,17 @@ def test_pictures_and_videos_of_a_folder_for_a_picture_network(infer, in_folder)
     assert probe(in_folder / "out/clip.mp4").width == 96
 
 
+def spikes_in(folder, *names):
+    folder.mkdir(parents=True)
+    for number, name in enumerate(names):
+        tensor = torch.rand(2, 32, 48, generator=torch.Generator().manual_seed(number))
+        torch.save(tensor, folder / f"{name}.pt")
+
+
 def test_further_inputs_lie_in_folders(infer, in_folder):
     for number, name in enumerate(("one", "two")):
         frames_in(in_folder / "in" / name, 3, first=number)
-        (in_folder / "spikes" / name).mkdir(parents=True)
-        for frame in range(3):
-            tensor = torch.rand(2, 32, 48, generator=torch.Generator().manual_seed(frame))
-            torch.save(tensor, in_folder / "spikes" / name / f"{frame}.pt")
+        spikes_in(in_folder / "spikes" / name, "8", "9", "10")
     words = ["input=in", "output=out"]
     infer("spikes", *words).fails_with("extra.spikes", "2 channels", "add extra.spikes=FOLDER")
     infer("window", *words, "+extra.spikes=spikes").fails_with("takes no such input")
@@ -198,15 +202,152 @@ def test_further_inputs_lie_in_folders(infer, in_folder):
     infer("spikes", *words, "+extra.spikes=spikes").succeeds()
     assert len(list((in_folder / "out").rglob("*.png"))) == 6
 
-    np.save(in_folder / "spikes/one/1.npy", np.zeros((2, 32, 47), np.float32))
-    (in_folder / "spikes/one/1.pt").unlink()
+    np.save(in_folder / "spikes/one/9.npy", np.zeros((2, 32, 47), np.float32))
+    (in_folder / "spikes/one/9.pt").unlink()
     infer("spikes", "input=in/one", "output=out", "+extra.spikes=spikes/one").fails_with(
         "in/one, frame 1", "spikes is (32, 47, 2), expected (32, 48, 2)"
     )
-    (in_folder / "spikes/one/1.npy").unlink()
+    (in_folder / "spikes/one/9.npy").unlink()
     infer("spikes", *words, "+extra.spikes=spikes").fails_with(
-        "spikes/one: 2 tensors", "has 3 frames", "1 of 2 inputs failed"
+        "spikes/one: spikes has 2 frames, lq has 3: spikes lacks f9", "1 of 2 inputs failed"
     )
+
+
+def test_further_inputs_belong_to_frames_by_name_or_number_and_never_by_place(infer, in_folder):
+    """One frame less at the start and one more at the end: each would get its neighbour's."""
+    frames_in(in_folder / "in", 3)
+    spikes_in(in_folder / "right", "spk_010", "spk_009", "spk_008")
+    spikes_in(in_folder / "shifted", "spk_009", "spk_010", "spk_011")
+    spikes_in(in_folder / "other", "0", "1", "2")
+    words = ["input=in", "output=out"]
+    infer("spikes", *words, "+extra.spikes=right").succeeds()
+    infer("spikes", *words, "+extra.spikes=shifted").fails_with(
+        "shifted: spikes has 3 frames, lq has 3: spikes lacks f8; lq lacks spk_011"
+    )
+    infer("spikes", *words, "+extra.spikes=other").fails_with(
+        "neither names nor numbers agree: spikes has 0, 1, 2, lq has f8, f9, f10"
+    )
+
+
+def test_each_frame_gets_the_further_input_of_its_number(infer, in_folder, monkeypatch):
+    frames_in(in_folder / "in", 4)
+    (in_folder / "spikes").mkdir()
+    for number in (8, 9, 10, 11):
+        values = np.full((2, 32, 48), number, np.float32)
+        np.save(in_folder / f"spikes/spk_{number:03}.npy", values)
+    seen = []
+    original = Extra.of
+
+    def note(self, name, number):
+        found = original(self, name, number)
+        seen.append((name, float(found["spikes"].max())))
+        return found
+
+    monkeypatch.setattr(Extra, "of", note)
+    infer("spikes", "input=in", "output=out", "+extra.spikes=spikes").succeeds()
+    assert seen == [("f8", 8.0), ("f9", 9.0), ("f10", 10.0), ("f11", 11.0)]
+
+
+def test_further_inputs_of_a_video_come_in_order_and_all_of_them(infer, in_folder):
+    make_video(in_folder / "clip.mp4", moving(3))
+    words = ["input=clip.mp4", "output=big.mp4"]
+    for folder, names in (
+        ("whole", "0 1 2"),
+        ("gap", "0 1 3"),
+        ("less", "0 1"),
+        ("more", "0 1 2 3"),
+    ):
+        spikes_in(in_folder / folder, *names.split())
+    infer("spikes", *words, "+extra.spikes=whole").succeeds()
+    (in_folder / "big.mp4").unlink()
+    infer("spikes", *words, "+extra.spikes=gap").fails_with("gap", "after 1 comes 3")
+    infer("spikes", *words, "+extra.spikes=less").fails_with("less: 2 tensors", "has 3 frames")
+    infer("spikes", *words, "+extra.spikes=more").fails_with("more: 4 tensors", "has 3 frames")
+    assert not (in_folder / "big.mp4").exists()
+
+
+def test_scenes_in_one_folder_are_upscaled_as_those_in_folders_of_their_own(infer, in_folder):
+    """A window of three frames at the end of one scene must not see the next one."""
+    (in_folder / "flat").mkdir()
+    for number, scene in enumerate(("city", "walk", "zoo")):
+        (in_folder / "apart" / scene).mkdir(parents=True)
+        for t, frame in enumerate(moving(5, seed=number), start=1):
+            write_picture(in_folder / f"flat/{scene}_{t:03}.png", frame)
+            write_picture(in_folder / f"apart/{scene}/{scene}_{t:03}.png", frame)
+    done = infer("window", "input=flat", "output=a").succeeds()
+    assert "flat: 3 scenes, each a clip of its own: city, walk, zoo" in done.out
+    assert "5 frames written to a (walk)" in done.out
+    infer("window", "input=apart", "output=b").succeeds()
+    infer("window", "input=flat", "output=c.mkv", "fps=25", "video.codec=ffv1").succeeds()
+    names = [f"{scene}_{t:03}.png" for scene in ("city", "walk", "zoo") for t in range(1, 6)]
+    flat = [read_picture(in_folder / "a" / name).pixels for name in names]
+    apart = [read_picture(path).pixels for path in sorted((in_folder / "b").rglob("*.png"))]
+    np.testing.assert_array_equal(flat, apart)
+    np.testing.assert_array_equal(list(read_frames(in_folder / "c.mkv")), flat)
+
+
+def test_a_frame_that_cannot_be_read_is_left_out_and_the_clip_cut_there(infer, in_folder):
+    """As damage in a video: the rest is done, and no window of three frames spans the hole."""
+    frames_in(in_folder / "in", 7)
+    for names in ((8, 9, 10), (12, 13, 14)):
+        (in_folder / f"apart/{names[0]}").mkdir(parents=True)
+        for name in names:
+            data = (in_folder / f"in/f{name}.png").read_bytes()
+            (in_folder / f"apart/{names[0]}/f{name}.png").write_bytes(data)
+    whole = (in_folder / "in/f11.png").read_bytes()
+    (in_folder / "in/f11.png").write_bytes(whole[: len(whole) // 2])
+    done = infer("window", "input=in", "output=a")
+    done.fails_with("in: 1 frame cannot be read: in/f11.png: ")
+    assert "6 frames written to a" in done.out
+    infer("window", "input=apart", "output=b").succeeds()
+    names = [f"f{number}.png" for number in (8, 9, 10, 12, 13, 14)]
+    assert sorted(path.name for path in (in_folder / "a").iterdir()) == sorted(names)
+    for name in names:
+        [apart] = (in_folder / "b").rglob(name)
+        np.testing.assert_array_equal(
+            read_picture(in_folder / "a" / name).pixels, read_picture(apart).pixels
+        )
+    video = ["input=in", "output=c.mkv", "fps=25", "video.codec=ffv1"]
+    infer("picture", *video).fails_with("in: 1 frame cannot be read")
+    times = [frame.time for frame in read_timed_frames(in_folder / "c.mkv")]
+    assert [round(float(time), 3) for time in times] == [0.0, 0.04, 0.08, 0.16, 0.2, 0.24]
+
+
+def test_a_folder_of_which_nothing_can_be_read(infer, in_folder):
+    (in_folder / "in").mkdir()
+    for number in range(2):
+        (in_folder / f"in/{number}.png").write_text("nonsense")
+    infer("window", "input=in", "output=a").fails_with("in/0.png: not a picture")
+    infer("window", "input=in", "output=a.mp4", "fps=25").fails_with("in/0.png: not a picture")
+    assert not (in_folder / "a.mp4").exists()
+
+
+def test_frames_of_several_sizes_are_clips_of_their_own(infer, in_folder):
+    frames_in(in_folder / "in", 2)
+    for number, frame in enumerate(moving(2, 30, 40), start=10):
+        write_picture(in_folder / f"in/f{number}.png", frame)
+    infer("window", "input=in", "output=a").succeeds()
+    shapes = [read_picture(in_folder / f"a/f{n}.png").pixels.shape[:2] for n in (8, 9, 10, 11)]
+    assert shapes == [(64, 96), (64, 96), (60, 80), (60, 80)]
+
+
+def test_a_further_input_that_cannot_be_read_takes_its_frame_with_it(infer, in_folder):
+    frames_in(in_folder / "in", 3)
+    spikes_in(in_folder / "spikes", "8", "9", "10")
+    (in_folder / "spikes/9.pt").write_bytes(b"nonsense")
+    infer("spikes", "input=in", "output=a", "+extra.spikes=spikes").fails_with(
+        "in: 1 frame cannot be read", "spikes/9.pt"
+    )
+    assert sorted(path.name for path in (in_folder / "a").iterdir()) == ["f10.png", "f8.png"]
+
+
+def test_frames_of_several_sizes_make_no_video(infer, in_folder):
+    frames_in(in_folder / "in", 3)
+    write_picture(in_folder / "in/f9.png", moving(1, 30, 48)[0])
+    infer("picture", "input=in", "output=o.mp4", "fps=25").fails_with(
+        "in/f9.png: is 48x30, but f8.png is 48x32", "frames of one size"
+    )
+    assert not (in_folder / "o.mp4").exists()
 
 
 def test_one_bad_video_is_reported_and_the_rest_done(infer, in_folder):
@@ -223,8 +364,10 @@ def test_one_bad_video_is_reported_and_the_rest_done(infer, in_folder):
     [
         (["input=clip.mp4", "output=clip.mp4"], ["clip.mp4 is an input"]),
         (["input=clip.mp", "output=o.mp4"], ["did you mean 'clip.mp4'"]),
-        (["input=clip.mp4", "output=o.png"], ["must be a video or a folder"]),
-        (["input=clip.mp4", "output=o.avi"], ["cannot write '.avi'", ".mkv"]),
+        (["input=clip.mp4", "output=o.png"], ["o.png: names one picture", "folder or a video"]),
+        (["input=clip.mp4", "output=o.avi"], ["cannot write '.avi'", "output=o.mp4", ".mkv"]),
+        (["input=clip.mp4", "output=o.wmv"], ["cannot write '.wmv'", "output=o.mp4"]),
+        (["input=frames", "output=o.heic"], ["cannot write '.heic'", "output=o.png"]),
         (["input=clip.mp4", "output=o.mp4", "video.codec=h265"], ["did you mean"]),
         (["input=clip.mp4", "output=o.mp4", "video.codek=h264"], ["video.codek"]),
         (["input=clip.mp4", "output=o.mp4", "video.quality=99"], ["quality=99", "0 (best) to 51"]),
@@ -249,29 +392,6 @@ def test_what_cannot_be_is_told(infer, in_folder, words, parts):
     infer("window", *words).fails_with(*parts)
     after = {path for path in in_folder.rglob("*") if path.is_file()}
     assert after - before == {in_folder / "window.pth"}
-
-
-def test_what_an_interrupted_run_has_done_can_be_played(infer, in_folder, monkeypatch):
-    make_video(in_folder / "clip.mp4", moving(6))
-    original = inferring._counter
-
-    def counter(bar, total, note):
-        count = original(bar, total, note)
-        calls = []
-
-        def on_frame():
-            calls.append(1)
-            if len(calls) == 4:
-                raise KeyboardInterrupt
-            count()
-
-        return on_frame
-
-    monkeypatch.setattr(inferring, "_counter", counter)
-    done = infer("picture", "input=clip.mp4", "output=out/big.mp4")
-    assert done.code == 130
-    assert [path.name for path in (in_folder / "out").iterdir()] == ["big.partial.mp4"]
-    assert len(list(read_frames(in_folder / "out/big.partial.mp4"))) == 4
 
 
 def test_rotation_and_colours_of_the_input_are_kept(infer, in_folder):

@@ -282,28 +282,37 @@ def test_picture_networks_go_frame_by_frame():
 class Hungry(Recurrent):
     """Runs out of memory above so many pixels of a chunk."""
 
-    def __init__(self, most):
+    def __init__(self, most, error):
         super().__init__(0.5)
-        self.most = most
+        self.most, self.error = most, error
 
     def forward(self, lq):
         if lq.shape[1] * lq.shape[-1] * lq.shape[-2] > self.most:
-            raise torch.OutOfMemoryError("out of memory. More words")
+            raise self.error
         return super().forward(lq)
 
 
-def test_out_of_memory_makes_chunks_shorter_then_tiles_smaller(caplog):
+@pytest.mark.parametrize(
+    "error",
+    [
+        torch.OutOfMemoryError("out of memory. More words"),
+        RuntimeError("DefaultCPUAllocator: not enough memory: you tried to allocate"),
+        MemoryError("Unable to allocate 3 GiB"),
+    ],
+    ids=str,
+)
+def test_out_of_memory_makes_chunks_shorter_then_tiles_smaller(caplog, error):
     frames = clip(50, 64, 64)
     whole = run(Recurrent(0.5), frames, frames=None)
-    net = Hungry(20 * 64 * 64)
+    net = Hungry(20 * 64 * 64, error)
     with caplog.at_level(logging.WARNING):
         out = run(net, frames, frames=40, frame_overlap=8)
-    assert "out of memory: going on with tiling.frames=20" in caplog.text
+    assert f"{str(error).split('. ')[0]}: going on with tiling.frames=20" in caplog.text
     assert "tile=" not in caplog.text
     assert len(out) == 50
     assert np.abs(out.astype(int) - whole).mean() < 0.5
     with caplog.at_level(logging.WARNING):
-        out = run(Hungry(18 * 40 * 40), frames, frames=40, frame_overlap=8)
+        out = run(Hungry(18 * 40 * 40, error), frames, frames=40, frame_overlap=8)
     assert "tiling.frames=16" in caplog.text
     assert "tile=32" in caplog.text
     assert np.abs(out.astype(int) - whole).mean() < 0.5

@@ -1,13 +1,19 @@
-"""Folders of pictures: all done that can be, the rest named, nothing overwritten."""
+"""Folders of pictures: all done that can be, the rest named."""
 
+import cv2
 import numpy as np
 import pytest
+import torch
 
-from sr_train.inference.folder import infer_paths
+from sr_train.inference import folder as module
+from sr_train.inference.faults import Failures, told
+from sr_train.inference.folder import check_writable, upscale_pictures
+from sr_train.inference.naming import parse_output
+from sr_train.inference.planning import Wish, plan_inputs
 from sr_train.inference.upscaler import Upscaler
-from sr_train.ops.errors import ConfigError, DataError
-from sr_train.ops.image_io import read_picture, write_picture
-from tests.sr_train.inference.toys import Nearest
+from sr_train.ops.errors import DataError, PluginError, Problems, SRTrainError
+from sr_train.ops.image_io import read_picture
+from tests.sr_train.inference.toys import Nearest, below, make
 
 
 @pytest.fixture
@@ -16,30 +22,27 @@ def upscaler():
     return Upscaler(net, net.spec)
 
 
-def make(path, height=6, width=8, channels=3, dtype=np.uint8, alpha=False):
-    """Write a picture and return its pixels."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    seed = sum(path.name.encode())
-    top = np.iinfo(dtype).max
-    planes = np.random.default_rng(seed).integers(0, top + 1, (height, width, channels + 1))
-    planes = planes.astype(dtype)
-    write_picture(path, planes[..., :-1], planes[..., -1] if alpha else None)
-    return planes[..., :-1]
+def infer(upscaler, inputs, output, **wish):
+    """Upscale pictures; return what was written, and what failed with why."""
+    plan = plan_inputs(inputs, parse_output(str(output)), False, Wish(**wish))
+    done, failed = [], []
+
+    def on_picture(job, error, lost):
+        if error is None:
+            done.append(job.target)
+        else:
+            failed.append((job.source, told(error, job.source)))
+
+    assert upscale_pictures(upscaler, plan.pictures, on_picture) == len(plan.pictures)
+    return done, failed
 
 
-def below(folder):
-    return sorted(str(path.relative_to(folder)) for path in folder.rglob("*") if path.is_file())
-
-
-def test_nested_folders_keep_their_structure(tmp_path, upscaler):
-    pixels = make(tmp_path / "in" / "a.png")
-    make(tmp_path / "in" / "b" / "c.png")
-    make(tmp_path / "in" / "b" / "d" / "e.bmp")
-    report = infer_paths(upscaler, [tmp_path / "in"], tmp_path / "new" / "out")
-    out = tmp_path / "new" / "out"
-    assert below(out) == ["a.png", "b/c.png", "b/d/e.png"]
-    assert report.done == [out / "a.png", out / "b" / "c.png", out / "b" / "d" / "e.png"]
-    assert (report.failed, report.renamed, report.left_out) == ([], [], [])
+def test_a_picture_is_read_upscaled_and_written(tmp_path, upscaler):
+    pixels = make(tmp_path / "in/a.png")
+    make(tmp_path / "in/b/d/e.bmp")
+    out = tmp_path / "new/out"
+    done, failed = infer(upscaler, [tmp_path / "in"], out)
+    assert (done, failed) == ([out / "a.png", out / "b/d/e.png"], [])
     expected = pixels.repeat(2, axis=0).repeat(2, axis=1)
     np.testing.assert_array_equal(read_picture(out / "a.png").pixels, expected)
 
@@ -50,8 +53,8 @@ def test_nested_folders_keep_their_structure(tmp_path, upscaler):
 def test_depth_channels_and_alpha_are_kept(tmp_path, upscaler, dtype, channels, alpha):
     make(tmp_path / "a.png", channels=channels, dtype=dtype, alpha=alpha)
     source = read_picture(tmp_path / "a.png")
-    report = infer_paths(upscaler, [tmp_path / "a.png"], tmp_path / "out")
-    picture = read_picture(report.done[0])
+    done, _ = infer(upscaler, [tmp_path / "a.png"], tmp_path / "out")
+    picture = read_picture(done[0])
     assert picture.pixels.dtype == dtype
     assert picture.pixels.shape == (12, 16, source.pixels.shape[2])
     if alpha:
@@ -63,31 +66,104 @@ def test_depth_channels_and_alpha_are_kept(tmp_path, upscaler, dtype, channels, 
 def test_one_bad_picture_is_reported_and_the_rest_done(tmp_path, upscaler):
     for name in ("a.png", "b.png", "d.png"):
         make(tmp_path / "in" / name)
-    data = (tmp_path / "in" / "b.png").read_bytes()
-    (tmp_path / "in" / "b.png").write_bytes(data[: len(data) // 2])
-    (tmp_path / "in" / "c.png").write_text("not a picture")
-    calls = []
-    report = infer_paths(
-        upscaler,
-        [tmp_path / "in"],
-        tmp_path / "out",
-        on_progress=lambda done, total, path, error: calls.append((done, total, path.name, error)),
-    )
+    data = (tmp_path / "in/b.png").read_bytes()
+    (tmp_path / "in/b.png").write_bytes(data[: len(data) // 2])
+    (tmp_path / "in/c.png").write_text("not a picture")
+    _, failed = infer(upscaler, [tmp_path / "in"], tmp_path / "out")
     assert below(tmp_path / "out") == ["a.png", "d.png"]
-    assert [path.name for path, _ in report.failed] == ["b.png", "c.png"]
-    assert all(str(path) in why for path, why in report.failed)
-    assert [call[:3] for call in calls] == [
-        (number, 4, f"{letter}.png") for number, letter in enumerate("abcd", start=1)
-    ]
-    assert [call[3] is None for call in calls] == [True, False, False, True]
+    assert [path.name for path, _ in failed] == ["b.png", "c.png"]
+    assert all(str(path) in why for path, why in failed)
+
+
+class Fussy(Nearest):
+    """Raises on pictures of one width."""
+
+    def __init__(self, error):
+        super().__init__()
+        self.error = error
+
+    def forward(self, lq):
+        if lq.shape[-1] == 9:
+            raise self.error
+        return super().forward(lq)
+
+
+ERRORS = {
+    "cuda": (torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2 GiB."), "memory"),
+    "cpu": (RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried ..."), "memory"),
+    "onednn": (RuntimeError("could not create a primitive"), "memory"),
+    "numpy": (MemoryError("Unable to allocate 100. GiB for an array"), "memory"),
+    "own network": (
+        ValueError("H and W must be multiples of 4"),
+        "arch: Fussy failed on lq of shape (1, 3, 6, 9): ValueError: H and W must be",
+    ),
+    "device": (OSError(5, "Input/output error", "/mnt/x"), "Input/output error"),
+    "decoder": (cv2.error("something in imgcodecs"), "something in imgcodecs"),
+}
+
+
+@pytest.mark.parametrize("kind", ERRORS)
+def test_whatever_one_picture_meets_the_others_are_done(tmp_path, kind, monkeypatch):
+    error, words = ERRORS[kind]
+    make(tmp_path / "in/a.png")
+    make(tmp_path / "in/b.png", width=9)
+    make(tmp_path / "in/c.png")
+    net = Fussy(error)
+    if kind in ("device", "decoder", "numpy"):
+        original = module.read_picture
+
+        def read(path, **settings):
+            if path.name == "b.png":
+                raise error
+            return original(path, **settings)
+
+        monkeypatch.setattr(module, "read_picture", read)
+    done, failed = infer(Upscaler(net, net.spec), [tmp_path / "in"], tmp_path / "out")
+    assert [path.name for path in done] == ["a.png", "c.png"]
+    assert [path.name for path, _ in failed] == ["b.png"]
+    assert words in failed[0][1]
+    assert "b.png" in failed[0][1]
+
+
+def test_a_defect_of_ours_is_kept_for_the_end_and_not_hidden(tmp_path):
+    failures = Failures()
+    bug = KeyError("x")
+    assert "a defect of this program: KeyError" in failures.add(bug, tmp_path / "a.png")
+    failures.add(DataError("b.png: damaged"), tmp_path / "b.png")
+    with pytest.raises(KeyError) as caught:
+        failures.raise_any(3)
+    assert caught.value is bug
+    assert "a.png" in caught.value.__notes__[0]
+
+
+def test_a_long_list_of_failures_is_cut_and_counted(tmp_path):
+    failures = Failures()
+    shown = 0
+    for number in range(200):
+        failures.add(DataError(f"{number}.png: damaged"), tmp_path / f"{number}.png")
+        shown += failures.is_to_be_shown()
+    assert shown == 20
+    with pytest.raises(Problems) as caught:
+        failures.raise_any(300)
+    lines = str(caught.value).splitlines()
+    assert (lines[0], len(lines)) == ("200 of 300 inputs failed:", 22)
+    assert lines[-1].strip() == "... and 180 more"
+
+
+def test_a_single_failure_is_said_without_a_count(tmp_path):
+    failures = Failures()
+    failures.add(PluginError("it failed"), tmp_path / "a.png")
+    with pytest.raises(SRTrainError, match=r"a.png: it failed$"):
+        failures.raise_any(1)
+    Failures().raise_any(1)
 
 
 def test_a_prediction_that_is_not_finite_fails_for_its_picture(tmp_path):
     make(tmp_path / "a.png")
     net = Nearest(offset=float("nan"))
-    report = infer_paths(Upscaler(net, net.spec), [tmp_path / "a.png"], tmp_path / "out")
-    assert report.done == []
-    assert "a.png: the network's prediction is not finite" in report.failed[0][1]
+    done, failed = infer(Upscaler(net, net.spec), [tmp_path / "a.png"], tmp_path / "out")
+    assert done == []
+    assert "a.png: the network's prediction is not finite" in failed[0][1]
 
 
 @pytest.mark.parametrize(
@@ -95,9 +171,9 @@ def test_a_prediction_that_is_not_finite_fails_for_its_picture(tmp_path):
     [("png", ["a.png", "b.png"]), ("same", ["a.jpg", "b.WEBP"]), ("tif", ["a.tif", "b.tif"])],
 )
 def test_format_of_the_results(tmp_path, upscaler, format, expected):
-    make(tmp_path / "in" / "a.jpg")
-    make(tmp_path / "in" / "b.WEBP")
-    infer_paths(upscaler, [tmp_path / "in"], tmp_path / "out", format=format)
+    make(tmp_path / "in/a.jpg")
+    make(tmp_path / "in/b.WEBP")
+    infer(upscaler, [tmp_path / "in"], tmp_path / "out", format=format)
     assert below(tmp_path / "out") == expected
 
 
@@ -107,100 +183,41 @@ def test_a_format_that_cannot_hold_the_picture(tmp_path):
     net = Nearest()
     upscaler = Upscaler(net, net.spec)
     files = [tmp_path / "a.png", tmp_path / "b.png"]
-    report = infer_paths(upscaler, files, tmp_path / "out", format="jpg")
-    assert ["16 bits" in report.failed[0][1], "alpha" in report.failed[1][1]] == [True, True]
+    _, failed = infer(upscaler, files, tmp_path / "out", format="jpg")
+    assert ["16 bits" in failed[0][1], "alpha" in failed[1][1]] == [True, True]
     assert net.shapes == []
 
 
-def test_suffix(tmp_path, upscaler):
-    make(tmp_path / "a.b.png")
-    report = infer_paths(upscaler, [tmp_path / "a.b.png"], tmp_path, suffix="_x2.0")
-    assert [path.name for path in report.done] == ["a.b_x2.0.png"]
+def test_a_name_of_255_bytes_is_written(tmp_path, upscaler):
+    name = "n" * 251 + ".png"
+    make(tmp_path / "in" / name)
+    done, failed = infer(upscaler, [tmp_path / "in"], tmp_path / "out")
+    assert ([path.name for path in done], failed) == ([name], [])
 
 
-def test_names_that_would_be_shared(tmp_path, upscaler):
-    for name in ("one/a.png", "one/a.jpg", "one/b.png", "one/c/a.png", "two/a.png"):
-        make(tmp_path / name)
-    make(tmp_path / "one" / "a_jpg.bmp")
-    out = tmp_path / "out"
-    report = infer_paths(upscaler, [tmp_path / "one", tmp_path / "two"], out)
-    assert below(out) == [
-        "a_jpg.png",
-        "a_jpg_2.png",
-        "a_png.png",
-        "a_png_2.png",
-        "b.png",
-        "c/a.png",
-    ]
-    assert [(a.name, b.name) for a, b in report.renamed] == [
-        ("a.jpg", "a_jpg_2.png"),
-        ("a.png", "a_png.png"),
-        ("a.png", "a_png_2.png"),
-    ]
+def test_work_ends_before_the_next_picture_where_it_is_no_longer_wanted(tmp_path, upscaler):
+    for name in "abc":
+        make(tmp_path / f"in/{name}.png")
+    plan = plan_inputs([tmp_path / "in"], parse_output(str(tmp_path / "out")), False, Wish())
+    done = []
+    count = upscale_pictures(
+        upscaler, plan.pictures, lambda job, *_: done.append(job), lambda: len(done) < 2
+    )
+    assert (count, below(tmp_path / "out")) == (2, ["a.png", "b.png"])
 
 
-def test_a_file_named_twice_is_done_once(tmp_path, upscaler):
-    make(tmp_path / "in" / "a.png")
-    report = infer_paths(upscaler, [tmp_path / "in", tmp_path / "in" / "a.png"], tmp_path / "out")
-    assert len(report.done) == 1
-
-
-def test_inputs_are_never_replaced(tmp_path, upscaler):
+def test_what_a_killed_run_left_is_removed(tmp_path, upscaler):
     make(tmp_path / "a.png")
-    before = (tmp_path / "a.png").read_bytes()
-    with pytest.raises(DataError, match=r"a.png is an input"):
-        infer_paths(upscaler, [tmp_path], tmp_path)
-    assert (tmp_path / "a.png").read_bytes() == before
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out/.sr_0123abcd.tmp").write_text("half a picture")
+    infer(upscaler, [tmp_path / "a.png"], tmp_path / "out")
+    assert below(tmp_path / "out") == ["a.png"]
 
 
-def test_results_inside_the_input_folder_are_no_inputs_of_the_next_run(tmp_path, upscaler):
-    make(tmp_path / "a.png")
-    (tmp_path / "notes.txt").write_text("x")
-    (tmp_path / ".hidden.png").write_text("x")
-    for _ in range(2):
-        report = infer_paths(upscaler, [tmp_path], tmp_path / "out")
-        assert report.done == [tmp_path / "out" / "a.png"]
-        assert report.left_out == [tmp_path / "notes.txt"]
-
-
-def test_nothing_found_says_where_it_looked(tmp_path, upscaler):
-    (tmp_path / "empty").mkdir()
-    (tmp_path / "texts").mkdir()
-    (tmp_path / "texts" / "a.txt").write_text("x")
-    with pytest.raises(DataError) as caught:
-        infer_paths(upscaler, [tmp_path / "empty", tmp_path / "texts"], tmp_path / "out")
-    message = str(caught.value)
-    assert f"{tmp_path / 'empty'} (empty)" in message
-    assert f"{tmp_path / 'texts'} (0 pictures among 1 files: 1 .txt)" in message
-    assert not (tmp_path / "out").exists()
-    with pytest.raises(DataError, match="no input was given"):
-        infer_paths(upscaler, [], tmp_path / "out")
-
-
-def test_missing_input_names_the_nearest(tmp_path, upscaler):
-    (tmp_path / "Photos").mkdir()
-    with pytest.raises(DataError, match="photos does not exist; did you mean 'Photos'"):
-        infer_paths(upscaler, [tmp_path / "photos"], tmp_path / "out")
-    with pytest.raises(DataError, match="nor does"):
-        infer_paths(upscaler, [tmp_path / "no" / "photos"], tmp_path / "out")
-
-
-def test_output_that_cannot_be_written_stops_before_the_work(tmp_path):
-    make(tmp_path / "a.png")
+def test_an_output_that_cannot_be_written(tmp_path):
     (tmp_path / "file").write_text("x")
-    net = Nearest()
-    upscaler = Upscaler(net, net.spec)
-    for output in (tmp_path / "file", tmp_path / "file" / "below"):
+    check_writable(tmp_path / "new/folder")
+    assert (tmp_path / "new/folder").is_dir()
+    for folder in (tmp_path / "file", tmp_path / "file/below"):
         with pytest.raises(DataError, match="cannot write to output folder"):
-            infer_paths(upscaler, [tmp_path / "a.png"], output)
-    with pytest.raises(DataError, match="looks like the name of a picture"):
-        infer_paths(upscaler, [tmp_path / "a.png"], tmp_path / "b.png")
-    assert net.shapes == []
-
-
-def test_impossible_settings(tmp_path, upscaler):
-    make(tmp_path / "a.png")
-    with pytest.raises(ConfigError, match="gif"):
-        infer_paths(upscaler, [tmp_path], tmp_path / "out", format="gif")
-    with pytest.raises(ConfigError, match="suffix"):
-        infer_paths(upscaler, [tmp_path], tmp_path / "out", suffix="/x")
+            check_writable(folder)

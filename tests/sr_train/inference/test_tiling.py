@@ -10,7 +10,7 @@ from torch.nn import functional
 
 from sr_train.inference import tiling
 from sr_train.inference.tiling import Tiler, blend_weights, plan_axis, tiled_forward
-from sr_train.ops.errors import ConfigError, SRTrainError
+from sr_train.ops.errors import ConfigError, PluginError, SRTrainError
 from sr_train.ops.padding import pad_to
 from sr_train.ops.spec import NetSpec
 
@@ -240,25 +240,46 @@ def test_integers_are_cut_as_they_are():
     torch.testing.assert_close(out, lq / 255)
 
 
-def memory_for(net, pixels):
+def memory_for(net, pixels, error=None):
     """Return `net` on a device that runs out of memory above so many pixels of input."""
 
     def forward(window):
         if window.numel() // 3 > pixels:
-            raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB.")
+            raise error or torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB.")
         return net(window)
 
     return forward
 
 
+SHORT = [
+    torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB."),
+    RuntimeError(
+        "[enforce fail at alloc_cpu.cpp:127] err == 0. DefaultCPUAllocator: can't allocate memory: "
+        "you tried to allocate 805306368 bytes. Error code 12 (Cannot allocate memory)"
+    ),
+    RuntimeError("could not create a primitive"),
+    MemoryError("Unable to allocate 3.00 GiB for an array"),
+]
+
+
+@pytest.mark.parametrize("error", SHORT, ids=str)
 @pytest.mark.parametrize("tile", [None, 100])
-def test_smaller_tiles_when_memory_runs_out(tile, caplog):
+def test_smaller_tiles_when_memory_runs_out_on_any_device(tile, error, caplog):
     net = Local(scale=2, depth=2)
     lq = torch.rand(1, 3, 150, 130)
     with caplog.at_level(logging.WARNING):
-        out = tiled_forward(memory_for(net, 60 * 60), lq, net.spec, tile)
+        out = tiled_forward(memory_for(net, 60 * 60, error), lq, net.spec, tile)
     torch.testing.assert_close(out, whole(net, lq), rtol=0, atol=1e-6)
-    assert "CUDA out of memory: going on with tile=" in caplog.text
+    words = str(error).removeprefix("[enforce fail at alloc_cpu.cpp:127] err == 0. ").split(". ")[0]
+    assert f"{words}: going on with tile=" in caplog.text
+
+
+def test_other_errors_are_no_lack_of_memory():
+    def forward(window):
+        raise RuntimeError("shapes cannot be multiplied")
+
+    with pytest.raises(RuntimeError, match="multiplied"):
+        tiled_forward(forward, torch.rand(1, 3, 150, 130), NetSpec(scale=2), 64)
 
 
 def test_memory_running_out_midway_and_the_lesson_kept():
@@ -307,7 +328,7 @@ def test_impossible_numbers(settings, message):
 
 
 def test_a_network_that_breaks_its_word_about_the_scale():
-    with pytest.raises(ValueError, match="scale 4"):
+    with pytest.raises(PluginError, match="scale 4"):
         tiled_forward(Global(2), torch.rand(1, 3, 20, 20), NetSpec(scale=4), 8)
 
 

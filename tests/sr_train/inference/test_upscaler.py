@@ -7,9 +7,10 @@ import numpy as np
 import pytest
 import torch
 
+from sr_train.inference import sizing
 from sr_train.inference.upscaler import Upscaler
 from sr_train.ops.colour import luma
-from sr_train.ops.errors import ConfigError, DataError, SRTrainError
+from sr_train.ops.errors import ConfigError, DataError, PluginError, SRTrainError
 from sr_train.ops.resize import imresize
 from sr_train.ops.spec import NetSpec
 from tests.sr_train.inference.toys import Nearest
@@ -172,10 +173,16 @@ def test_auto_runs_small_pictures_whole_and_large_ones_in_tiles():
 @pytest.mark.parametrize("field", [None, 300])
 def test_auto_blends_what_sees_too_far_and_says_so(field, caplog):
     net = Nearest(1, field=field)
+    sizing._say_blended.cache_clear()
+    upscaler = Upscaler(net, net.spec)
     with caplog.at_level(logging.INFO):
-        upscaler = Upscaler(net, net.spec)
-    assert ("blended" in caplog.text) == (field is not None)
-    upscaler(picture(513, 520))
+        upscaler(picture(20, 20))
+        assert caplog.text == ""
+        upscaler(picture(513, 520))
+        Upscaler(net, net.spec)(picture(513, 520))
+    [record] = caplog.records
+    assert "(256, sharing 32) are blended" in record.message
+    assert ("tiling.overlap=300 gives the exact" in record.message) == (field is not None)
     assert max(max(shape) for shape in net.shapes) <= 256
     net.shapes.clear()
     Upscaler(net, net.spec, overlap=300)(picture(8, 8))
@@ -220,8 +227,37 @@ def test_other_pixels_raise(pixels, message):
         Upscaler(net, net.spec)(pixels)
 
 
+@pytest.mark.parametrize(
+    ("returned", "words"),
+    [
+        (lambda pred: None, "returned NoneType; expected one tensor"),
+        (lambda pred: (pred, pred), "returned tuple; expected one tensor"),
+        (lambda pred: 1.5, "returned float"),
+        (lambda pred: {"pred": pred}, "returned dict"),
+        (lambda pred: pred[:, :1], r"returned shape (1, 1, 12, 16); expected (1, 3, h * scale, w"),
+        (lambda pred: pred[0], "returned shape (3, 12, 16)"),
+        (lambda pred: pred[..., 1:], "the network made (12, 15) pixels of a window of (6, 8)"),
+        (lambda pred: pred.no_such_thing, "AttributeError"),
+    ],
+)
+def test_a_network_that_returns_something_else_is_named_with_what_it_was_given(returned, words):
+    class Odd(Nearest):
+        def forward(self, lq):
+            return returned(super().forward(lq))
+
+    net = Odd()
+    with pytest.raises(PluginError) as caught:
+        Upscaler(net, net.spec)(picture(6, 8))
+    assert words in str(caught.value)
+    if "pixels of a window" not in words:
+        assert "arch: Odd" in str(caught.value)
+        assert "lq of shape (1, 3, 6, 8)" in str(caught.value)
+
+
 def test_networks_for_other_things_than_pictures_raise():
     with pytest.raises(ConfigError, match="from 3 to 3 channels"):
         Upscaler(Nearest(), NetSpec(scale=2, in_channels=4, out_channels=3))
+    with pytest.raises(ConfigError, match="further inputs; this network wants spikes"):
+        Upscaler(Nearest(), NetSpec(scale=2, extra_inputs={"spikes": 2}))
     with pytest.raises(ConfigError, match="'large'"):
         Upscaler(Nearest(), NetSpec(scale=2), tile="large")

@@ -1,9 +1,11 @@
 """Small networks whose result is known without running them."""
 
+import numpy as np
 import torch
 from torch import nn
 from torch.nn import functional
 
+from sr_train.ops.image_io import write_picture
 from sr_train.ops.spec import NetSpec
 
 
@@ -30,3 +32,19 @@ class Nearest(nn.Module):
         assert lq.shape[1] == self.spec.in_channels
         x = self.drop(lq) * self.gain + self.offset
         return functional.interpolate(x, scale_factor=self.spec.scale, mode="nearest")
+
+
+def make(path, height=6, width=8, channels=3, dtype=np.uint8, alpha=False):
+    """Write a picture and return its pixels."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    seed = sum(path.name.encode())
+    top = np.iinfo(dtype).max
+    planes = np.random.default_rng(seed).integers(0, top + 1, (height, width, channels + 1))
+    planes = planes.astype(dtype)
+    write_picture(path, planes[..., :-1], planes[..., -1] if alpha else None)
+    return planes[..., :-1]
+
+
+def below(folder):
+    """Return the files below a folder, hidden ones too."""
+    return sorted(str(path.relative_to(folder)) for path in folder.rglob("*") if path.is_file())
