@@ -16,7 +16,7 @@ from scripts.chaos import children, toy_runs
 from scripts.chaos.moments import die
 from scripts.chaos.report import JUDGED, Report, arguments
 
-NEVER = (*JUDGED, "different", "steps_twice", "out_of_order")
+NEVER = (*JUDGED, "different", "steps_twice", "steps_missing", "out_of_order")
 DAY_SEC = 86_400.0
 Hook = Callable[[], None] | None
 
@@ -87,6 +87,9 @@ def trial(report: Report, name: str, whole: Path, first: Hook, second: Hook, *mo
         report.add("different", run=name, faults=faults)
     if len(steps) > len(set(steps)):
         report.add("steps_twice", run=name, steps=steps)
+    missing = sorted({*range(5, toy_runs.STEPS + 1, 5)} - {*steps})
+    if missing:
+        report.add("steps_missing", run=name, steps=missing)
     if steps != sorted(steps):
         report.add("out_of_order", run=name, steps=steps)
 

@@ -18,7 +18,10 @@ from scripts.chaos import children, toy_runs
 from scripts.chaos.children import Ended
 from scripts.chaos.report import JUDGED, Report, arguments
 
-NEVER = (*JUDGED, "raw_escapes", "forged_lines", "raw_formulas", "outside", "not_written")
+NEVER = (
+    *JUDGED, "raw_escapes", "forged_lines", "raw_formulas", "outside", "not_written",
+    "unnamed",
+)  # fmt: skip
 ESCAPE = "\x1b]0;TITLE\x07\x1b[2J"
 """Sets the title of a terminal and clears it."""
 FORGED = "WARNING forged line"
@@ -31,8 +34,9 @@ def look(report: Report, case: str, ended: Ended, text: str = "") -> None:
     report.judge(case, ended)
     if "\x1b]0;TITLE" in shown or "\x1b[2J" in shown:
         report.add("raw_escapes", case=case)
-    if any(line.startswith(FORGED) for line in shown.splitlines()):
-        report.add("forged_lines", case=case)
+    before, forged, after = f"\n{shown}".partition(f"\n{FORGED}")
+    if forged:
+        report.add("forged_lines", case=case, shown=before[-300:] + forged + after[:100])
 
 
 class Injector:
@@ -84,7 +88,10 @@ class Injector:
             ended = self.run(words, **environment)
             log = runs / "t/train.log"
             text = log.read_text(errors="replace") if name == "train" and log.exists() else ""
-            look(self.report, f"{name}: {folder} {environment or ''}", ended, text)
+            case = f"{name}: {folder} {environment or ''}"
+            look(self.report, case, ended, text)
+            if ended.code == 2 and f"{folder}/" not in ended.out:
+                self.report.add("unnamed", case=case, said=ended.last_line())
 
     def tables(self, folder: str) -> None:
         """Look for formulas in tables that spreadsheets open."""
