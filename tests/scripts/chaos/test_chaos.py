@@ -32,7 +32,7 @@ SMALL = {
 
 WAITING = {
     "kill_cache", "damage", "full_disk", "fuzz_config", "fuzz_images", "fuzz_weights",
-    "fuzz_tensors", "inject",
+    "inject",
 }  # fmt: skip
 """Harnesses that find faults which are being mended."""
 
