@@ -186,7 +186,8 @@ def take_up(
     for name, policy in policies.items():
         if name in state["policies"]:
             notes.append(policy.load_state_dict(state["policies"][name], model))
-    set_random_states(state["random"], world, seed=resolved["seed"], step=state["step"])
+    numbers = {"seed": resolved["seed"], "step": state["step"]}
+    set_random_states(state["random"], world, model.device, **numbers)
     log.info("resumed from %s at step %d: %s", resumed.path, state["step"], "; ".join(notes))
     if state["precision"] != model.precision.name:
         log.info("precision: was %s, now %s", state["precision"], model.precision.name)

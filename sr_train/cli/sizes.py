@@ -19,7 +19,8 @@ from sr_train.cli.samples import moderate, sizes_of
 from sr_train.config.schema import TilingConfig
 from sr_train.engine.guarding import checked_output
 from sr_train.engine.model import SRModel
-from sr_train.inference.wrapping import SizedTiler, evaluating
+from sr_train.inference.sizing import SizedTiler
+from sr_train.inference.wrapping import evaluating
 from sr_train.ops.errors import PluginError
 from sr_train.ops.failures import in_words
 from sr_train.ops.memory import is_out_of_memory

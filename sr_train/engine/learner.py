@@ -36,7 +36,7 @@ class Learner:
 
     `step` is the only place where gradients are unscaled, measured, clipped and applied: once
     each, in that order, outside autocast, in fp32. Fused optimizers take the verdict of the
-    guard on the device; another optimizer costs one host synchronisation per step.
+    guard on the device; with another the host waits for it, once per step.
 
     Args:
         net: trained in place.
@@ -131,14 +131,14 @@ class Learner:
         found_inf = torch.isnan(grad_norm * 0.0).float()
         clipped = self._clip_(gradients, grad_norm, found_inf)
         self.updating = True
-        self._apply(found_inf)
+        known = self._apply(found_inf)
         self.updating = False
         applied = 1.0 - found_inf
         self.scaler.update(found_inf)
         self.skipped_in_row.add_(1.0).mul_(found_inf)
         self.steps += 1
         self._gathering = False
-        self._rates.advance(applied, self.steps)
+        self._rates.advance(applied if known is None else known, self.steps)
         return StepOutcome(applied, grad_norm, clipped)
 
     @torch.no_grad()
@@ -150,14 +150,18 @@ class Learner:
         torch._foreach_mul_(list(gradients), factor)
         return (norm > self.max_norm).float()
 
-    def _apply(self, found_inf: Tensor) -> None:
+    def _apply(self, found_inf: Tensor) -> bool | None:
+        """Let the optimizer step; return whether it did where the host had to learn that."""
         if self._fused:
             # The protocol of torch's fused optimizers, which torch.amp.GradScaler uses too.
             self.optimizer.grad_scale = None  # type: ignore[attr-defined]
             self.optimizer.found_inf = found_inf  # type: ignore[attr-defined]
             self.optimizer.step()
-        elif not bool(found_inf):
+            return None
+        finite = not bool(found_inf)
+        if finite:
             self.optimizer.step()
+        return finite
 
     def silent_parameters(self) -> list[str]:
         """Name the trainable parameters that the last gradient did not reach (none or all zero).

@@ -14,8 +14,8 @@ class LearningRates:
 
     A step that was skipped does not move the schedule. How many were applied is known on the
     device alone, so the factors of a schedule lie there as a table, and the learning rates are
-    tensors that are looked up in it. An optimizer that cannot take such tensors gets floats, at
-    the price of one read of the device per step.
+    tensors that are looked up in it. An optimizer that cannot take such tensors gets floats; that
+    each of its steps was applied or skipped, the host knows already.
 
     Args:
         schedule: factor on the initial learning rates as a function of the applied steps.
@@ -35,22 +35,29 @@ class LearningRates:
             group.setdefault("start", 0)
         self.applied = torch.zeros(1, dtype=torch.int64, device=device)
         """Steps applied, (1,) int64 on the device."""
+        self._known = 0
         self._factors = torch.empty(0, device=device)
         self._bind(0)
 
-    def advance(self, applied: Tensor, steps: int) -> None:
+    def advance(self, applied: Tensor | bool, steps: int) -> None:
         """Count a step and set the learning rates of the next.
 
         Args:
-            applied: 1.0, or 0.0 for a step that was skipped.
+            applied: 1.0, or 0.0 for a step that was skipped; on the device where the optimizer
+                takes its rates there, else on the host.
             steps: steps taken so far, this one included.
         """
-        self.applied.add_(applied.to(torch.int64))
+        if self._on_device:
+            self.applied.add_(torch.as_tensor(applied).to(torch.int64))
+        else:
+            self._known += int(applied)
+            self.applied.fill_(self._known)
         self._set(steps)
 
     def resume(self, applied: Tensor, steps: int) -> None:
         """Go on after stored counts; the optimizer may have replaced its groups."""
         self.applied.copy_(applied)
+        self._known = int(applied)
         self._bind(steps)
 
     def follow(self, schedule: Schedule, steps: int) -> None:
@@ -80,7 +87,7 @@ class LearningRates:
     @torch.no_grad()
     def _set(self, steps: int) -> None:
         if not self._on_device:
-            rates = self._rates_at(int(self.applied))
+            rates = self._rates_at(self._known)
             for group, rate in zip(self._groups, rates, strict=True):
                 group["lr"] = rate
             return

@@ -30,38 +30,52 @@ def seed_rank(seed: int, step: int, world: World) -> None:
         seed_everything(int(entropy.generate_state(1, np.uint64)[0] >> np.uint64(1)))
 
 
-def random_state() -> dict[str, Any]:
-    """Return the state of this process's generators as tensors and plain Python."""
+def random_state(device: torch.device) -> dict[str, Any]:
+    """Return the state of this process's generators as tensors and plain Python.
+
+    Args:
+        device: of the run; those of GPUs are left alone where it is none.
+    """
     algorithm, keys, *rest = np.random.get_state(legacy=True)  # noqa: NPY002
     return {
         "python": random.getstate(),
         "numpy": (algorithm, np.asarray(keys).tolist(), *rest),
         "torch": torch.get_rng_state(),
-        "cuda": torch.cuda.get_rng_state_all() if torch.cuda.is_available() else [],
+        "cuda": torch.cuda.get_rng_state_all() if device.type == "cuda" else [],
     }
 
 
-def set_random_state(state: dict[str, Any]) -> None:
-    """Put every generator back; GPU states are taken up where the GPU count is the same."""
+def set_random_state(state: dict[str, Any], device: torch.device) -> None:
+    """Put every generator back; those of GPUs where the run is on one and their count is the same.
+
+    Args:
+        state: of `random_state`.
+        device: of the run.
+    """
     version, internal, gauss = state["python"]
     random.setstate((version, tuple(internal), gauss))
     np.random.set_state(tuple(state["numpy"]))  # noqa: NPY002
     torch.set_rng_state(state["torch"])
-    if torch.cuda.is_available() and len(state["cuda"]) == torch.cuda.device_count():
+    if device.type == "cuda" and len(state["cuda"]) == torch.cuda.device_count():
         torch.cuda.set_rng_state_all(state["cuda"])
 
 
-def random_states(world: World) -> list[dict[str, Any]]:
+def random_states(world: World, device: torch.device) -> list[dict[str, Any]]:
     """Return the states of all ranks, by rank, on rank 0; an empty list elsewhere."""
-    return world.gather_to_main(random_state())
+    return world.gather_to_main(random_state(device))
 
 
 def set_random_states(
-    states: Sequence[dict[str, Any]], world: World, *, seed: int, step: int
+    states: Sequence[dict[str, Any]],
+    world: World,
+    device: torch.device,
+    *,
+    seed: int,
+    step: int,
 ) -> None:
     """Put back the state of this rank; another number of ranks starts from new seeds."""
     if len(states) == world.size:
-        set_random_state(states[world.rank])
+        set_random_state(states[world.rank], device)
         return
     seed_everything(seed)
     seed_rank(seed, step, world)

@@ -14,6 +14,7 @@ from typing import Any
 import torch
 import torch.distributed as dist
 from torch import Tensor, nn
+from torch.distributed.device_mesh import init_device_mesh
 from torch.distributed.fsdp import FSDPModule, fully_shard
 from torch.distributed.tensor import DTensor, distribute_tensor
 
@@ -29,10 +30,13 @@ def shard_(net: nn.Module) -> None:
     # It warns of writing into what a network returns; no loss here may, a test looks at each.
     warnings.filterwarnings("ignore", "FSDP2-wrapped module .* returned a view tensor")
     least = _SHARE * sum(p.numel() for p in net.parameters())
+    # Without a mesh FSDP takes the machine's accelerator, whatever the network lies on.
+    kind = next(net.parameters()).device.type
+    mesh = init_device_mesh(kind, (dist.get_world_size(),))
     for block in _blocks(net, least):
-        fully_shard(block, reshard_after_forward=True)
+        fully_shard(block, mesh=mesh, reshard_after_forward=True)
     # Without it the root would hold its whole weights after a forward that no backward follows.
-    fully_shard(net, reshard_after_forward=True)
+    fully_shard(net, mesh=mesh, reshard_after_forward=True)
 
 
 def is_sharded(net: nn.Module) -> bool:

@@ -16,7 +16,7 @@ from sr_train.engine.distributed import World
 from sr_train.engine.journal import Journal, Logger
 from sr_train.engine.model import SRModel
 from sr_train.engine.policy import Policy
-from sr_train.engine.randomness import random_state, random_states
+from sr_train.engine.randomness import random_states
 from sr_train.engine.run_folder import RunFolder
 from sr_train.engine.sharding import is_sharded, whole
 from sr_train.engine.splitting import Splitter
@@ -359,7 +359,7 @@ class Trainer:
             "awaiting": self.health.awaiting,
             "policies": {name: policy.state_dict() for name, policy in self.policies.items()},
             "precision": self.model.precision.name,
-            "random": [random_state()] if alone else random_states(self.world),
+            "random": random_states(World() if alone else self.world, self.model.device),
         }
         self._save_weights(self.folder.last_weights)
         if self.model.swa is not None and self.model.swa.started:

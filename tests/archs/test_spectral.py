@@ -93,7 +93,7 @@ def test_micro_batches_give_the_gradient_of_the_whole(make):
     for part in seen.split(1):
         (total(other(part)) / 4).backward()
     for (name, a), b in zip(net.named_parameters(), other.parameters(), strict=True):
-        torch.testing.assert_close(b.grad, a.grad, rtol=1e-3, atol=1e-6, msg=name)
+        torch.testing.assert_close(b.grad, a.grad, rtol=1e-3, atol=1e-6, msg=f"{name}: {{}}".format)
 
 
 @pytest.mark.parametrize("make", SPECTRAL.values(), ids=SPECTRAL.keys())

@@ -163,7 +163,7 @@ def test_two_processes_learn_what_one_with_the_batches_of_both_does(command, in_
 def test_two_processes_score_clips_as_one_does(command, in_folder):
     command(*no_validation(*two_words(in_folder)), "name=one", "data.batch_size=2").succeeds()
     scoring = ["+dataset=clips_main", "data.val.main.gt=clips/val", "metrics=[vid4,temporal]"]
-    scoring = ["validate", "checkpoint=runs/one", *scoring]
+    scoring = ["validate", "checkpoint=runs/one", "device=cpu", *scoring]
     code, out, err = ended(torchrun([*scoring, "output=both"], in_folder))
     assert code == 0, err
     assert out.count("temporal_difference") == 1, "rank 0 alone tells"

@@ -8,22 +8,25 @@ import time
 from pathlib import Path
 
 import pytest
-import torch
 
+from tests.closeness import assert_rounded_alike
 from tests.ranks import torchrun
 from tests.toys import differing, fill, metrics_rows, state_of, toy_words
 
 pytestmark = [pytest.mark.dist, pytest.mark.timeout(240)]
 
 GAN = (
-    "objective=[l1,gan]",
+    "objective=[charbonnier,gan]",
     "adversary=[gan]",
     "discriminator=unet_sn",
     "discriminator.arch.num_feat=4",
     "train.log_every=1",
     "train.steps=5",
     "scheduler.steps=9",
-    "+optimizer.eps=1e-4",  # Adam's own magnifies rounding where a gradient is near zero
+    # Steps that are continuous in the gradient, see tests/sr_train/engine/test_joined_step.py: each
+    # of five adds up to lr / eps = 2 roundings of the discriminator's terms, which add up to 1.
+    "optimizer.lr=2e-4",
+    "+optimizer.eps=1e-4",
 )
 SPLIT = (
     "arch=swinir_light",
@@ -35,7 +38,7 @@ SPLIT = (
     "+arch.drop_path_rate=0.0",
     "swa.enabled=true",
     "swa.start=2",
-    "objective=[l1,gan,ldl]",
+    "objective=[charbonnier,gan,ldl]",
     "distributed.strategy=fsdp",
 )
 
@@ -69,9 +72,7 @@ def assert_same_weights(folder, step, *names):
     for other in states[1:]:
         for net, weights in states[0].items():
             for key, value in weights.items():
-                torch.testing.assert_close(
-                    other[net][key], value, atol=1e-6, rtol=0, msg=f"{net}.{key}"
-                )
+                assert_rounded_alike(other[net][key], value, 16, size=1.0, name=f"{net}.{key}")
 
 
 def files_of(run):
@@ -96,7 +97,7 @@ def test_two_processes_train_validate_save_and_resume_as_one(command, in_folder,
     alone, both = in_folder / "runs/alone", in_folder / "runs/both"
     assert files_of(alone) == files_of(both)
     assert len(list((both / ".hydra").iterdir())) == 1
-    for name in ("loss/l1", "loss_d/gan", "grad_norm/g", "grad_norm/d", "val/main/psnr_y"):
+    for name in ("loss/charbonnier", "loss_d/gan", "grad_norm/g", "grad_norm/d", "val/main/psnr_y"):
         rows, expected = metrics_rows(both, name), metrics_rows(alone, name)
         assert [step for step, _ in rows] == [step for step, _ in expected], name
         values = [value for _, value in rows]

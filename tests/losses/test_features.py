@@ -14,7 +14,9 @@ from losses.features import (
     check_layers,
     shared_features,
 )
+from sr_train.engine.precision import DTYPES
 from sr_train.ops.errors import CheckpointError
+from tests.closeness import UNIT
 
 
 @cache
@@ -172,7 +174,8 @@ def test_gradients_of_any_size_survive_low_precision(precision, factor):
     """A term of weight 1e-7, with and without a loss scale, is felt as in fp32."""
     value, grad = gradient("fp32", factor)
     low_value, low_grad = gradient(precision, factor)
-    torch.testing.assert_close(low_value, value, rtol=1e-2, atol=0)
+    # Means of features that are rounded in each of five layers, their weights too.
+    torch.testing.assert_close(low_value, value, rtol=8 * UNIT[DTYPES[precision]], atol=0)
     assert torch.isfinite(low_grad).all()
     cosine = (low_grad / low_grad.norm() * (grad / grad.norm())).sum()
     assert float(cosine) > (0.98 if precision == "bf16" else 0.999)

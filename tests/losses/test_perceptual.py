@@ -10,7 +10,9 @@ from torch import nn
 
 from losses.contextual import ContextualLoss
 from losses.perceptual import PerceptualLoss, StyleLoss, gram
+from sr_train.engine.precision import DTYPES
 from sr_train.ops.errors import CheckpointError
+from tests.closeness import UNIT
 from tests.losses.published import each_layer, vgg19
 from tests.losses.zoo import extractor
 
@@ -142,7 +144,8 @@ def test_low_precision_of_the_network_is_near_fp32(loss, precision):
     exact = loss(layers, random_init=True)(pred, target)
     value = loss(layers, random_init=True, precision=precision)(pred, target)
     assert value.dtype is torch.float32
-    assert float(value) == pytest.approx(float(exact), rel=1e-2)
+    # Rounded in each of three layers, their weights too; a Gram matrix squares that.
+    assert float(value) == pytest.approx(float(exact), rel=8 * UNIT[DTYPES[precision]])
     assert float(value) != float(exact)
 
 

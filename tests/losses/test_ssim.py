@@ -102,12 +102,17 @@ def test_ssim_of_opposites_is_above_one():
 
 
 def test_small_differences_survive_fp32():
-    """1 - SSIM of pictures that agree to 12 bits is far below fp32's steps near 1."""
-    pred, target = pictures(1, 3, 40, 40, off=2**-13)
+    """1 - SSIM of pictures that agree to 10 bits is that of float64 to four roundings of 1.
+
+    Below 1, the structure, the luminance, their product and the mean are rounded once each. (The
+    papers' own formula, from squares, is off by hundreds.)
+    """
+    pred, target = pictures(1, 3, 40, 40, off=2**-10)
     wide = float(SSIMLoss()(*tensors(pred, target)))
     single = float(SSIMLoss()(*(x.float() for x in tensors(pred, target))))
-    assert 0 < wide < 1e-6
-    assert single == pytest.approx(wide, abs=6e-8)
+    bound = 4 * 2**-24
+    assert 20 * bound < wide < 1e-5
+    assert single == pytest.approx(wide, abs=bound)
 
 
 @pytest.mark.parametrize(

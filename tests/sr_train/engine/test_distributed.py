@@ -191,17 +191,20 @@ def test_a_signal_to_one_stops_all_at_the_same_step():
     assert 5 <= first < 100_000
 
 
+CPU = torch.device("cpu")
+
+
 def draw(world):
     seed_everything(3)
     weights = torch.rand(2).tolist()
     seed_rank(3, 0, world)
-    states = random_states(world)
+    states = random_states(world, CPU)
     numbers = torch.rand(3).tolist()
     return weights, states, numbers
 
 
 def draw_again(world, states):
-    set_random_states(states, world, seed=3, step=7)
+    set_random_states(states, world, CPU, seed=3, step=7)
     return torch.rand(3).tolist()
 
 

@@ -126,6 +126,16 @@ def one_step(learner, seed=0, factor=1.0):
     return learner.step()
 
 
+def test_an_optimizer_that_is_not_fused_waits_once_a_step():
+    learner = learner_of(torch.optim.SGD, momentum=0.9, fused=False)  # has no counter to read
+    one_step(learner)
+    learner.accumulate(learner.net(torch.ones(4, 3)).square().mean())
+    with profile(activities=[ProfilerActivity.CPU]) as trace:
+        learner.step()
+    reads = {event.key: event.count for event in trace.key_averages()}
+    assert reads.get("aten::_local_scalar_dense", 0) == 1
+
+
 @pytest.mark.parametrize(
     ("optimizer", "settings"),
     [

@@ -10,6 +10,7 @@ from torch.profiler import ProfilerActivity, profile
 from losses.pixel import CharbonnierLoss, L1Loss, MSELoss
 from sr_train.engine.objective import Term
 from sr_train.ops.spec import NetSpec
+from tests.closeness import assert_rounded_alike
 
 from .conftest import pieces
 
@@ -31,6 +32,17 @@ def take_fifty_steps_without_synchronising(model, batch):
     finally:
         torch.cuda.set_sync_debug_mode("default")
     assert model.meter.read().counts["loss/total"] == 53
+
+
+def assert_gradients_of_sums(a, b):
+    """Assert equal gradients, each a sum over 4 * 8 * 8 pixels, added up in other parts.
+
+    In half precision sums are fp32, but what goes into them is rounded in every layer.
+    """
+    dtype = a.precision.dtype
+    for one, other in zip(a.generator.parameters, b.generator.parameters, strict=True):
+        roundings = 256 if dtype is torch.float32 else 16
+        assert_rounded_alike(other.grad, one.grad, roundings, dtype=dtype)
 
 
 class DeviceSGD(torch.optim.Optimizer):
@@ -148,9 +160,7 @@ def test_micro_batches_give_the_gradient_of_the_whole(make_model, make_batch, pr
     batch = make_batch(count=4)
     run(whole, [batch])
     run(parts, pieces(batch, accum), last=[False] * (accum - 1) + [True])
-    tolerance = {"fp32": 1e-6, "bf16": 2e-2, "fp16": 3e-3}[precision]
-    for a, b in zip(whole.generator.parameters, parts.generator.parameters, strict=True):
-        torch.testing.assert_close(a.grad, b.grad, rtol=tolerance, atol=tolerance * 1e-1)
+    assert_gradients_of_sums(whole, parts)
 
 
 def test_ema_and_schedule_move_once_per_step(make_model, make_batch):

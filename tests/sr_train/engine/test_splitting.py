@@ -311,35 +311,28 @@ def test_the_cpu_says_what_is_expected():
 
 
 @pytest.mark.gpu
-def test_a_gpu_that_is_too_small_splits_and_goes_on():
+def test_a_gpu_that_is_too_small_splits_and_goes_on(make_model, make_batch):
     """A true allocation fails on the device; what it held is free for the next attempt."""
-    from sr_train.engine.model import SRModel
-    from sr_train.engine.precision import resolve_precision
-
-    from .conftest import TinyNet
-
     device = torch.device("cuda")
-    net = TinyNet().to(device)
-    learner = Learner(
-        net,
-        torch.optim.Adam(net.parameters(), lr=1e-3, fused=True),
-        schedule=Constant(),
-        scaler=LossScaler(device, dynamic=False),
-    )
-    objective = Objective({"l1": Term("l1", L1Loss())})
-    model = SRModel(learner, net.spec, objective, resolve_precision("fp32", device))
     total = torch.cuda.get_device_properties(device).total_memory
-    batch = {
-        "lq": torch.randint(0, 256, (64, 3, 256, 256), dtype=torch.uint8),
-        "gt": torch.randint(0, 256, (64, 3, 512, 512), dtype=torch.uint8),
-    }
-    torch.cuda.set_per_process_memory_fraction(1.5 * 2**30 / total)
+
+    def step(count):
+        """Return the splitter of a step of so many samples and the bytes that it reserved."""
+        gc.collect()
+        torch.cuda.empty_cache()
+        torch.cuda.reset_peak_memory_stats(device)
+        splitter = splitter_of(make_model(device=device, ema=False))
+        splitter.step(iter([make_batch(size=256, count=count)]))
+        return splitter, torch.cuda.max_memory_reserved(device)
+
+    (_, whole), (_, half) = step(64), step(32)
+    assert half < 0.75 * whole, "nearly all of it is by sample"
+    limit = (half + whole) // 2  # a half fits, the whole does not
+    torch.cuda.set_per_process_memory_fraction(limit / total)
     try:
-        splitter = splitter_of(model)
-        splitter.step(iter([batch]))
-        peak = torch.cuda.max_memory_allocated(device)
+        splitter, peak = step(64)
     finally:
         torch.cuda.set_per_process_memory_fraction(1.0)
     assert splitter.parts > 1
-    assert peak < 1.5 * 2**30
-    assert learner.steps == 1
+    assert peak <= limit
+    assert splitter._model.generator.steps == 1
