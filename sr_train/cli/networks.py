@@ -135,16 +135,15 @@ def network_of_card(
     Raises:
         ConfigError: if a class lies outside the allowed packages or is no network.
     """
-    factory = resolve_target(architecture, "checkpoint", plugins)
-    if not (isinstance(factory, type) and issubclass(factory, nn.Module)):
-        raise ConfigError(f"{where}: names {architecture}, no network")
+    factory = resolve_target(architecture, "checkpoint", plugins, kind="network")
     made = {}
     for key, value in arguments.items():
         if isinstance(value, Mapping) and "_target_" in value:
             inner = {name: item for name, item in value.items() if name != "_target_"}
             value = network_of_card(str(value["_target_"]), inner, where, plugins)
         made[key] = value
-    return factory(**made)
+    net: nn.Module = factory(**made)
+    return net
 
 
 def load_for_use(cfg: UseConfig) -> tuple[nn.Module, NetSpec, Weights]:
