@@ -11,6 +11,7 @@ from omegaconf import DictConfig
 from sr_train.cli import assemble, learning
 from sr_train.cli.dry_step import real_step, toy_step
 from sr_train.cli.inputs import check_inputs
+from sr_train.config.allowed import forbidden
 from sr_train.config.compose import lenient
 from sr_train.config.preflight import run_problems
 from sr_train.config.schema import CheckConfig
@@ -33,6 +34,9 @@ def run_check(cfg: DictConfig) -> None:
     set_max_megapixels(config.io.max_megapixels)
     missing = {problem.split(":")[0] for problem in problems}
     problems += [p for p in run_problems(config) if p.split("=")[0].split(":")[0] not in missing]
+    refused = forbidden(config)
+    if refused:  # nothing of such a config is made
+        raise Problems(list(dict.fromkeys(problems or refused)))
     sets, data_problems = _data(config, missing)
     problems += data_problems
     problems += _disk(config)

@@ -1,21 +1,19 @@
 """`infer`: use a network on pictures, folders and videos."""
 
-import hydra
 from omegaconf import DictConfig
 
 from sr_train.cli.reporting import reported
+from sr_train.cli.running import Request, run_job
 from sr_train.config.compose import typed
-from sr_train.config.preflight import use_problems
-from sr_train.config.schema import InferConfig, store_schemas
+from sr_train.config.schema import InferConfig
 from sr_train.ops.errors import Problems
 
-store_schemas()
 
-
-@hydra.main(version_base="1.3", config_path="pkg://configs", config_name="infer")
 @reported
-def main(cfg: DictConfig) -> None:
-    """Compose, then upscale."""
+def job(cfg: DictConfig) -> None:
+    """Upscale."""
+    from sr_train.config.preflight import use_problems  # imports torch; --help needs none
+
     config = typed(cfg, InferConfig)
     problems = use_problems(config)
     if problems:
@@ -23,3 +21,8 @@ def main(cfg: DictConfig) -> None:
     from sr_train.cli.inferring import run_infer
 
     run_infer(config)
+
+
+def main(request: Request) -> None:
+    """Compose, then upscale."""
+    run_job(request, job)

@@ -5,11 +5,8 @@ import functools
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
-from torch import nn
-
 from sr_train.config.signatures import hints_of, mentions, shown, signature_problems
 from sr_train.config.targets import KINDS, kind_of, resolve_target
-from sr_train.ops.allocation import WithinMemory
 from sr_train.ops.errors import CheckpointError, ConfigError, SRTrainError
 from sr_train.ops.memory import is_out_of_memory
 
@@ -39,6 +36,8 @@ def build(node: Mapping[str, Any], path: str, plugins: Sequence[str] = (), **run
     problems = node_problems(node, path, plugins, runtime)
     if problems:
         raise ConfigError("; ".join(problems))
+    from sr_train.ops.allocation import WithinMemory  # torch takes seconds; --help needs none
+
     with WithinMemory():
         return _made(node, path, plugins, kind_of(path), runtime)
 
@@ -193,6 +192,8 @@ def _kind_inside(target: type, name: str, plugins: Sequence[str]) -> str | None:
 
     A class says so by annotating it as a module. A user's own class need not.
     """
+    from torch import nn
+
     hint = hints_of(target).get(name)
     if hint is not None and mentions(hint, nn.Module):
         return "network"
@@ -220,4 +221,5 @@ def _no_component(node: Any, path: str, kind: str | None) -> str:
         found = f"found {keys}, but no _target_"
     else:
         found = f"found {shown(node)}"
-    return f"{path}: expected a {what} with a _target_, {found}"
+    article = "an" if what[0] in "aeio" else "a"
+    return f"{path}: expected {article} {what} with a _target_, {found}"

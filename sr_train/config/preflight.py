@@ -5,7 +5,8 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from sr_train.config.build import at_scale, node_problems, resolve_target
+from sr_train.config.allowed import misplaced
+from sr_train.config.build import at_scale, is_node, node_problems, resolve_target
 from sr_train.config.schema import (
     IoConfig,
     NetworkUseConfig,
@@ -13,6 +14,7 @@ from sr_train.config.schema import (
     PrecisionConfig,
     RunConfig,
     UseConfig,
+    ValidateConfig,
 )
 from sr_train.config.term_checks import gan_problems, term_problems
 from sr_train.ops.errors import ConfigError, did_you_mean
@@ -29,11 +31,11 @@ _RUNTIME = {
 
 def run_problems(cfg: RunConfig) -> list[str]:
     """Return every problem of a training config, each with path, found value, expectation."""
-    problems = [*_numbers(cfg), *_choices(cfg)]
+    problems = [*misplaced(cfg), *_numbers(cfg), *_choices(cfg)]
     for path, node in component_nodes(cfg):
         runtime = _RUNTIME.get(path) or _RUNTIME.get(path.split(".")[0]) or set()
         problems += node_problems(node, path, cfg.plugins, dict.fromkeys(runtime))
-    return problems
+    return list(dict.fromkeys(problems))
 
 
 def overfit_problems(cfg: OverfitConfig) -> list[str]:
@@ -47,15 +49,22 @@ def overfit_problems(cfg: OverfitConfig) -> list[str]:
 
 def use_problems(cfg: UseConfig) -> list[str]:
     """Return every problem of a config that uses a trained network."""
-    problems = [] if cfg.scale is None else list(_at_least({"scale": cfg.scale}, 1))
+    problems = misplaced(cfg)
+    problems += [] if cfg.scale is None else _at_least({"scale": cfg.scale}, 1)
     if cfg.weights not in {"ema", "live", "swa"}:
         problems.append(f"weights={cfg.weights}: expected ema, live or swa")
     if cfg.arch is not None:
         # A scale that is not given comes from the checkpoint.
-        problems += node_problems(at_scale(cfg.arch, cfg.scale or 1), "arch", cfg.plugins)
+        arch = at_scale(cfg.arch, cfg.scale or 1) if is_node(cfg.arch) else cfg.arch
+        problems += node_problems(arch, "arch", cfg.plugins)
     if isinstance(cfg, NetworkUseConfig):
         problems += [*_tiling(asdict(cfg.tiling)), *_io(cfg.io)]
-    return problems
+    if isinstance(cfg, ValidateConfig):
+        nodes = {f"data.val.{name}": node for name, node in cfg.data.val.items()}
+        nodes |= {f"metrics.{name}": node for name, node in cfg.metrics.items()}
+        for path, node in nodes.items():
+            problems += node_problems(node, path, cfg.plugins)
+    return list(dict.fromkeys(problems))
 
 
 def component_nodes(cfg: RunConfig) -> Iterator[tuple[str, Any]]:
@@ -151,7 +160,7 @@ def _choices(cfg: RunConfig) -> Iterator[str]:
     if cfg.data.val and best not in cfg.metrics:
         yield f"best_metric={best}: no such metric{did_you_mean(best, cfg.metrics)}"
     if not cfg.name or "/" in cfg.name or cfg.name in {".", ".."}:
-        yield f"name={cfg.name!r}: expected the name of a folder, without '/'"
+        yield f"name={cfg.name}: expected the name of a folder, without '/'"
     paths = {
         "net_g.pretrained": cfg.net_g.pretrained,
         "discriminator.pretrained": cfg.discriminator.pretrained,
@@ -169,7 +178,7 @@ def _averages(cfg: RunConfig) -> Iterator[str]:
     if not isinstance(node, dict) or "_target_" not in node:
         return
     try:
-        target = resolve_target(str(node["_target_"]), "optimizer", cfg.plugins)
+        target = resolve_target(node["_target_"], "optimizer", cfg.plugins)
     except ConfigError:
         return  # the check of components tells it
     if not averages_itself(target):

@@ -4,6 +4,7 @@ import inspect
 import types
 import typing
 from collections.abc import Collection, Iterable, Mapping
+from enum import Enum
 from pathlib import Path
 from typing import Any, Literal, Union
 
@@ -123,8 +124,10 @@ def fits(value: Any, hint: Any) -> bool:
 def _items_fit(value: Any, origin: type, options: tuple[Any, ...]) -> bool:
     """Compare a value with an annotation such as `Sequence[int]` or `Mapping[str, float]`."""
     if issubclass(origin, Mapping):
-        inner = options[1] if len(options) == 2 else Any
-        return isinstance(value, Mapping) and all(fits(item, inner) for item in value.values())
+        if not isinstance(value, Mapping):
+            return False
+        keys, items = options if len(options) == 2 else (Any, Any)
+        return all(fits(key, keys) and fits(item, items) for key, item in value.items())
     if not isinstance(value, list | tuple):
         return False
     alike = len(options) == 1 or (len(options) == 2 and options[1] is Ellipsis)
@@ -140,10 +143,18 @@ def word_of(value: Any) -> str:
 
 def shown(value: Any) -> str:
     """Return a value as a config has it, shortened."""
+    text = _written(value)
+    return text if len(text) <= 100 else f"{text[:97]}..."
+
+
+def _written(value: Any) -> str:
     if value is None or isinstance(value, bool):
         return {None: "null", True: "true", False: "false"}[value]
-    text = str(value)
-    return text if len(text) <= 100 else f"{text[:97]}..."
+    if isinstance(value, Mapping):
+        return "{" + ", ".join(f"{key}: {_written(item)}" for key, item in value.items()) + "}"
+    if isinstance(value, list | tuple):
+        return f"[{', '.join(map(_written, value))}]"
+    return str(value)
 
 
 def expected(hint: Any) -> str:
@@ -158,6 +169,8 @@ def expected(hint: Any) -> str:
         return "null"
     if typing.get_origin(hint) is not None:
         return expected_container(typing.get_origin(hint))
+    if isinstance(hint, type) and issubclass(hint, Enum):
+        return "one of " + ", ".join(hint.__members__)
     if isinstance(hint, type):
         return "text" if issubclass(hint, Path) else _WORDS.get(hint, hint.__name__)
     return str(hint)

@@ -208,8 +208,7 @@ def _outside(dotted: str, kinds: Sequence[Kind], plugins: Sequence[str]) -> str:
     if top == "torch" and listed:
         return f"{words}; of torch, one of a fixed list{did_you_mean(dotted, listed)}"
     if plugin_problems([top]):
-        of_kind = f"a {kinds[0].name}" if len(kinds) == 1 else "a class"
-        return f"{words}; expected {of_kind} of those, or of your own package: plugins=[PACKAGE]"
+        return f"{words}; expected a class of those, or of your own package: plugins=[PACKAGE]"
     return f"{words}; add your own package by plugins=[{top}]"
 
 

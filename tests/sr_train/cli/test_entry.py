@@ -5,7 +5,6 @@ import errno
 import pytest
 
 from sr_train import __version__
-from sr_train.cli import entry
 from sr_train.cli.reporting import is_outside, report
 from sr_train.ops.errors import ConfigError, Problems
 from tests.toys import broken_loss, no_validation, toy_words
@@ -62,20 +61,6 @@ def test_reports_are_lines_for_people(capsys):
     )
 
 
-@pytest.mark.parametrize(
-    ("words", "folder"),
-    [
-        (["--config-dir", "mine", "a=1"], "mine"),
-        (["a=1", "--config-dir=mine"], "mine"),
-        (["-cd", "mine"], "mine"),
-        (["a=1"], None),
-    ],
-)
-def test_the_users_config_folder_is_found(words, folder):
-    found = entry._config_dir(words)
-    assert (None if found is None else str(found)) == folder
-
-
 def test_errors_of_composition_are_explained_once(command):
     done = command("train", "+experiment=quickstart", "arch.num_feat=8", "trian.steps=1")
     done.fails_with("1 problem:\n  - trian.steps: no such key; did you mean 'train.steps'?")
@@ -83,7 +68,7 @@ def test_errors_of_composition_are_explained_once(command):
 
 
 def test_config_errors_are_a_users(command, monkeypatch):
-    def fail():
+    def fail(request):
         raise ConfigError("x=1: wrong")
 
     monkeypatch.setattr("sr_train.cli.train.main", fail)
