@@ -30,6 +30,7 @@ usage: python -m sr_train COMMAND [+experiment=NAME] [key=value ...]
 
 python -m sr_train COMMAND --help      what a command reads
 python -m sr_train COMMAND --cfg job   the config it would run with
+eval "$(python -m sr_train -sc install=bash)"       the TAB key completes (or zsh)
 torchrun --nproc-per-node=N -m sr_train train ...   one run on N GPUs, or N processes on CPUs
 """
 
@@ -59,6 +60,8 @@ def main() -> int:
 
 
 def _dispatch() -> int:
+    if os.getcwd() not in sys.path and "" not in sys.path:
+        sys.path.append(os.getcwd())  # plug-ins lie there; `python -m` does the same
     command = sys.argv[1] if len(sys.argv) > 1 else "--help"
     if command in {"--help", "-h", "help"}:
         sys.stdout.write(usage())
@@ -66,15 +69,30 @@ def _dispatch() -> int:
     if command in {"--version", "-V"}:
         sys.stdout.write(f"sr_train {__version__}\n")
         return 0
+    if command in {"-sc", "--shell-completion"}:
+        return _completion(sys.argv[2:])
     if command not in COMMANDS:
         sys.stderr.write(f"{_no_command(command)}\n\n{usage()}")
         return USER_ERROR
     own_packages()
     sys.argv[1:] = sys.argv[2:]
     try:
-        return run(_request(command, sys.argv[1:]))
+        request = _request(command, sys.argv[1:])
+        return _completion(request.words) if request.flags.shell_completion else run(request)
     except SRTrainError as err:
         return report(err)
+
+
+def _completion(words: Sequence[str]) -> int:
+    """Print what a shell, or its user, asks for about completion."""
+    from sr_train.cli.completing import complete
+
+    own_packages()
+    try:
+        sys.stdout.write(complete(words, list(COMMANDS)))
+    except SRTrainError as err:
+        return report(err)
+    return 0
 
 
 def usage() -> str:

@@ -26,6 +26,8 @@ _SHORT = {
 }
 _ALONE = ("--help", "--hydra-help", "--resolve", "--run", "--multirun", "--shell-completion")
 _WITH_VALUE = ("--cfg", "--package", "--config-dir")
+NAMES = (*_ALONE, *_WITH_VALUE, "--info")
+
 _REFUSED = {
     "--config-path": "the shipped configs stay; add your own with --config-dir DIR",
     "--config-name": "each command has its config; choose yours with --config-dir DIR "
@@ -170,5 +172,4 @@ def _advice(command: str, word: str, name: str, value: str) -> Iterator[str]:
         key = None if alias is None else alias[0]
     if key is not None:
         yield f"settings are written without dashes: {key}={shown}"
-    valid = [*_ALONE, *_WITH_VALUE, "--info"]
-    yield f"settings are key=value{did_you_mean(word, valid)}"
+    yield f"settings are key=value{did_you_mean(word, NAMES)}"

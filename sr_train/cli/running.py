@@ -11,7 +11,6 @@ from dataclasses import dataclass
 from importlib.util import find_spec
 from typing import Any
 
-from hydra import version
 from hydra._internal.hydra import Hydra
 from hydra._internal.utils import get_args_parser
 from hydra.core.global_hydra import GlobalHydra
@@ -55,7 +54,6 @@ def run_job(request: Request, job: Job) -> None:
     Raises:
         SRTrainError: if the config does not compose, with everything that is wrong with it.
     """
-    version.setbase("1.3")
     stored = stored_run(request.words) if request.command in _OF_A_RUN else None
     config_dir = request.flags.config_dir
     if config_dir is None and stored is not None:

@@ -256,7 +256,7 @@ def close_run(trainer: Trainer, folder: RunFolder, stopped_by: str | None) -> No
     tell_summary(trainer, folder, stopped_by)
     if stopped_by is not None:
         log.info("stopped by %s after step %d; state saved. Go on with:", stopped_by, trainer.step)
-        console.print(f"  {_again(trainer.world)}")
+        console.print(f"  {_again(trainer.world, folder)}")
         return
     validation = trainer.validation
     if isinstance(validation, LiveValidation) and trainer.scores is not None:
@@ -275,23 +275,22 @@ def close_run(trainer: Trainer, folder: RunFolder, stopped_by: str | None) -> No
     console.print(f"state        {_shown(folder.checkpoints)}")
     console.print(f"TensorBoard  {_shown(folder.root / 'tensorboard')}")
     run, here = _shown(folder.root), _programs()
+    use, weights = shlex.quote(f"checkpoint={run}"), shlex.quote(f"output={run.name}.safetensors")
     console.print(
         "\ntry next\n"
-        f"  {here}tensorboard --logdir {run.parent}\n"
-        f"  {here}python -m sr_train infer checkpoint={run} input=PICTURE_OR_FOLDER "
-        "output=upscaled\n"
-        f"  {here}python -m sr_train export checkpoint={run} output={run.name}.safetensors"
+        f"  {here}tensorboard --logdir {shlex.quote(str(run.parent))}\n"
+        f"  {here}python -m sr_train infer {use} input=PICTURE_OR_FOLDER output=upscaled\n"
+        f"  {here}python -m sr_train export {use} {weights}"
     )
 
 
-def _again(world: World) -> str:
-    """Return the command line that goes on with this run."""
-    words = [word for word in sys.argv[1:] if not word.startswith("resume=")]
+def _again(world: World, folder: RunFolder) -> str:
+    """Return the command line that goes on with this run; its folder holds the config."""
     program = [f"{_programs()}python"]
     here = os.environ.get("LOCAL_WORLD_SIZE")  # set by torchrun; srun starts what was typed
     if here is not None and world.size > 1:
         program = [f"{_programs()}torchrun", f"--nproc-per-node={here}"]
-    return shlex.join([*program, "-m", "sr_train", "train", *words, "resume=auto"])
+    return shlex.join([*program, "-m", "sr_train", "train", f"resume={_shown(folder.root)}"])
 
 
 def _shown(path: Path | None) -> Path:

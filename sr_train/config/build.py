@@ -59,9 +59,11 @@ def node_problems(
         return [str(err)]
     problems = [f"{path}.{word}: {why}" for word, why in _reserved(node, kind)]
     arguments = _arguments(node)
+    with_nodes = set()
     for name, value in arguments.items():
         inner = _kind_inside(target, name, plugins)
         for place, found in nodes_in(value, f"{path}.{name}"):
+            with_nodes.add(name)
             if inner is None:
                 problems.append(
                     f"{place}: found a component (_target_={found['_target_']}), but "
@@ -69,9 +71,9 @@ def node_problems(
                 )
             else:
                 problems += node_problems(found, place, plugins, kind=inner)
-    problems += signature_problems(
-        target, arguments, path, set(runtime or ()), complete=not _is_partial(kind, node)
-    )
+    plain = {name: value for name, value in arguments.items() if name not in with_nodes}
+    given = {*(runtime or ()), *with_nodes}
+    problems += signature_problems(target, plain, path, given, complete=not _is_partial(kind, node))
     if kind in {"network", "loss"}:
         problems += [
             f"{place}={number}: expected a size, at most {_LARGEST:,}"

@@ -1,9 +1,9 @@
 """From a composed Hydra config to a typed one, with every problem told at once."""
 
 from dataclasses import fields, is_dataclass
-from typing import Any, TypeVar
+from typing import Any, TypeVar, get_args, get_origin, get_type_hints
 
-from omegaconf import DictConfig, ListConfig, OmegaConf, SCMode
+from omegaconf import MISSING, DictConfig, ListConfig, OmegaConf, SCMode
 from omegaconf.errors import (
     InterpolationKeyError,
     InterpolationToMissingValueError,
@@ -11,6 +11,7 @@ from omegaconf.errors import (
     OmegaConfBaseException,
 )
 
+from sr_train.config.signatures import expected, fits, options_of, shown
 from sr_train.config.yaml_files import first_line
 from sr_train.ops.errors import Problems, did_you_mean
 from sr_train.ops.text import one_line
@@ -73,7 +74,31 @@ def _converted(cfg: DictConfig, schema: type[Schema]) -> Schema:
     except OmegaConfBaseException as err:
         raise Problems([f"{err.full_key or 'config'}: {first_line(err)}"]) from err
     assert isinstance(config, schema)
+    problems = _mistyped(config, "")
+    if problems:
+        raise Problems(problems)
     return config
+
+
+def _mistyped(config: Any, prefix: str) -> list[str]:
+    """Return a problem per value that a reference has made another than its field may be."""
+    problems = []
+    for name, hint in get_type_hints(type(config)).items():
+        value, place = getattr(config, name), f"{prefix}{name}"
+        inner = {place: (value, hint)}
+        if get_origin(hint) is dict and isinstance(value, dict):
+            inner = {f"{place}.{key}": (each, get_args(hint)[1]) for key, each in value.items()}
+        elif get_origin(hint) is list and isinstance(value, list):
+            item = get_args(hint)[0]
+            inner = {f"{place}[{at}]": (each, item) for at, each in enumerate(value)}
+        for path, (found, wanted) in inner.items():
+            if is_dataclass(found) and found.__class__ in options_of(wanted):
+                problems += _mistyped(found, f"{path}.")
+            elif any(map(is_dataclass, options_of(wanted))):
+                problems.append(f"{path}={shown(found)}: expected a mapping")
+            elif not fits(found, wanted):
+                problems.append(f"{path}={shown(found)}: expected {expected(wanted)}")
+    return problems
 
 
 def _no_value(key: str) -> str:
@@ -98,6 +123,13 @@ def _missing(node: DictConfig | ListConfig, prefix: str = "") -> list[str]:
     """Return the dotted keys that hold `???`; references are not followed."""
     keys: list[str] = []
     names = range(len(node)) if isinstance(node, ListConfig) else list(node)
+    kind = OmegaConf.get_type(node)
+    if is_dataclass(kind):  # ~key takes out what has to be there
+        keys += [
+            f"{prefix}{field.name}"
+            for field in fields(kind)
+            if field.default is MISSING and field.name not in names
+        ]
     for name in names:
         child = node._get_node(name)
         if OmegaConf.is_missing(node, name):

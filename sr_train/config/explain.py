@@ -135,6 +135,10 @@ class Explanation:
                 f"{typed}: several values; add -m for one run of each, or write {key}=[{several}] "
                 "for a list"
             )
+        if "possible interpolation keys" in text:
+            return f"{typed}: no such choice{self._options(Word.of(typed).group)}"
+        if typed.startswith("~") and not _NO_KEY.search(text):
+            return f"{typed}: cannot be taken out"
         full_key = re.search(r"full_key: (\S+)", text)
         inside = full_key[1] if full_key and not key.startswith(f"{full_key[1]}.") else key
         where = f"in {typed}: " if inside != key else ""

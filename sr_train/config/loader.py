@@ -2,15 +2,18 @@
 
 from pathlib import Path
 
+from hydra import version
 from hydra._internal.config_loader_impl import ConfigLoaderImpl
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
 
 from sr_train.config.hydra_node import check_hydra_node
+from sr_train.config.run_name import name_problems
 from sr_train.config.schema import SCHEMAS, store_schemas
 from sr_train.config.sources import hidden_by_shipped, search_path
-from sr_train.ops.errors import ConfigError
+from sr_train.ops.errors import ConfigError, Problems
 
 
 class ComposeError(Exception):
@@ -33,6 +36,7 @@ class Loader(ConfigLoaderImpl):
     """
 
     def __init__(self, config_dir: Path | None = None) -> None:
+        version.setbase("1.3")
         store_schemas()
         super().__init__(search_path(config_dir))
         self.config_dir = config_dir
@@ -58,6 +62,7 @@ class Loader(ConfigLoaderImpl):
             parsed = OverridesParser.create().parse_overrides(overrides)
             check_hydra_node(cfg, parsed)
             self._check_files(cfg, config_name)
+            _check_name(cfg)
         except Exception as err:
             raise ComposeError(err) from err
         return cfg
@@ -81,3 +86,16 @@ class Loader(ConfigLoaderImpl):
                         f"{hidden}: the shipped config of that name is the one that counts; give "
                         "yours another name"
                     )
+
+
+def _check_name(cfg: DictConfig) -> None:
+    """Raise for a name that is none of a folder, before Hydra makes that folder."""
+    if "name" not in cfg:
+        return
+    try:
+        name = cfg.name
+    except OmegaConfBaseException:
+        return  # told when all values are resolved
+    problems = name_problems(str(name))
+    if problems:
+        raise Problems(problems)

@@ -1,12 +1,13 @@
 """Every problem of a run's config that can be told without opening data, all at once."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 from sr_train.config.allowed import misplaced
 from sr_train.config.build import at_scale, is_node, node_problems, resolve_target
+from sr_train.config.run_name import name_problems
 from sr_train.config.schema import (
     IoConfig,
     NetworkUseConfig,
@@ -18,6 +19,7 @@ from sr_train.config.schema import (
 )
 from sr_train.config.term_checks import gan_problems, term_problems
 from sr_train.ops.errors import ConfigError, did_you_mean
+from sr_train.ops.memory import available_bytes
 from sr_train.ops.optimizers import averages_itself
 
 _RUNTIME = {
@@ -29,9 +31,15 @@ _RUNTIME = {
 """Arguments that the program gives at run time, by config path."""
 
 
+_PATHS_OF_RUN = ("out_dir", "data.root", "resume", "net_g.pretrained", "discriminator.pretrained")
+_PATHS_OF_USE = ("checkpoint", "input", "output", "data.root")
+_FOLDERS = ("gt", "lq", "root")
+"""Arguments of a data set that name folders."""
+
+
 def run_problems(cfg: RunConfig) -> list[str]:
     """Return every problem of a training config, each with path, found value, expectation."""
-    problems = [*misplaced(cfg), *_numbers(cfg), *_choices(cfg)]
+    problems = [*misplaced(cfg), *_empty(cfg, _PATHS_OF_RUN), *_numbers(cfg), *_choices(cfg)]
     for path, node in component_nodes(cfg):
         runtime = _RUNTIME.get(path) or _RUNTIME.get(path.split(".")[0]) or set()
         problems += node_problems(node, path, cfg.plugins, dict.fromkeys(runtime))
@@ -49,7 +57,7 @@ def overfit_problems(cfg: OverfitConfig) -> list[str]:
 
 def use_problems(cfg: UseConfig) -> list[str]:
     """Return every problem of a config that uses a trained network."""
-    problems = misplaced(cfg)
+    problems = [*misplaced(cfg), *_empty(cfg, _PATHS_OF_USE)]
     problems += [] if cfg.scale is None else _at_least({"scale": cfg.scale}, 1)
     if cfg.weights not in {"ema", "live", "swa"}:
         problems.append(f"weights={cfg.weights}: expected ema, live or swa")
@@ -90,6 +98,40 @@ def component_nodes(cfg: RunConfig) -> Iterator[tuple[str, Any]]:
         yield f"logger.{name}", node
 
 
+def _empty(cfg: Any, keys: Sequence[str]) -> Iterator[str]:
+    """Yield each path that is empty, which would be the working directory."""
+    values = asdict(cfg)
+    found = {key: _at(values, key.split(".")) for key in keys}
+    found |= {f"extra.{name}": path for name, path in values.get("extra", {}).items()}
+    data = values.get("data", {})
+    sets = {"data.train": data.get("train")}
+    sets |= {f"data.val.{name}": node for name, node in data.get("val", {}).items()}
+    for path, node in sets.items():
+        if isinstance(node, dict):
+            found |= {f"{path}.{key}": node[key] for key in _FOLDERS if key in node}
+    for key, value in found.items():
+        if value == "" or (isinstance(value, list) and "" in value):
+            yield f"{key}: is empty; expected a path"
+
+
+def _at(values: Any, parts: Sequence[str]) -> Any:
+    for part in parts:
+        values = values.get(part) if isinstance(values, dict) else None
+    return values
+
+
+def _batch(cfg: RunConfig) -> Iterator[str]:
+    """Yield that a batch cannot be held, however small the network is."""
+    size, accum = cfg.data.batch_size, max(1, cfg.train.accum)
+    pixels = cfg.data.frames * cfg.data.lq_size**2 * (1 + cfg.scale**2)
+    wanted, free = 3 * (size // accum) * pixels, available_bytes()
+    if wanted > free:
+        yield (
+            f"data.batch_size={size}, data.lq_size={cfg.data.lq_size}: the crops of a micro-batch "
+            f"alone take {wanted / 2**30:,.0f} GiB, {free / 2**30:.1f} GiB are free"
+        )
+
+
 def _numbers(cfg: RunConfig) -> Iterator[str]:
     yield from _at_least(
         {
@@ -128,6 +170,7 @@ def _numbers(cfg: RunConfig) -> Iterator[str]:
         yield f"distributed.timeout_sec={cfg.distributed.timeout_sec}: expected seconds above 0"
     if cfg.swa.start is not None and not 0 <= cfg.swa.start < cfg.train.steps:
         yield f"swa.start={cfg.swa.start}: expected steps from 0 to below train.steps"
+    yield from _batch(cfg)
     yield from _precision(cfg.precision)
     yield from _io(cfg.io)
     lr = cfg.optimizer.get("lr") if isinstance(cfg.optimizer, dict) else None
@@ -159,8 +202,7 @@ def _choices(cfg: RunConfig) -> Iterator[str]:
     best = cfg.best_metric
     if cfg.data.val and best not in cfg.metrics:
         yield f"best_metric={best}: no such metric{did_you_mean(best, cfg.metrics)}"
-    if not cfg.name or "/" in cfg.name or cfg.name in {".", ".."}:
-        yield f"name={cfg.name}: expected the name of a folder, without '/'"
+    yield from name_problems(cfg.name)
     paths = {
         "net_g.pretrained": cfg.net_g.pretrained,
         "discriminator.pretrained": cfg.discriminator.pretrained,

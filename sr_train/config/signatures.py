@@ -24,6 +24,8 @@ _WORDS: dict[type, str] = {
 }
 """What people call the types of a config."""
 
+_PLURALS: dict[Any, str] = {int: "whole numbers", float: "numbers", str: "texts"}
+
 
 def signature_problems(
     target: type,
@@ -56,7 +58,7 @@ def signature_problems(
             problems.append(f"{path}.{name}: {target.__name__} has no such argument{hint}")
         elif name in hints and not fits(value, hints[name]):
             wanted = expected(hints[name])
-            found = "" if wanted.startswith("one of") else f", found {word_of(value)}"
+            found = "" if wanted.startswith("one of") else f", found {_found(value, hints[name])}"
             problems.append(f"{path}.{name}={shown(value)}: expected {wanted}{found}")
     for name, parameter in parameters.items():
         required = parameter.default is inspect.Parameter.empty and parameter.kind in {
@@ -168,7 +170,7 @@ def expected(hint: Any) -> str:
     if hint is type(None):
         return "null"
     if typing.get_origin(hint) is not None:
-        return expected_container(typing.get_origin(hint))
+        return _container(hint)
     if isinstance(hint, type) and issubclass(hint, Enum):
         return "one of " + ", ".join(hint.__members__)
     if isinstance(hint, type):
@@ -176,7 +178,21 @@ def expected(hint: Any) -> str:
     return str(hint)
 
 
-def expected_container(origin: Any) -> str:
+def _container(hint: Any) -> str:
     """Return in words what kind of container an annotation asks for."""
-    is_mapping = isinstance(origin, type) and issubclass(origin, Mapping)
-    return "a mapping" if is_mapping else "a list"
+    origin, options = typing.get_origin(hint), typing.get_args(hint)
+    if isinstance(origin, type) and issubclass(origin, Mapping):
+        return "a mapping"
+    items = {_PLURALS.get(option) for option in options if option is not Ellipsis}
+    plural = items.pop() if len(items) == 1 else None
+    return "a list" if plural is None else f"a list of {plural}"
+
+
+def _found(value: Any, hint: Any) -> str:
+    """Return what was found in words; of a list, also the first item that does not fit."""
+    lists = [each for each in options_of(hint) if typing.get_origin(each) is not None]
+    if not isinstance(value, list | tuple) or not lists:
+        return word_of(value)
+    options = typing.get_args(lists[0])
+    wrong = [item for item in value if options and not fits(item, options[0])]
+    return f"a list with {word_of(wrong[0])}" if wrong else f"a list of {len(value)}"

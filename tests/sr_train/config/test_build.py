@@ -68,7 +68,14 @@ def test_components_nest():
         ({"count": 3, "rate": "1e-3"}, "x.rate=1e-3: expected a number, found text"),
         ({"count": 3, "flag": 1}, "x.flag=1: expected true or false, found a whole number"),
         ({"count": 3, "mode": "fats"}, "x.mode=fats: expected one of fast, slow"),
-        ({"count": 3, "sizes": 1}, "x.sizes=1: expected a list or null, found a whole number"),
+        (
+            {"count": 3, "sizes": 1},
+            "x.sizes=1: expected a list of whole numbers or null, found a whole number",
+        ),
+        (
+            {"count": 3, "sizes": [1, "2"]},
+            "x.sizes=[1, 2]: expected a list of whole numbers or null, found a list with text",
+        ),
     ],
 )
 def test_what_does_not_fit_is_told(arguments, problem):
