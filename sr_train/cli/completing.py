@@ -13,6 +13,7 @@ from omegaconf import DictConfig, OmegaConf
 from sr_train.cli.flags import NAMES, is_override
 from sr_train.config.loader import Loader
 from sr_train.config.prepare import Preparation
+from sr_train.config.schema import SCHEMAS
 from sr_train.config.schema_keys import hint_at, keys_of
 from sr_train.config.signatures import options_of
 from sr_train.ops.errors import ConfigError
@@ -102,7 +103,7 @@ def _values(
     head, _, last = value.rpartition(",")
     head = f"{head}," if head else "[" if value.startswith("[") else ""
     last = last.removeprefix("[")
-    hint = hint_at(command, key)
+    hint = hint_at(SCHEMAS[command], key)
     options = options_of(hint[0]) if hint is not None else ()
     choices = loader.get_group_options(key) if key in groups else []
     choices += ["true", "false"] if bool in options else []

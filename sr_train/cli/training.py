@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from omegaconf import OmegaConf
+import yaml  # type: ignore[import-untyped]
 
 from sr_train.cli import assemble, learning, networks
 from sr_train.cli.inputs import check_inputs
@@ -143,7 +143,7 @@ def prepare(
         }
         write_manifest(folder.manifest, facts)
     for logger in trainer.loggers:
-        logger.text("config", OmegaConf.to_yaml(OmegaConf.create(resolved)))
+        logger.text("config", yaml.safe_dump(resolved, sort_keys=False, allow_unicode=True))
     return trainer
 
 

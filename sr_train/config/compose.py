@@ -9,8 +9,11 @@ from omegaconf.errors import (
     InterpolationToMissingValueError,
     MissingMandatoryValue,
     OmegaConfBaseException,
+    ValidationError,
 )
 
+from sr_train.config.paths import with_literal_tildes
+from sr_train.config.schema_keys import hint_at
 from sr_train.config.signatures import expected, fits, options_of, shown
 from sr_train.config.yaml_files import first_line
 from sr_train.ops.errors import Problems, did_you_mean
@@ -32,7 +35,7 @@ def typed(cfg: DictConfig, schema: type[Schema]) -> Schema:
     Raises:
         Problems: naming every value that is missing, unknown or does not resolve.
     """
-    problems = [*map(_no_value, _missing(cfg)), *_unknown(cfg), *_unresolved(cfg)]
+    problems = [*map(_no_value, _missing(cfg)), *_unknown(cfg), *_unresolved(cfg, schema)]
     if problems:
         raise Problems(problems)
     return _converted(cfg, schema)
@@ -53,7 +56,7 @@ def lenient(cfg: DictConfig, schema: type[Schema]) -> tuple[Schema, list[str]]:
     for key in missing:
         OmegaConf.update(cfg, key, _STAND_INS.get(key), force_add=True)
     problems = [*map(_no_value, missing), *unknown]
-    unresolved = _unresolved(cfg)
+    unresolved = _unresolved(cfg, schema)
     if unresolved:
         raise Problems([*problems, *unresolved])
     return _converted(cfg, schema), problems
@@ -77,6 +80,7 @@ def _converted(cfg: DictConfig, schema: type[Schema]) -> Schema:
     problems = _mistyped(config, "")
     if problems:
         raise Problems(problems)
+    with_literal_tildes(config)
     return config
 
 
@@ -143,9 +147,9 @@ def _is_leaf(node: DictConfig | ListConfig) -> bool:
     return node._is_none() or node._is_interpolation() or node._is_missing()
 
 
-def _unresolved(cfg: DictConfig) -> list[str]:
+def _unresolved(cfg: DictConfig, schema: type) -> list[str]:
     """Return a problem per value that does not resolve, or that has another type then."""
-    walk = _Resolved()
+    walk = _Resolved(schema)
     walk.container(cfg, "", 0)
     return walk.problems
 
@@ -153,8 +157,9 @@ def _unresolved(cfg: DictConfig) -> list[str]:
 class _Resolved:
     """A walk that follows every reference once, and counts what it finds."""
 
-    def __init__(self) -> None:
+    def __init__(self, schema: type) -> None:
         self.problems: list[str] = []
+        self._schema = schema
         self._count = 0
 
     def container(self, node: DictConfig | ListConfig, path: str, depth: int) -> None:
@@ -170,10 +175,24 @@ class _Resolved:
             except (MissingMandatoryValue, InterpolationToMissingValueError):
                 continue  # told as missing
             except Exception as err:
-                self.problems.append(f"{place}={_written(node, name)}: {_why(err)}")
+                self.problems.append(f"{place}={_written(node, name)}: {self._why(place, err)}")
                 continue
             if isinstance(value, DictConfig | ListConfig) and not value._is_none():
                 self.container(value, place, depth + 1)
+
+    def _why(self, place: str, err: Exception) -> str:
+        """Say in plain words why a reference does not resolve."""
+        if isinstance(err, RecursionError) or "recursi" in str(err).lower():
+            return "refers to itself"
+        if isinstance(err, InterpolationKeyError):
+            return "refers to a key that does not exist"
+        hint = hint_at(self._schema, place)
+        if isinstance(err, ValidationError) and hint is not None:
+            return f"expected {expected(hint[0])}"
+        text = first_line(err)
+        if "HydraConfig" in text:
+            return "refers to a setting of Hydra that there is none of"
+        return f"cannot be resolved: {text}"
 
     def _stop(self, place: str) -> None:
         if not any("refers to itself" in problem for problem in self.problems):
@@ -185,15 +204,3 @@ def _written(node: DictConfig | ListConfig, name: Any) -> str:
     child: Any = node._get_node(name)
     text = one_line(child._value() if child is not None else "")
     return text if len(text) <= 100 else f"{text[:97]}..."
-
-
-def _why(err: Exception) -> str:
-    """Say in plain words why a reference does not resolve."""
-    if isinstance(err, RecursionError):
-        return "refers to itself"
-    if isinstance(err, InterpolationKeyError):
-        return "refers to a key that does not exist"
-    text = first_line(err)
-    if "recursion" in text.lower():
-        return "refers to itself"
-    return f"cannot be resolved: {text}"

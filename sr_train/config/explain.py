@@ -7,7 +7,7 @@ from typing import Any
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.errors import HydraException, OverrideParseException
 from hydra.types import RunMode
-from omegaconf import DictConfig, ListConfig, open_dict
+from omegaconf import DictConfig, ListConfig, OmegaConf, open_dict
 from omegaconf.errors import OmegaConfBaseException
 
 from sr_train.config.aliases import known_as
@@ -15,7 +15,7 @@ from sr_train.config.compose import lenient
 from sr_train.config.loader import ComposeError, Loader
 from sr_train.config.preflight import run_problems
 from sr_train.config.schema import SCHEMAS, RunConfig
-from sr_train.config.schema_keys import hint_at, keys_of
+from sr_train.config.schema_keys import entry_of, hint_at, keys_of
 from sr_train.config.signatures import expected
 from sr_train.config.words import Prepared, Word
 from sr_train.config.yaml_files import first_line
@@ -26,6 +26,19 @@ _EXTRAS = {"optuna": "sweep", "submitit_local": "slurm", "submitit_slurm": "slur
 
 _SWEEPS = re.compile(r"Ambiguous value|requires --multirun")
 _NO_KEY = re.compile(r"not in (struct|')|Could not (override|append|delete)")
+
+
+_IN_WORDS = (
+    (r"^Error merging override \S+ ", ""),
+    (r"Cannot merge DictConfig with ListConfig", "expected a mapping, found a list"),
+    (r"Cannot merge ListConfig with DictConfig", "expected a list, found a mapping"),
+    (r"Invalid type assigned: .* is not a subclass of \w+\. value: .*", "expected a mapping"),
+    (r"\bDictConfig\b|\b[A-Z]\w+Config\b", "a mapping"),
+    (r"\bListConfig\b", "a list"),
+    (r"\bNoneType\b", "null"),
+    (r" reference_type=.*", ""),
+)
+"""What libraries say, without their classes."""
 
 
 class Explanation:
@@ -61,7 +74,7 @@ class Explanation:
                 group = Word.of(word.given).group.split(".")[0]
                 if not {group, "experiment"} & set(failed_choices):
                     problems += self._reworded(word, failure)
-                    if not _is_value(word)[0]:
+                    if self._loader.repository.group_exists(group):
                         failed_choices.append(group)
             problems += self._further(whole=not failed_choices)
         if problems:
@@ -144,7 +157,7 @@ class Explanation:
         where = f"in {typed}: " if inside != key else ""
         if _NO_KEY.search(text):
             return f"{where}{self._no_key(inside)}"
-        hint = hint_at(self.command, inside)
+        hint = hint_at(SCHEMAS[self.command], inside)
         if full_key and hint is not None and hint[0] is not Any:
             found = re.search(r"(?:Invalid )?[Vv]alue '(.*?)'", text)
             shown = f"{inside}={found[1]}" if where and found else inside if where else typed
@@ -172,12 +185,28 @@ class Explanation:
         valid = self._loader.get_group_options(group) if group else []
         return f"{typed}: no such choice{did_you_mean(wanted, valid)}"
 
+    def _how_to_add(self, group: str, there: Sequence[str]) -> str:
+        """Say which entries a mapping has, and how it gets another."""
+        found = f"; {group} has {', '.join(there)}" if there else f"; {group} is empty"
+        groups = {"data.val": "dataset"}
+        choose = groups.get(group, group)
+        is_group = self._loader.repository.group_exists(choose)
+        return f"{found}; add one by +{choose}=NAME" if is_group else found
+
     def _options(self, group: str) -> str:
         valid = self._loader.get_group_options(group)
         return f"; valid: {', '.join(valid[:12])}{', ...' if len(valid) > 12 else ''}"
 
     def _no_key(self, key: str) -> str:
-        known = [*_keys(self._composed()), *keys_of(self.command)]
+        config = self._composed()
+        entry = entry_of(SCHEMAS[self.command], key)
+        if entry is not None:
+            group, _, name = entry.rpartition(".")
+            there = OmegaConf.select(config, group)
+            if isinstance(there, DictConfig) and name not in there:
+                known_names = list(map(str, there))
+                return f"{entry}: there is none of that name{self._how_to_add(group, known_names)}"
+        known = [*_keys(config), *keys_of(self.command)]
         alias = known_as(key, known)
         if alias is None or "." in key:
             return f"{key}: no such key{did_you_mean(key, known)}"
@@ -219,7 +248,10 @@ def _told(err: BaseException) -> str:
         return "refers to itself, or lies too deep"
     lines = [line.strip() for line in _text(err).splitlines() if line.strip()]
     telling = [line for line in lines if not line.startswith(("full_key", "object_type", "See "))]
-    return first_line(ConfigError(" ".join(telling[:2]) if telling else str(err)))
+    text = first_line(ConfigError(" ".join(telling[:2]) if telling else str(err)))
+    for pattern, words in _IN_WORDS:
+        text = re.sub(pattern, words, text)
+    return text
 
 
 def _keys(node: DictConfig | ListConfig, prefix: str = "") -> list[str]:

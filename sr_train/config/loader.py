@@ -10,7 +10,7 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from sr_train.config.hydra_node import check_hydra_node
-from sr_train.config.run_name import name_problems
+from sr_train.config.paths import name_problems
 from sr_train.config.schema import SCHEMAS, store_schemas
 from sr_train.config.sources import hidden_by_shipped, search_path
 from sr_train.ops.errors import ConfigError, Problems

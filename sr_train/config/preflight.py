@@ -1,13 +1,13 @@
 """Every problem of a run's config that can be told without opening data, all at once."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 from sr_train.config.allowed import misplaced
 from sr_train.config.build import at_scale, is_node, node_problems, resolve_target
-from sr_train.config.run_name import name_problems
+from sr_train.config.paths import empty_paths, name_problems
 from sr_train.config.schema import (
     IoConfig,
     NetworkUseConfig,
@@ -31,15 +31,9 @@ _RUNTIME = {
 """Arguments that the program gives at run time, by config path."""
 
 
-_PATHS_OF_RUN = ("out_dir", "data.root", "resume", "net_g.pretrained", "discriminator.pretrained")
-_PATHS_OF_USE = ("checkpoint", "input", "output", "data.root")
-_FOLDERS = ("gt", "lq", "root")
-"""Arguments of a data set that name folders."""
-
-
 def run_problems(cfg: RunConfig) -> list[str]:
     """Return every problem of a training config, each with path, found value, expectation."""
-    problems = [*misplaced(cfg), *_empty(cfg, _PATHS_OF_RUN), *_numbers(cfg), *_choices(cfg)]
+    problems = [*misplaced(cfg), *empty_paths(asdict(cfg)), *_numbers(cfg), *_choices(cfg)]
     for path, node in component_nodes(cfg):
         runtime = _RUNTIME.get(path) or _RUNTIME.get(path.split(".")[0]) or set()
         problems += node_problems(node, path, cfg.plugins, dict.fromkeys(runtime))
@@ -57,7 +51,7 @@ def overfit_problems(cfg: OverfitConfig) -> list[str]:
 
 def use_problems(cfg: UseConfig) -> list[str]:
     """Return every problem of a config that uses a trained network."""
-    problems = [*misplaced(cfg), *_empty(cfg, _PATHS_OF_USE)]
+    problems = [*misplaced(cfg), *empty_paths(asdict(cfg))]
     problems += [] if cfg.scale is None else _at_least({"scale": cfg.scale}, 1)
     if cfg.weights not in {"ema", "live", "swa"}:
         problems.append(f"weights={cfg.weights}: expected ema, live or swa")
@@ -96,28 +90,6 @@ def component_nodes(cfg: RunConfig) -> Iterator[tuple[str, Any]]:
         yield f"metrics.{name}", node
     for name, node in cfg.logger.items():
         yield f"logger.{name}", node
-
-
-def _empty(cfg: Any, keys: Sequence[str]) -> Iterator[str]:
-    """Yield each path that is empty, which would be the working directory."""
-    values = asdict(cfg)
-    found = {key: _at(values, key.split(".")) for key in keys}
-    found |= {f"extra.{name}": path for name, path in values.get("extra", {}).items()}
-    data = values.get("data", {})
-    sets = {"data.train": data.get("train")}
-    sets |= {f"data.val.{name}": node for name, node in data.get("val", {}).items()}
-    for path, node in sets.items():
-        if isinstance(node, dict):
-            found |= {f"{path}.{key}": node[key] for key in _FOLDERS if key in node}
-    for key, value in found.items():
-        if value == "" or (isinstance(value, list) and "" in value):
-            yield f"{key}: is empty; expected a path"
-
-
-def _at(values: Any, parts: Sequence[str]) -> Any:
-    for part in parts:
-        values = values.get(part) if isinstance(values, dict) else None
-    return values
 
 
 def _batch(cfg: RunConfig) -> Iterator[str]:

@@ -5,7 +5,7 @@ of an open mapping, arguments of a component. Where it is clear what is meant, n
 """
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import replace
+from dataclasses import is_dataclass, replace
 from typing import Any
 
 from hydra.core.override_parser.overrides_parser import OverridesParser
@@ -15,7 +15,8 @@ from omegaconf import DictConfig, ListConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from sr_train.config.loader import ComposeError, Loader
-from sr_train.config.schema_keys import default_groups, hint_at, is_open
+from sr_train.config.schema import SCHEMAS
+from sr_train.config.schema_keys import default_groups, entry_of, hint_at, is_open
 from sr_train.config.signatures import hints_of, options_of, takes_text, takes_texts
 from sr_train.config.targets import kind_of, resolve_target
 from sr_train.config.words import Kind, Prepared, Word, quoted
@@ -38,7 +39,7 @@ class Preparation:
     def __init__(
         self, command: str, config_name: str, loader: Loader, words: Sequence[str], many: bool
     ) -> None:
-        self.command = command
+        self._schema = SCHEMAS[command]
         self._loader = loader
         self._groups = default_groups(config_name)
         self._typed = list(words)
@@ -91,11 +92,19 @@ class Preparation:
         if self.config is None or word.value is None or word.key.startswith("hydra."):
             return word
         there = _has(self.config, word.key) or word.key in added
-        if word.prefix == "" and not there and is_open(self.command, word.key):
+        if word.prefix == "" and not there and self._may_add(word.key, added):
             return replace(word, prefix="+")
         if word.prefix == "+" and there and not _holds_more(self.config, word.key):
             return replace(word, prefix="")
         return word
+
+    def _may_add(self, key: str, added: set[str]) -> bool:
+        """Whether a key may be added; not below an entry with fields that is not there itself."""
+        entry = entry_of(self._schema, key)
+        hint = None if entry is None else hint_at(self._schema, entry)
+        if entry is not None and entry != key and hint is not None and is_dataclass(hint[0]):
+            return self.config is not None and (_has(self.config, entry) or entry in added)
+        return is_open(self._schema, key)
 
     def _composed(self, config_name: str, many: bool) -> DictConfig | None:
         words = [word for word in self._words if self._is_group(word)]
@@ -143,7 +152,7 @@ class Preparation:
 
     def _kind_at(self, key: str) -> Kind | None:
         """Return whether a setting is text, by the schema or by what a component's class says."""
-        found = hint_at(self.command, key)
+        found = hint_at(self._schema, key)
         if found is None:
             return None
         hint, below = found

@@ -52,14 +52,14 @@ def default_groups(command: str) -> dict[str, bool]:
     return found
 
 
-def hint_at(command: str, key: str) -> tuple[Any, tuple[str, ...]] | None:
-    """Return what the schema says about a key.
+def hint_at(schema: type, key: str) -> tuple[Any, tuple[str, ...]] | None:
+    """Return what a schema says about a key.
 
     Returns:
         The annotation and what of the key lies below it: nothing, unless the annotation is Any,
         where components stand. None where the schema has no such key.
     """
-    hint: Any = SCHEMAS[command]
+    hint: Any = schema
     parts = key.split(".")
     for position, part in enumerate(parts):
         kinds = [option for option in options_of(hint) if option is not type(None)]
@@ -81,23 +81,25 @@ def hint_at(command: str, key: str) -> tuple[Any, tuple[str, ...]] | None:
     return hint, ()
 
 
-def is_open(command: str, key: str) -> bool:
+def is_open(schema: type, key: str) -> bool:
     """Whether a key may be added: below a component, or in a mapping of names of one's own."""
-    found = hint_at(command, key)
+    found = hint_at(schema, key)
     if found is None:
         return False
-    parent = key.rpartition(".")[0]
-    above = hint_at(command, parent) if parent else None
-    in_mapping = above is not None and typing.get_origin(above[0]) is dict
-    return in_mapping or (found[0] is Any and bool(found[1])) or _below_mapping(command, key)
+    return (found[0] is Any and bool(found[1])) or entry_of(schema, key) is not None
 
 
-def _below_mapping(command: str, key: str) -> bool:
-    """Whether a key lies in a mapping whose values have fields, such as objective.NAME.weight."""
+def entry_of(schema: type, key: str) -> str | None:
+    """Return the part of a key that names an entry of a mapping, as objective.l1 in what is below.
+
+    None where the key lies in no mapping of names of one's own.
+    """
     parts = key.split(".")
-    heads = (".".join(parts[:count]) for count in range(1, len(parts)))
-    hints = (hint_at(command, head) for head in heads)
-    return any(hint is not None and typing.get_origin(hint[0]) is dict for hint in hints)
+    for count in range(1, len(parts)):
+        hint = hint_at(schema, ".".join(parts[:count]))
+        if hint is not None and not hint[1] and typing.get_origin(hint[0]) is dict:
+            return ".".join(parts[: count + 1])
+    return None
 
 
 def _fields(schema: Any, prefix: str) -> Iterator[str]:

@@ -4,6 +4,7 @@ import inspect
 import types
 import typing
 from collections.abc import Collection, Iterable, Mapping
+from dataclasses import is_dataclass
 from enum import Enum
 from pathlib import Path
 from typing import Any, Literal, Union
@@ -171,6 +172,8 @@ def expected(hint: Any) -> str:
         return "null"
     if typing.get_origin(hint) is not None:
         return _container(hint)
+    if is_dataclass(hint):
+        return "a mapping"
     if isinstance(hint, type) and issubclass(hint, Enum):
         return "one of " + ", ".join(hint.__members__)
     if isinstance(hint, type):
