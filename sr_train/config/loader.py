@@ -6,12 +6,12 @@ from hydra import version
 from hydra._internal.config_loader_impl import ConfigLoaderImpl
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.types import RunMode
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import DictConfig
 from omegaconf.errors import OmegaConfBaseException
 
 from sr_train.config.hydra_node import check_hydra_node
 from sr_train.config.paths import name_problems
-from sr_train.config.schema import SCHEMAS, store_schemas
+from sr_train.config.schema import store_schemas
 from sr_train.config.sources import hidden_by_shipped, search_path
 from sr_train.ops.errors import ConfigError, Problems
 
@@ -61,20 +61,14 @@ class Loader(ConfigLoaderImpl):
             )
             parsed = OverridesParser.create().parse_overrides(overrides)
             check_hydra_node(cfg, parsed)
-            self._check_files(cfg, config_name)
+            self._check_files(cfg)
             _check_name(cfg)
         except Exception as err:
             raise ComposeError(err) from err
         return cfg
 
-    def _check_files(self, cfg: DictConfig, config_name: str | None) -> None:
-        """Raise where a file of the user's takes the place of another, or is hidden by one."""
-        command = (config_name or "").removeprefix("stored_")
-        if command in SCHEMAS and OmegaConf.get_type(cfg) is not SCHEMAS[command]:
-            raise ConfigError(
-                f"--config-dir {self.config_dir}: holds schema_{command}.yaml, which is the name "
-                "of the program's own; give it another name"
-            )
+    def _check_files(self, cfg: DictConfig) -> None:
+        """Raise where a file of the user's is hidden by a shipped one."""
         if self.config_dir is None:
             return
         for group, options in cfg.hydra.runtime.choices.items():

@@ -133,7 +133,7 @@ def _check_defaults(path: Path, config: DictConfig) -> None:
     Raises:
         ConfigError: naming the file.
     """
-    if "defaults" not in config:
+    if "defaults" not in list(config):  # `in` leaves out ???
         return
     example = "expected a list, such as [override /arch: compact]"
     defaults = config._get_node("defaults")

@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 from typing import Any, Literal, NamedTuple
 
 from hydra.core.override_parser.overrides_parser import OverridesParser
-from hydra.core.override_parser.types import Quote, QuotedString, Sweep
+from hydra.core.override_parser.types import Glob, Quote, QuotedString, Sweep
 from hydra.errors import HydraException
 from omegaconf.errors import GrammarParseError
 from omegaconf.grammar_parser import parse as parse_reference
@@ -147,7 +147,7 @@ def _read(value: str) -> Any:
 
 def _is_written_sweep(read: Any) -> bool:
     """Whether a value is a sweep by its own words, such as choice(1,2)."""
-    return isinstance(read, Sweep) and not getattr(read, "simple_form", False)
+    return isinstance(read, Glob | Sweep) and not getattr(read, "simple_form", False)
 
 
 def _is_list(read: Any) -> bool:

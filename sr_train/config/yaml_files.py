@@ -178,6 +178,8 @@ def _told(err: yaml.YAMLError) -> str:
     mark = getattr(err, "problem_mark", None)
     place = "" if mark is None else f"line {mark.line + 1}, column {mark.column + 1}: "
     problem = getattr(err, "problem", None) or first_line(err)
+    context = getattr(err, "context", None) or ""
+    problem = f"{context} {problem}" if context.startswith("expected") else problem
     hint = "; indent with spaces" if "'\\t'" in str(problem) else ""
     return f"{place}{one_line(problem)}{hint}"
 
