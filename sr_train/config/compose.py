@@ -182,7 +182,8 @@ class _Resolved:
 
     def _why(self, place: str, err: Exception) -> str:
         """Say in plain words why a reference does not resolve."""
-        if isinstance(err, RecursionError) or "recursi" in str(err).lower():
+        looped = "recursi" in str(err).lower() or "to parent node" in str(err)
+        if isinstance(err, RecursionError) or looped:
             return "refers to itself"
         if isinstance(err, InterpolationKeyError):
             return "refers to a key that does not exist"

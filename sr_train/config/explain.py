@@ -137,6 +137,9 @@ class Explanation:
     def _in_words(self, word: Prepared, err: Exception) -> str:
         typed, key = word.typed, Word.of(word.given).key
         text = _text(err)
+        twice = re.search(r"Multiple values for (\S+)\. .*: (\S+)'", text)
+        if twice:
+            return f"{typed}: {twice[1]} is chosen already, {twice[2]}; expected one of them"
         choice = re.search(r"Could not (?:find|load) '([^']+)'", text)
         if choice:
             return self._no_choice(typed, choice[1])

@@ -59,10 +59,11 @@ class Loader(ConfigLoaderImpl):
             cfg = super().load_configuration(
                 config_name, overrides, run_mode, from_shell, validate_sweep_overrides
             )
-            parsed = OverridesParser.create().parse_overrides(overrides)
-            check_hydra_node(cfg, parsed)
-            self._check_files(cfg)
-            _check_name(cfg)
+            if config_name is not None:  # Hydra's own help, of nobody's config
+                parsed = OverridesParser.create().parse_overrides(overrides)
+                check_hydra_node(cfg, parsed)
+                self._check_files(cfg)
+                _check_name(cfg)
         except Exception as err:
             raise ComposeError(err) from err
         return cfg

@@ -4,7 +4,7 @@ import inspect
 import types
 import typing
 from collections.abc import Collection, Iterable, Mapping
-from dataclasses import is_dataclass
+from dataclasses import asdict, is_dataclass
 from enum import Enum
 from pathlib import Path
 from typing import Any, Literal, Union
@@ -153,6 +153,10 @@ def shown(value: Any) -> str:
 def _written(value: Any) -> str:
     if value is None or isinstance(value, bool):
         return {None: "null", True: "true", False: "false"}[value]
+    if is_dataclass(value) and not isinstance(value, type):
+        return _written(asdict(value))
+    if isinstance(value, Enum):
+        return value.name
     if isinstance(value, Mapping):
         return "{" + ", ".join(f"{key}: {_written(item)}" for key, item in value.items()) + "}"
     if isinstance(value, list | tuple):

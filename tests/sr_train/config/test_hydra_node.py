@@ -173,7 +173,9 @@ def test_what_a_search_or_a_cluster_of_ones_own_needs(fault, text):
 
 
 def test_hydra_writes_no_log_of_its_own(fault):
-    assert "expected hydra/job_logging=none" in str(fault("seed: 1", "hydra/job_logging=default"))
+    assert "expected hydra/job_logging=none" in str(
+        fault("seed: 1", "hydra/job_logging=default", group="search")
+    )
 
 
 def test_no_package_is_imported_by_a_search_path(fault, tmp_path):
