@@ -140,6 +140,5 @@ def _show(flags: Flags, hydra: Hydra, name: str, overrides: list[str]) -> bool:
         else:
             return False
     except OmegaConfBaseException as err:  # --resolve of what does not resolve
-        where = f"{err.full_key}: " if err.full_key else ""
-        raise ConfigError(f"{where}{first_line(err)}") from err
+        raise ConfigError(f"--resolve: {first_line(err)}") from err
     return True

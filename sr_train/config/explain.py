@@ -70,7 +70,7 @@ class Explanation:
         problems: list[str] = []
         failed_choices: list[str] = []
         if self._failure([]) is None:
-            for word, failure in self._sift(sorted(words, key=_is_value)):
+            for word, failure in self._at_fault(sorted(words, key=_is_value)):
                 group = Word.of(word.given).group.split(".")[0]
                 if not {group, "experiment"} & set(failed_choices):
                     problems += self._reworded(word, failure)
@@ -81,6 +81,21 @@ class Explanation:
             return Problems(list(dict.fromkeys(problems)))
         cause = err.cause if isinstance(err, ComposeError) else err
         return cause if isinstance(cause, SRTrainError) else ConfigError(_told(cause))
+
+    def _at_fault(self, words: Sequence[Prepared]) -> Iterator[tuple[Prepared, Exception]]:
+        """Yield the overrides at fault, by what the errors name and, where they do not, by trying.
+
+        Keeps the others.
+        """
+        left = list(words)
+        while (failure := self._failure([word.given for word in left])) is not None:
+            named = [word for word in left if _is_named(word, failure)]
+            if len(named) != 1:
+                yield from self._sift(left)
+                return
+            left.remove(named[0])
+            yield named[0], failure
+        self._accepted += [word.given for word in left]
 
     def _sift(self, words: Sequence[Prepared]) -> Iterator[tuple[Prepared, Exception]]:
         """Yield the overrides at fault, halving the list; keep the others."""
@@ -215,6 +230,22 @@ class Explanation:
             return f"{key}: no such key{did_you_mean(key, known)}"
         note = f" ({alias[1]})" if alias[1] else ""
         return f"{key}: no such key; write {alias[0]}=...{note}"
+
+
+def _is_named(word: Prepared, failure: Exception) -> bool:
+    """Whether an error says that it comes from a word."""
+    text, parts = _text(failure), Word.of(word.given)
+    if isinstance(failure, OverrideParseException):
+        return word.given == failure.override
+    lines = [line.strip() for line in text.splitlines()]
+    heads = (f"Error merging override {word.given}", f"To append to your config use +{word.given}")
+    quoted = (
+        f"argument '{word.given}'",
+        f"parameters '{word.given}'",
+        f"override '{parts.key}'.",
+        f"find '{parts.group}/{parts.value}'",
+    )
+    return any(line.startswith(heads) for line in lines) or any(each in text for each in quoted)
 
 
 def of_first_run(words: Sequence[Prepared]) -> list[Prepared]:

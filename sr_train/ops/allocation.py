@@ -18,8 +18,8 @@ _LEAST = 2**26
 _SAFE = 0.9
 """Share of the free memory that one tensor may take."""
 
-_MOST_TENSORS = 100_000
-"""Far more than any network has; a loop that makes them takes seconds up to here."""
+_MOST_TENSORS = 20_000
+"""Several times what any network has; a loop that makes them takes a second up to here."""
 
 
 class WithinMemory(TorchFunctionMode):

@@ -124,7 +124,7 @@ def test_the_config_that_a_run_would_have(command):
     done = command("train", "experiment=quickstart", "data.train.exclude=[a]", "--cfg", "job")
     assert "exclude:\n    - a\n" in done.succeeds().out
     done = command("train", "experiment=quickstart", "seed=${nope}", "--cfg=job", "--resolve")
-    done.fails_with("seed", "nope")
+    done.fails_with("--resolve: ", "nope")
 
 
 def test_hydras_own_help(command):
