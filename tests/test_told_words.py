@@ -174,9 +174,10 @@ def test_every_line_composes():
     for place, command, words in commands():
         filled = [re.sub(r"^(.*?=)(.*)$", _filled, word) for word in words]
         overrides, flags = parse(command, [w for w in filled if not w.startswith("--config-dir")])
-        overrides = [word for word in overrides if word.split("=")[-1] not in {"x`", *OWN}]
         overrides = [
-            word for word in overrides if is_override(word) and word[-13:] != "experiment=x"
+            word
+            for word in overrides
+            if is_override(word) and not word.endswith(("experiment=x", *OWN))
         ]
         preparation = Preparation(command, command, Loader(), overrides, flags.multirun)
         given = [word.given for word in preparation.prepared()]

@@ -150,8 +150,17 @@ class Explanation:
         return [self._in_words(word, err)]
 
     def _in_words(self, word: Prepared, err: Exception) -> str:
-        typed, key = word.typed, Word.of(word.given).key
         text = _text(err)
+        found = self._of_a_choice(word, text) or self._of_a_key(word, text)
+        if found is not None:
+            return found
+        if isinstance(err, OverrideParseException):
+            return f"{word.typed}: {self._unreadable(word.typed)}"
+        return f"{word.typed}: {_told(err)}"
+
+    def _of_a_choice(self, word: Prepared, text: str) -> str | None:
+        """Say what is wrong with an option of a group, or with several values."""
+        typed, group = word.typed, Word.of(word.given).group
         twice = re.search(r"Multiple values for (\S+)\. .*: (\S+)'", text)
         if twice:
             return f"{typed}: {twice[1]} is chosen already, {twice[2]}; expected one of them"
@@ -159,30 +168,36 @@ class Explanation:
         if choice:
             return self._no_choice(typed, choice[1])
         if "Config group override" in text or "Unsupported item value" in text:
-            return f"{typed}: expected the name of a choice{self._options(key)}"
+            return f"{typed}: expected the name of a choice{self._options(group)}"
+        if "possible interpolation keys" in text:
+            return f"{typed}: no such choice{self._options(group)}"
         if _SWEEPS.search(text):
             several = Word.of(typed).value
             return (
-                f"{typed}: several values; add -m for one run of each, or write {key}=[{several}] "
-                "for a list"
+                f"{typed}: several values; add -m for one run of each, or write "
+                f"{Word.of(typed).key}=[{several}] for a list"
             )
-        if "possible interpolation keys" in text:
-            return f"{typed}: no such choice{self._options(Word.of(typed).group)}"
-        if typed.startswith("~") and not _NO_KEY.search(text):
-            return f"{typed}: cannot be taken out"
+        return None
+
+    def _of_a_key(self, word: Prepared, text: str) -> str | None:
+        """Say that there is no such key, or what its value should be."""
+        typed, key = word.typed, Word.of(word.given).key
+        if typed.startswith("~"):
+            if not _NO_KEY.search(text):
+                return f"{typed}: cannot be taken out"
+            if key in _keys(self._composed()):
+                return f"{typed}: is null already; there is nothing to take out"
         full_key = re.search(r"full_key: (\S+)", text)
         inside = full_key[1] if full_key and not key.startswith(f"{full_key[1]}.") else key
         where = f"in {typed}: " if inside != key else ""
         if _NO_KEY.search(text):
             return f"{where}{self._no_key(inside)}"
         hint = hint_at(SCHEMAS[self.command], inside)
-        if full_key and hint is not None and hint[0] is not Any:
-            found = re.search(r"(?:Invalid )?[Vv]alue '(.*?)'", text)
-            shown = f"{inside}={found[1]}" if where and found else inside if where else typed
-            return f"{where}{shown}: expected {expected(hint[0])}"
-        if isinstance(err, OverrideParseException):
-            return f"{typed}: {self._unreadable(typed)}"
-        return f"{typed}: {_told(err)}"
+        if full_key is None or hint is None or hint[0] is Any:
+            return None
+        found = re.search(r"(?:Invalid )?[Vv]alue '(.*?)'", text)
+        shown = f"{inside}={found[1]}" if where and found else inside if where else typed
+        return f"{where}{shown}: expected {expected(hint[0])}"
 
     def _unreadable(self, typed: str) -> str:
         """Say why Hydra's grammar has no reading for a word."""

@@ -44,6 +44,7 @@ _QUIET = {"version": 1, "root": None, "disable_existing_loggers": False}
 """Hydra's own logging, as `none` in its groups says; a run logs by itself."""
 
 _RUNS_COMMANDS = ("hydra.launcher.setup", "hydra.launcher.additional_parameters")
+_AT_LEAST_ONE = ("max_batch_size", "n_jobs")
 _STORAGE = "hydra.sweeper.storage"
 
 
@@ -78,6 +79,10 @@ def _quiet(node: DictConfig) -> Iterator[str]:
             yield f"hydra.{name}: the program logs by itself; expected hydra/{name}=none"
     if _plain(node._get_node("callbacks")) not in ({}, _CALLBACK):
         yield "hydra.callbacks: no config may add any"
+    verbose = _plain(node._get_node("verbose"))
+    names = verbose if isinstance(verbose, list) else [verbose]
+    if not all(isinstance(name, bool | str) for name in names):
+        yield "hydra.verbose: expected true, false, or names of loggers"
 
 
 def _component(
@@ -118,6 +123,12 @@ def _sweeper(node: DictConfig, typed: Sequence[str]) -> Iterator[str]:
         local = value is None or str(value).startswith("sqlite:///")
         if path.startswith(_STORAGE) and not local and not _is_typed(_STORAGE, typed):
             yield f"{path}: of other storages than sqlite:///FILE, type it: {path}=..."
+        name = path.removeprefix("hydra.sweeper.")
+        number = isinstance(value, int | float)
+        if name in _AT_LEAST_ONE and number and value < 1:
+            yield f"{path}={value}: expected a whole number from 1 up"
+        if name == "max_failure_rate" and number and not 0 <= value <= 1:
+            yield f"{path}={value}: expected a number from 0 to 1"
     sweeper = node._get_node("sweeper")
     if isinstance(sweeper, DictConfig) and "sampler" in sweeper:
         yield from _component(sweeper, "sampler", _SAMPLERS, "hydra.sweeper")
