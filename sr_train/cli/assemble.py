@@ -1,6 +1,7 @@
 """From a typed config to the parts that every command shares."""
 
 import logging
+import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from functools import partial
@@ -32,8 +33,7 @@ def choose_device(name: str) -> torch.device:
     try:
         device = torch.device(name)
     except RuntimeError:
-        valid = ["auto", "cpu", "cuda", "mps"]
-        raise ConfigError(f"device={name}: unknown{did_you_mean(name, valid)}") from None
+        raise ConfigError(f"device={name}: no such device{_device_meant(name)}") from None
     count = {
         "cpu": 1,
         "cuda": torch.cuda.device_count(),
@@ -42,6 +42,15 @@ def choose_device(name: str) -> torch.device:
     if (device.index or 0) >= count:
         raise ConfigError(f"device={name}: this machine has {count} of that kind; try device=auto")
     return device
+
+
+def _device_meant(name: str) -> str:
+    """Return a hint at the device that a wrong name means."""
+    found = re.fullmatch(r"(?:gpu|nvidia|cuda)[:\s]?(\d*)|(\d+)", name.strip().lower())
+    if found is None:
+        return did_you_mean(name, ["auto", "cpu", "cuda", "mps"])
+    number = found[1] or found[2]
+    return f"; write device=cuda{':' if number else ''}{number}"
 
 
 def make_precision(cfg: PrecisionConfig, device: torch.device) -> Precision:

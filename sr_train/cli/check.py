@@ -1,18 +1,19 @@
 """`check`: look for every problem of a run before it starts."""
 
-import hydra
 from omegaconf import DictConfig
 
 from sr_train.cli.reporting import reported
-from sr_train.config.schema import store_schemas
-
-store_schemas()
+from sr_train.cli.running import Request, run_job
 
 
-@hydra.main(version_base="1.3", config_path="pkg://configs", config_name="check")
 @reported
-def main(cfg: DictConfig) -> None:
-    """Compose, then look."""
+def job(cfg: DictConfig) -> None:
+    """Look."""
     from sr_train.cli.checking import run_check
 
     run_check(cfg)
+
+
+def main(request: Request) -> None:
+    """Compose, then look."""
+    run_job(request, job)

@@ -23,6 +23,7 @@ from sr_train.cli.rehearsing import Rehearsal, rehearsal_folder
 from sr_train.cli.resuming import find_resumed, refuse_other_network
 from sr_train.cli.sizes import size_problems
 from sr_train.cli.trial import try_parts
+from sr_train.config.allowed import forbidden
 from sr_train.config.compose import lenient, plain
 from sr_train.config.preflight import run_problems
 from sr_train.config.schema import CheckConfig
@@ -58,6 +59,9 @@ def run_check(cfg: DictConfig) -> None:
         problems += [
             p for p in run_problems(config) if p.split("=")[0].split(":")[0] not in missing
         ]
+        refused = forbidden(config)
+        if refused:  # nothing of such a config is made
+            raise Problems(list(dict.fromkeys(problems or refused)))
         is_whole = not problems
         data = _data(config, missing)
         sets = data.made

@@ -14,7 +14,7 @@ from torch.nn.modules.module import (
 from sr_train.config.build import node_problems, resolve_target
 from sr_train.engine.fitting import fit_of
 from sr_train.engine.weights import Weights, check_fit
-from sr_train.ops.errors import CheckpointError, ConfigError
+from sr_train.ops.errors import CheckpointError
 from sr_train.ops.text import brief
 from sr_train.ops.weight_files import is_dense
 
@@ -55,7 +55,7 @@ def network_of_card(weights: Weights, plugins: list[str], *, strict: bool) -> nn
     node = {**card.arguments, "_target_": card.architecture}
     _check_data(node, where)
     _check_classes(node, where, plugins)
-    problems = node_problems(node, "arguments", plugins)
+    problems = node_problems(node, "arguments", plugins, kind="network")
     if problems:
         told = "; ".join(brief(problem, 200) for problem in problems[:5])
         raise CheckpointError(f"{where}: its metadata does not make a network: {told}")
@@ -89,9 +89,7 @@ def _check_classes(node: Mapping[str, Any], where: str, plugins: list[str], dept
     dotted = node["_target_"]
     if not isinstance(dotted, str) or len(dotted) > 200:
         raise CheckpointError(f"{where}: names {brief(dotted)}, no class")
-    factory = resolve_target(dotted, where, plugins)
-    if not (isinstance(factory, type) and issubclass(factory, nn.Module)):
-        raise ConfigError(f"{where}: names {dotted}, no network")
+    resolve_target(dotted, where, plugins, "network")
     for value in node.values():
         if _is_node(value):
             _check_classes(value, where, plugins, depth + 1)
@@ -102,7 +100,7 @@ def _is_node(value: Any) -> bool:
 
 
 def _made(node: Mapping[str, Any], plugins: list[str]) -> nn.Module:
-    factory = resolve_target(str(node["_target_"]), "checkpoint", plugins)
+    factory = resolve_target(node["_target_"], "checkpoint", plugins, "network")
     arguments = {
         name: _made(value, plugins) if _is_node(value) else value
         for name, value in node.items()

@@ -1,19 +1,16 @@
-"""The frame around every command: dispatch, Hydra's errors, exit codes."""
+"""The frame around every command: dispatch, errors, exit codes."""
 
 import importlib
 import os
 import sys
 import traceback
 from collections.abc import Sequence
-from itertools import pairwise
-from pathlib import Path
-
-from hydra.errors import HydraException
-from omegaconf.errors import OmegaConfBaseException
-from yaml import YAMLError  # type: ignore[import-untyped]
 
 from sr_train import __version__
+from sr_train.cli.flags import Flags, is_override, parse, stray
 from sr_train.cli.reporting import INTERRUPTED, USER_ERROR, is_outside, report
+from sr_train.cli.running import Request
+from sr_train.config.packages import own_packages
 from sr_train.ops.errors import ConfigError, SRTrainError, did_you_mean
 from sr_train.ops.launch import Launch, adopt_srun, end_with_launcher
 
@@ -33,6 +30,7 @@ usage: python -m sr_train COMMAND [+experiment=NAME] [key=value ...]
 
 python -m sr_train COMMAND --help      what a command reads
 python -m sr_train COMMAND --cfg job   the config it would run with
+eval "$(python -m sr_train -sc install=bash)"       the TAB key completes (or zsh)
 torchrun --nproc-per-node=N -m sr_train train ...   one run on N GPUs, or N processes on CPUs
 """
 
@@ -42,49 +40,59 @@ _WRITES_NOTHING = "hydra.output_subdir=null"
 _RUNS_ONCE = "hydra.mode=RUN"
 """Lets `check` take the line of a search or of a cluster's job."""
 
-_MANY = ("+search=", "+cluster=")
+_MANY = ("search=", "cluster=")
 """Groups that turn one run into a sweep."""
+
+_CLOSED_PIPE = 141
+"""What a shell makes of SIGPIPE: the reader of our words, such as `head`, has gone."""
 
 
 def main() -> int:
     """Run one command; return the exit code (0 done, 2 a user's error, 1 a defect of ours)."""
+    try:
+        code = _dispatch()
+        sys.stdout.flush()
+        return code
+    except BrokenPipeError:
+        # Python would flush at its end, and complain.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return _CLOSED_PIPE
+
+
+def _dispatch() -> int:
+    if os.getcwd() not in sys.path and "" not in sys.path:
+        sys.path.append(os.getcwd())  # plug-ins lie there; `python -m` does the same
     command = sys.argv[1] if len(sys.argv) > 1 else "--help"
     if command in {"--help", "-h", "help"}:
         sys.stdout.write(usage())
         return 0
-    if command == "--version":
+    if command in {"--version", "-V"}:
         sys.stdout.write(f"sr_train {__version__}\n")
         return 0
+    if command in {"-sc", "--shell-completion"}:
+        return _completion(sys.argv[2:])
     if command not in COMMANDS:
-        hint = did_you_mean(command, COMMANDS)
-        sys.stderr.write(f"unknown command {command!r}{hint}\n\n{usage()}")
+        sys.stderr.write(f"{_no_command(command)}\n\n{usage()}")
         return USER_ERROR
-    words = sys.argv[2:]
-    many = next(filter(_makes_many, words), None)
-    if many is not None and command != "train":
-        if command != "check":
-            return report(ConfigError(f"{many}: {command} takes no such group; it is for train"))
-        words.append(_RUNS_ONCE)
-    adopt_srun()
-    launch = Launch.from_environment()
-    end_with_launcher()
-    if launch.several:
-        fault = _fault_of_several(command, words)
-        if fault is not None:
-            return report(fault)
-        if launch.rank > 0:
-            words.append(_WRITES_NOTHING)
-    # Hydra's parser wants all overrides in one piece; people put flags between and behind them.
-    sys.argv[1:] = sorted(words, key=_is_override)
-    return run(command)
+    own_packages()
+    sys.argv[1:] = sys.argv[2:]
+    try:
+        request = _request(command, sys.argv[1:])
+        return _completion(request.words) if request.flags.shell_completion else run(request)
+    except SRTrainError as err:
+        return report(err)
 
 
-def _fault_of_several(command: str, words: Sequence[str]) -> ConfigError | None:
-    if command not in {"train", "validate"}:
-        return ConfigError(f"{command}: runs in one process; call it without torchrun")
-    if {"-m", "--multirun"} & {*words}:
-        return ConfigError("--multirun: runs in one process; start torchrun once for each value")
-    return None
+def _completion(words: Sequence[str]) -> int:
+    """Print what a shell, or its user, asks for about completion."""
+    from sr_train.cli.completing import complete
+
+    own_packages()
+    try:
+        sys.stdout.write(complete(words, list(COMMANDS)))
+    except SRTrainError as err:
+        return report(err)
+    return 0
 
 
 def usage() -> str:
@@ -94,17 +102,58 @@ def usage() -> str:
     return USAGE.format(commands="\n".join(lines))
 
 
-def run(command: str) -> int:
-    """Call the command's own Hydra entry point and turn its errors into messages."""
-    os.environ["HYDRA_FULL_ERROR"] = "1"  # let exceptions through to this frame
+def _no_command(word: str) -> str:
+    """Say what is missing where the first word is none of the commands."""
+    if word.startswith("-") or is_override(word):
+        rest = " ".join(sys.argv[1:4])
+        return f"no command before {word!r}; for example: python -m sr_train train {rest}"
+    return f"unknown command {word!r}{did_you_mean(word, COMMANDS)}"
+
+
+def _request(command: str, typed: Sequence[str]) -> Request:
+    """Return what the words of a command ask for.
+
+    Raises:
+        ConfigError: if they ask for what there is not.
+    """
+    words, flags = parse(command, typed)
+    strays = [word for word in words if not is_override(word)]
+    if strays:
+        raise ConfigError("\n".join(stray(command, word) for word in strays))
+    added = []
+    many = next(filter(_makes_many, words), None)
+    if many is not None and command != "train":
+        if command != "check":
+            raise ConfigError(f"{many}: {command} takes no such group; it is for train")
+        added.append(_RUNS_ONCE)
+    adopt_srun()
+    launch = Launch.from_environment()
+    end_with_launcher()
+    if launch.several:
+        fault = _fault_of_several(command, flags)
+        if fault is not None:
+            raise fault
+        if launch.rank > 0:
+            added.append(_WRITES_NOTHING)
+    return Request(command, words, flags, added)
+
+
+def _fault_of_several(command: str, flags: Flags) -> ConfigError | None:
+    if command not in {"train", "validate"}:
+        return ConfigError(f"{command}: runs in one process; call it without torchrun")
+    if flags.multirun:
+        return ConfigError("--multirun: runs in one process; start torchrun once for each value")
+    return None
+
+
+def run(request: Request) -> int:
+    """Call the command and turn its errors into messages."""
     try:
-        importlib.import_module(f"sr_train.cli.{command}").main()
+        importlib.import_module(f"sr_train.cli.{request.command}").main(request)
     except SRTrainError as err:
         return report(err)
-    except (HydraException, OmegaConfBaseException) as err:
-        return report(_explained(command, err))
-    except YAMLError as err:
-        return report(ConfigError(f"a config file is no YAML: {err}"))
+    except BrokenPipeError:
+        raise
     except OSError as err:
         if is_outside(err):
             return report(err)
@@ -125,29 +174,5 @@ def _defect() -> int:
     return 1
 
 
-def _explained(command: str, err: Exception) -> Exception:
-    from sr_train.config.compose import explain, of_first_run
-
-    added = {_WRITES_NOTHING, _RUNS_ONCE}
-    overrides = [word for word in sys.argv[1:] if _is_override(word) and word not in added]
-    if {"-m", "--multirun"} & {*sys.argv} or any(map(_makes_many, overrides)):
-        overrides = of_first_run(overrides)
-    return explain(command, overrides, err, _config_dir(sys.argv[1:]))
-
-
-def _config_dir(words: list[str]) -> Path | None:
-    """Return the value of Hydra's own flag --config-dir."""
-    for flag, value in pairwise([*words, ""]):
-        if flag in {"--config-dir", "-cd"}:
-            return Path(value)
-        if flag.startswith("--config-dir="):
-            return Path(flag.split("=", 1)[1])
-    return None
-
-
 def _makes_many(word: str) -> bool:
-    return word.startswith(_MANY)
-
-
-def _is_override(word: str) -> bool:
-    return not word.startswith("-") and ("=" in word or word.startswith("~"))
+    return word.lstrip("+").startswith(_MANY)

@@ -1,22 +1,19 @@
 """`export`: write a network's weights as .safetensors."""
 
-import hydra
 from omegaconf import DictConfig
 
 from sr_train.cli.reporting import reported
 from sr_train.cli.run_plugins import with_plugins_of_run
+from sr_train.cli.running import Request, run_job
 from sr_train.config.compose import typed
-from sr_train.config.preflight import use_problems
-from sr_train.config.schema import ExportConfig, store_schemas
+from sr_train.config.schema import ExportConfig
 from sr_train.ops.errors import Problems
 
-store_schemas()
 
-
-@hydra.main(version_base="1.3", config_path="pkg://configs", config_name="export")
 @reported
-def main(cfg: DictConfig) -> None:
-    """Compose, then write."""
+def job(cfg: DictConfig) -> None:
+    """Write."""
+    from sr_train.config.preflight import use_problems  # imports torch; --help needs none
     from sr_train.monitoring.console import start_logging
 
     start_logging()
@@ -27,3 +24,8 @@ def main(cfg: DictConfig) -> None:
     from sr_train.cli.using import run_export
 
     run_export(config)
+
+
+def main(request: Request) -> None:
+    """Compose, then write."""
+    run_job(request, job)

@@ -21,6 +21,7 @@ from omegaconf import DictConfig, OmegaConf
 from sr_train.cli.reporting import USER_ERROR, mendable, report, reported, words_of
 from sr_train.cli.searching import is_search, prepare_search, sum_up_search
 from sr_train.cli.sweep_table import ERROR_FILE, failures, sweep_table, swept_runs, write_sweep
+from sr_train.config.words import unquoted
 from sr_train.monitoring.console import console, start_logging
 from sr_train.ops.errors import ConfigError, DataError, Problems, SRTrainError
 from sr_train.ops.launch import Launch, Stopped, adopt_srun
@@ -120,9 +121,9 @@ def _one_of_many(job: Callable[[DictConfig], float | None], cfg: DictConfig) -> 
     adopt_srun()
     hydra = HydraConfig.get()
     folder = Path(hydra.runtime.output_dir)
-    typed = {word.replace(" ", "") for word in sys.argv}
+    typed = set(map(unquoted, sys.argv))
     words = [word for word in hydra.overrides.task if not word.startswith("~")]
-    own = [word for word in words if word.replace(" ", "") not in typed]
+    own = [word for word in words if unquoted(word) not in typed]
     label = f"{folder.name} ({' '.join(own)})" if own else folder.name
     is_main = Launch.from_environment().rank == 0
     if is_main:

@@ -2,22 +2,21 @@
 
 from pathlib import Path
 
-import hydra
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig
 
+from sr_train.cli.running import Request, run_job
 from sr_train.cli.sweeping import ended_early, one_of_many
 from sr_train.config.compose import plain, typed
-from sr_train.config.preflight import run_problems
-from sr_train.config.schema import RunConfig, store_schemas
+from sr_train.config.schema import RunConfig
 from sr_train.ops.errors import Problems
-
-store_schemas()
 
 
 @one_of_many
 def job(cfg: DictConfig) -> float | None:
     """Do one training run; return the best value of `best_metric`, for a search."""
+    from sr_train.config.preflight import run_problems  # imports torch; --help needs none
+
     config = typed(cfg, RunConfig)
     problems = run_problems(config)
     if problems:
@@ -28,13 +27,10 @@ def job(cfg: DictConfig) -> float | None:
     return run_training(config, plain(cfg), run_dir)
 
 
-_hydra_main = hydra.main(version_base="1.3", config_path="pkg://configs", config_name="train")(job)
-
-
-def main() -> None:
+def main(request: Request) -> None:
     """Compose the config and run it, or each of its runs."""
     try:
-        _hydra_main()
+        run_job(request, job)
     except Exception as err:
         code = ended_early(err)
         if code is None:

@@ -3,7 +3,6 @@
 import logging
 import os
 import shlex
-import sys
 from collections.abc import Callable, Mapping
 from contextlib import ExitStack
 from functools import partial
@@ -11,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from omegaconf import OmegaConf
+import yaml  # type: ignore[import-untyped]
 
 from sr_train.cli import assemble, learning, networks
 from sr_train.cli.command_lines import command_line, program, shown_path
@@ -154,7 +153,7 @@ def prepare(
         }
         write_manifest(folder.manifest, facts)
     for logger in trainer.loggers:
-        logger.text("config", OmegaConf.to_yaml(OmegaConf.create(resolved)))
+        logger.text("config", yaml.safe_dump(resolved, sort_keys=False, allow_unicode=True))
     return trainer
 
 
@@ -285,7 +284,7 @@ def close_run(trainer: Trainer, folder: RunFolder, stopped_by: str | None) -> No
     tell_summary(trainer, folder, stopped_by)
     if stopped_by is not None:
         log.info("stopped by %s after step %d; state saved. Go on with:", stopped_by, trainer.step)
-        console.print(f"  {_again(trainer.world)}")
+        console.print(f"  {_again(trainer.world, folder)}")
         return
     validation = trainer.validation
     if isinstance(validation, LiveValidation) and trainer.scores is not None:
@@ -317,11 +316,11 @@ def close_run(trainer: Trainer, folder: RunFolder, stopped_by: str | None) -> No
     console.print("\n  ".join(["\ntry next", *lines]))
 
 
-def _again(world: World) -> str:
-    """Return the command line that goes on with this run."""
-    words = [word for word in sys.argv[1:] if not word.startswith("resume=")]
+def _again(world: World, folder: RunFolder) -> str:
+    """Return the command line that goes on with this run; its folder holds the config."""
+    resume = f"resume={shown_path(folder.root)}"
     here = os.environ.get("LOCAL_WORLD_SIZE")  # set by torchrun; srun starts what was typed
     if here is None or world.size == 1:
-        return command_line("train", *words, "resume=auto")
+        return command_line("train", resume)
     started = f"{program('torchrun')} --nproc-per-node={here} -m sr_train"
-    return f"{started} {shlex.join(['train', *words, 'resume=auto'])}"
+    return f"{started} train {shlex.quote(resume)}"

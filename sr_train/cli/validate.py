@@ -1,18 +1,19 @@
 """`validate`: score a network on test sets."""
 
-import hydra
 from omegaconf import DictConfig
 
 from sr_train.cli.reporting import reported
-from sr_train.config.schema import store_schemas
-
-store_schemas()
+from sr_train.cli.running import Request, run_job
 
 
-@hydra.main(version_base="1.3", config_path="pkg://configs", config_name="validate")
 @reported
-def main(cfg: DictConfig) -> None:
-    """Compose, then score."""
+def job(cfg: DictConfig) -> None:
+    """Score."""
     from sr_train.cli.using import run_validate
 
     run_validate(cfg)
+
+
+def main(request: Request) -> None:
+    """Compose, then score."""
+    run_job(request, job)

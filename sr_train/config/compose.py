@@ -1,28 +1,32 @@
 """From a composed Hydra config to a typed one, with every problem told at once."""
 
-import re
-from collections.abc import Iterator, Sequence
 from dataclasses import fields, is_dataclass
-from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, TypeVar, get_args, get_origin, get_type_hints
 
-from hydra import compose, initialize_config_module
-from hydra.core.global_hydra import GlobalHydra
-from hydra.core.override_parser.overrides_parser import OverridesParser
-from hydra.errors import HydraException
-from omegaconf import DictConfig, ListConfig, OmegaConf, SCMode
-from omegaconf.errors import OmegaConfBaseException
+from omegaconf import MISSING, DictConfig, ListConfig, OmegaConf, SCMode
+from omegaconf.errors import (
+    InterpolationKeyError,
+    InterpolationToMissingValueError,
+    MissingMandatoryValue,
+    OmegaConfBaseException,
+    ValidationError,
+)
 
-from sr_train.config.preflight import run_problems
-from sr_train.config.schema import SCHEMAS, RunConfig, store_schemas
-from sr_train.ops.errors import ConfigError, Problems, did_you_mean
+from sr_train.config.paths import with_literal_tildes
+from sr_train.config.schema_keys import hint_at
+from sr_train.config.signatures import expected, fits, options_of, shown
+from sr_train.config.yaml_files import first_line
+from sr_train.ops.errors import Problems, did_you_mean
+from sr_train.ops.text import one_line
 
 Schema = TypeVar("Schema")
 
-_EXTRAS = {"optuna": "sweep", "submitit_local": "slurm", "submitit_slurm": "slurm"}
-"""Choices of Hydra's own groups that a package brings, and the extra with that package."""
-
 _STAND_INS = {"name": "unnamed", "scale": 1, "train.steps": 1}
+
+_MOST_VALUES = 20_000
+"""Values of a config, what references repeat counted as often as they do."""
+
+_DEEPEST = 60
 
 
 def typed(cfg: DictConfig, schema: type[Schema]) -> Schema:
@@ -31,7 +35,7 @@ def typed(cfg: DictConfig, schema: type[Schema]) -> Schema:
     Raises:
         Problems: naming every value that is missing, unknown or does not resolve.
     """
-    problems = [*map(_no_value, _missing(cfg)), *_unknown(cfg)]
+    problems = [*map(_no_value, _missing(cfg)), *_unknown(cfg), *_unresolved(cfg, schema)]
     if problems:
         raise Problems(problems)
     return _converted(cfg, schema)
@@ -42,11 +46,29 @@ def lenient(cfg: DictConfig, schema: type[Schema]) -> tuple[Schema, list[str]]:
 
     Returns:
         The config with stand-ins for what is missing, and one problem per missing value.
+
+    Raises:
+        Problems: naming every value that does not resolve: of such a config nothing else can be
+            looked at.
     """
     missing = _missing(cfg)
+    unknown = _unknown(cfg)
     for key in missing:
         OmegaConf.update(cfg, key, _STAND_INS.get(key), force_add=True)
-    return _converted(cfg, schema), [*map(_no_value, missing), *_unknown(cfg)]
+    problems = [*map(_no_value, missing), *unknown]
+    unresolved = _unresolved(cfg, schema)
+    if unresolved:
+        raise Problems([*problems, *unresolved])
+    return _converted(cfg, schema), problems
+
+
+def plain(cfg: DictConfig) -> dict[str, Any]:
+    """Return the resolved config as plain Python, fit for a checkpoint; enums become words."""
+    container = OmegaConf.to_container(
+        cfg, resolve=True, enum_to_str=True, structured_config_mode=SCMode.DICT
+    )
+    assert isinstance(container, dict)
+    return {str(key): value for key, value in container.items()}
 
 
 def _converted(cfg: DictConfig, schema: type[Schema]) -> Schema:
@@ -55,7 +77,32 @@ def _converted(cfg: DictConfig, schema: type[Schema]) -> Schema:
     except OmegaConfBaseException as err:
         raise Problems([f"{err.full_key or 'config'}: {first_line(err)}"]) from err
     assert isinstance(config, schema)
+    problems = _mistyped(config, "")
+    if problems:
+        raise Problems(problems)
+    with_literal_tildes(config)
     return config
+
+
+def _mistyped(config: Any, prefix: str) -> list[str]:
+    """Return a problem per value that a reference has made another than its field may be."""
+    problems = []
+    for name, hint in get_type_hints(type(config)).items():
+        value, place = getattr(config, name), f"{prefix}{name}"
+        inner = {place: (value, hint)}
+        if get_origin(hint) is dict and isinstance(value, dict):
+            inner = {f"{place}.{key}": (each, get_args(hint)[1]) for key, each in value.items()}
+        elif get_origin(hint) is list and isinstance(value, list):
+            item = get_args(hint)[0]
+            inner = {f"{place}[{at}]": (each, item) for at, each in enumerate(value)}
+        for path, (found, wanted) in inner.items():
+            if is_dataclass(found) and found.__class__ in options_of(wanted):
+                problems += _mistyped(found, f"{path}.")
+            elif any(map(is_dataclass, options_of(wanted))):
+                problems.append(f"{path}={shown(found)}: expected a mapping")
+            elif not fits(found, wanted):
+                problems.append(f"{path}={shown(found)}: expected {expected(wanted)}")
+    return problems
 
 
 def _no_value(key: str) -> str:
@@ -77,9 +124,16 @@ def _unknown(node: DictConfig | ListConfig, prefix: str = "") -> list[str]:
 
 
 def _missing(node: DictConfig | ListConfig, prefix: str = "") -> list[str]:
-    """Return the dotted keys that hold `???`; interpolations are not followed."""
+    """Return the dotted keys that hold `???`; references are not followed."""
     keys: list[str] = []
     names = range(len(node)) if isinstance(node, ListConfig) else list(node)
+    kind = OmegaConf.get_type(node)
+    if is_dataclass(kind):  # ~key takes out what has to be there
+        keys += [
+            f"{prefix}{field.name}"
+            for field in fields(kind)
+            if field.default is MISSING and field.name not in names
+        ]
     for name in names:
         child = node._get_node(name)
         if OmegaConf.is_missing(node, name):
@@ -93,158 +147,61 @@ def _is_leaf(node: DictConfig | ListConfig) -> bool:
     return node._is_none() or node._is_interpolation() or node._is_missing()
 
 
-def plain(cfg: DictConfig) -> dict[str, Any]:
-    """Return the resolved config as plain Python, fit for a checkpoint; enums become words."""
-    container = OmegaConf.to_container(
-        cfg, resolve=True, enum_to_str=True, structured_config_mode=SCMode.DICT
-    )
-    assert isinstance(container, dict)
-    return {str(key): value for key, value in container.items()}
+def _unresolved(cfg: DictConfig, schema: type) -> list[str]:
+    """Return a problem per value that does not resolve, or that has another type then."""
+    walk = _Resolved(schema)
+    walk.container(cfg, "", 0)
+    return walk.problems
 
 
-def first_line(err: BaseException) -> str:
-    """Return the part of an OmegaConf message that a person needs."""
-    return str(err).strip().splitlines()[0] if str(err).strip() else type(err).__name__
+class _Resolved:
+    """A walk that follows every reference once, and counts what it finds."""
+
+    def __init__(self, schema: type) -> None:
+        self.problems: list[str] = []
+        self._schema = schema
+        self._count = 0
+
+    def container(self, node: DictConfig | ListConfig, path: str, depth: int) -> None:
+        names = range(len(node)) if isinstance(node, ListConfig) else list(node)
+        for name in names:
+            place = f"{path}.{name}" if path else str(name)
+            self._count += 1
+            if self._count > _MOST_VALUES or depth > _DEEPEST:
+                self._stop(place)
+                return
+            try:
+                value = node[name]
+            except (MissingMandatoryValue, InterpolationToMissingValueError):
+                continue  # told as missing
+            except Exception as err:
+                self.problems.append(f"{place}={_written(node, name)}: {self._why(place, err)}")
+                continue
+            if isinstance(value, DictConfig | ListConfig) and not value._is_none():
+                self.container(value, place, depth + 1)
+
+    def _why(self, place: str, err: Exception) -> str:
+        """Say in plain words why a reference does not resolve."""
+        looped = "recursi" in str(err).lower() or "to parent node" in str(err)
+        if isinstance(err, RecursionError) or looped:
+            return "refers to itself"
+        if isinstance(err, InterpolationKeyError):
+            return "refers to a key that does not exist"
+        hint = hint_at(self._schema, place)
+        if isinstance(err, ValidationError) and hint is not None:
+            return f"expected {expected(hint[0])}"
+        text = first_line(err)
+        if "HydraConfig" in text:
+            return "refers to a setting of Hydra that there is none of"
+        return f"cannot be resolved: {text}"
+
+    def _stop(self, place: str) -> None:
+        if not any("refers to itself" in problem for problem in self.problems):
+            head = ".".join(place.split(".")[:3])
+            self.problems.append(f"{head}: refers to itself, or holds too much")
 
 
-def explain(
-    command: str, overrides: Sequence[str], err: Exception, config_dir: Path | None = None
-) -> Exception:
-    """Find every override that keeps a config from composing.
-
-    Composing stops at the first fault, so on failure the overrides are tried in ever smaller
-    parts, those that choose a group's option first.
-
-    Args:
-        command: name of the config.
-        overrides: the command line without the command and without Hydra's own flags.
-        err: what composing raised.
-        config_dir: the user's own configs, searched beside the shipped ones.
-
-    Returns:
-        `Problems` with one message per fault, or `err` reworded where no override is at fault.
-    """
-    GlobalHydra.instance().clear()
-    store_schemas()
-    problems: list[str] = []
-    own = []
-    if config_dir is not None and config_dir.is_dir():
-        own = [f"hydra.searchpath=['file://{config_dir.absolute()}']"]
-    accepted = list(own)
-    failed_choices: list[str] = []
-    with initialize_config_module("configs", version_base="1.3"):
-        if _failure(command, own) is None:
-            for override, failure in _sift(command, accepted, sorted(overrides, key=_is_value)):
-                group = override.split("=", 1)[0].lstrip("+~").split(".")[0]
-                if not {group, "experiment"} & set(failed_choices):
-                    problems.append(_reword(command, accepted, override, failure))
-                    if not _is_value(override)[0]:
-                        failed_choices.append(group)
-        problems += _further(command, accepted, whole=not failed_choices)
-    return Problems(problems) if problems else ConfigError(_text(err))
-
-
-def of_first_run(overrides: Sequence[str]) -> list[str]:
-    """Return the overrides of a sweep's first run; what a search alone can choose is left out."""
-    parser = OverridesParser.create()
-    words = []
-    for word in overrides:
-        try:
-            override = parser.parse_override(word)
-        except HydraException:
-            words.append(word)
-            continue
-        if not override.is_sweep_override():
-            words.append(word)
-        elif override.is_choice_sweep() or override.is_range_sweep():
-            words.append(f"{override.get_key_element()}={next(override.sweep_string_iterator())}")
-    return words
-
-
-def _sift(
-    command: str, accepted: list[str], overrides: list[str]
-) -> Iterator[tuple[str, Exception]]:
-    """Yield the overrides at fault, halving the list; append the others to `accepted`."""
-    failure = _failure(command, [*accepted, *overrides])
-    if failure is None:
-        accepted += overrides
-    elif len(overrides) == 1:
-        yield overrides[0], failure
-    else:
-        middle = len(overrides) // 2
-        yield from _sift(command, accepted, overrides[:middle])
-        yield from _sift(command, accepted, overrides[middle:])
-
-
-def _further(command: str, accepted: Sequence[str], whole: bool) -> list[str]:
-    """Look at what is left of a config after its unusable overrides are taken out.
-
-    Values are only told as missing where the config is `whole`: a choice may have brought them.
-    """
-    schema = SCHEMAS[command]
-    if _failure(command, accepted) is not None or not issubclass(schema, RunConfig):
-        return []
-    cfg = compose(command, overrides=list(accepted))
-    absent = _missing(cfg)
-    config, problems = lenient(cfg, schema)
-    if not whole:
-        problems = problems[len(absent) :]
-    return problems + [p for p in run_problems(config) if not p.startswith(tuple(absent))]
-
-
-def _is_value(override: str) -> tuple[bool, bool]:
-    key = override.split("=", 1)[0]
-    return "." in key, not key.startswith("+")
-
-
-def _failure(command: str, overrides: Sequence[str]) -> Exception | None:
-    try:
-        compose(command, overrides=list(overrides))
-    except (HydraException, OmegaConfBaseException) as err:
-        return err
-    return None
-
-
-def _reword(command: str, accepted: list[str], override: str, err: Exception) -> str:
-    """Say in one line what is wrong with an override, or with the file that it chose."""
-    key = override.split("=", 1)[0].lstrip("+~")
-    text = _text(err)
-    if key == "experiment" and not override.startswith("+"):
-        return f"{override}: write +{override}"
-    choice = re.search(r"Could not (?:find|load) '([^']+)'", text)
-    if choice:
-        extra = _EXTRAS.get(choice[1].rpartition("/")[2])
-        if extra is not None:
-            return f'{override}: needs a package that is missing; pip install "sr_train[{extra}]"'
-        options = re.search(r"Available options in '[^']+':\s*(.*?)\nConfig search", text, re.S)
-        group, _, wanted = choice[1].rpartition("/")
-        shipped = GlobalHydra.instance().config_loader().get_group_options(group)
-        valid = options.group(1).split() if options else shipped
-        return f"{override}: no such choice{did_you_mean(wanted, valid)}"
-    full_key = re.search(r"full_key: (\S+)", text)
-    inside = full_key[1] if full_key and not key.startswith(f"{full_key[1]}.") else key
-    where = f"in {override}: " if inside != key else ""
-    if re.search(r"not in (struct|')|Could not override", text):
-        known = _keys(compose(command, overrides=accepted))
-        return f"{where}{inside}: no such key{did_you_mean(inside, known)}"
-    value = re.search(r"^Value .*$", text, re.M)
-    if value:
-        return f"{where or override + ': '}{inside + ': ' if where else ''}{value[0]}"
-    return f"{override}: {text}"
-
-
-def _text(err: Exception) -> str:
-    cause = err.__cause__ if isinstance(err.__cause__, OmegaConfBaseException) else None
-    return "\n".join(str(part).strip() for part in (err, cause) if part is not None)
-
-
-def _keys(node: DictConfig | ListConfig, prefix: str = "") -> list[str]:
-    keys: list[str] = []
-    if isinstance(node, ListConfig):
-        return keys
-    for name in map(str, node):
-        keys.append(f"{prefix}{name}")
-        child = None if OmegaConf.is_missing(node, name) else node._get_node(name)
-        if isinstance(child, DictConfig) and not _is_leaf(child):
-            keys += _keys(child, f"{prefix}{name}.")
-    return keys
+def _written(node: DictConfig | ListConfig, name: Any) -> str:
+    child: Any = node._get_node(name)
+    text = one_line(child._value() if child is not None else "")
+    return text if len(text) <= 100 else f"{text[:97]}..."

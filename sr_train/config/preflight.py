@@ -5,7 +5,9 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from sr_train.config.build import at_scale, node_problems, resolve_target
+from sr_train.config.allowed import misplaced
+from sr_train.config.build import at_scale, is_node, node_problems, resolve_target
+from sr_train.config.paths import empty_paths, name_problems
 from sr_train.config.schema import (
     InferConfig,
     IoConfig,
@@ -14,9 +16,11 @@ from sr_train.config.schema import (
     PrecisionConfig,
     RunConfig,
     UseConfig,
+    ValidateConfig,
 )
 from sr_train.config.term_checks import gan_problems, term_problems
 from sr_train.ops.errors import ConfigError, did_you_mean
+from sr_train.ops.memory import available_bytes
 from sr_train.ops.optimizers import averages_itself
 
 _RUNTIME = {
@@ -30,11 +34,11 @@ _RUNTIME = {
 
 def run_problems(cfg: RunConfig) -> list[str]:
     """Return every problem of a training config, each with path, found value, expectation."""
-    problems = [*_numbers(cfg), *_choices(cfg)]
+    problems = [*misplaced(cfg), *empty_paths(asdict(cfg)), *_numbers(cfg), *_choices(cfg)]
     for path, node in component_nodes(cfg):
         runtime = _RUNTIME.get(path) or _RUNTIME.get(path.split(".")[0]) or set()
         problems += node_problems(node, path, cfg.plugins, dict.fromkeys(runtime))
-    return problems
+    return list(dict.fromkeys(problems))
 
 
 def overfit_problems(cfg: OverfitConfig) -> list[str]:
@@ -48,18 +52,24 @@ def overfit_problems(cfg: OverfitConfig) -> list[str]:
 
 def use_problems(cfg: UseConfig) -> list[str]:
     """Return every problem of a config that uses a trained network."""
-    problems = [] if cfg.scale is None else list(_at_least({"scale": cfg.scale}, 1))
+    problems = [*misplaced(cfg), *empty_paths(asdict(cfg))]
+    problems += [] if cfg.scale is None else _at_least({"scale": cfg.scale}, 1)
     if cfg.weights not in {"ema", "live", "swa"}:
         problems.append(f"weights={cfg.weights}: expected ema, live or swa")
     if cfg.arch is not None:
         # A scale that is not given comes from the checkpoint.
-        arch = at_scale(cfg.arch, cfg.scale or 1, cfg.plugins)
+        arch = at_scale(cfg.arch, cfg.scale or 1, cfg.plugins) if is_node(cfg.arch) else cfg.arch
         problems += node_problems(arch, "arch", cfg.plugins)
     if isinstance(cfg, NetworkUseConfig):
         problems += [*_tiling(asdict(cfg.tiling)), *_io(cfg.io)]
+    if isinstance(cfg, ValidateConfig):
+        nodes = {f"data.val.{name}": node for name, node in cfg.data.val.items()}
+        nodes |= {f"metrics.{name}": node for name, node in cfg.metrics.items()}
+        for path, node in nodes.items():
+            problems += node_problems(node, path, cfg.plugins)
     if isinstance(cfg, InferConfig):
         problems += _places(cfg)
-    return problems
+    return list(dict.fromkeys(problems))
 
 
 def _places(cfg: InferConfig) -> Iterator[str]:
@@ -95,6 +105,18 @@ def component_nodes(cfg: RunConfig) -> Iterator[tuple[str, Any]]:
         yield f"metrics.{name}", node
     for name, node in cfg.logger.items():
         yield f"logger.{name}", node
+
+
+def _batch(cfg: RunConfig) -> Iterator[str]:
+    """Yield that a batch cannot be held, however small the network is."""
+    size, accum = cfg.data.batch_size, max(1, cfg.train.accum)
+    pixels = cfg.data.frames * cfg.data.lq_size**2 * (1 + cfg.scale**2)
+    wanted, free = 3 * (size // accum) * pixels, available_bytes()
+    if wanted > free:
+        yield (
+            f"data.batch_size={size}, data.lq_size={cfg.data.lq_size}: the crops of a micro-batch "
+            f"alone take {wanted / 2**30:,.0f} GiB, {free / 2**30:.1f} GiB are free"
+        )
 
 
 def _numbers(cfg: RunConfig) -> Iterator[str]:
@@ -135,6 +157,7 @@ def _numbers(cfg: RunConfig) -> Iterator[str]:
         yield f"distributed.timeout_sec={cfg.distributed.timeout_sec}: expected seconds above 0"
     if cfg.swa.start is not None and not 0 <= cfg.swa.start < cfg.train.steps:
         yield f"swa.start={cfg.swa.start}: expected steps from 0 to below train.steps"
+    yield from _batch(cfg)
     yield from _precision(cfg.precision)
     yield from _io(cfg.io)
     lr = cfg.optimizer.get("lr") if isinstance(cfg.optimizer, dict) else None
@@ -166,8 +189,7 @@ def _choices(cfg: RunConfig) -> Iterator[str]:
     best = cfg.best_metric
     if cfg.data.val and best not in cfg.metrics:
         yield f"best_metric={best}: no such metric{did_you_mean(best, cfg.metrics)}"
-    if not cfg.name or "/" in cfg.name or cfg.name in {".", ".."}:
-        yield f"name={cfg.name!r}: expected the name of a folder, without '/'"
+    yield from name_problems(cfg.name)
     paths = {
         "net_g.pretrained": cfg.net_g.pretrained,
         "discriminator.pretrained": cfg.discriminator.pretrained,
@@ -185,7 +207,7 @@ def _averages(cfg: RunConfig) -> Iterator[str]:
     if not isinstance(node, dict) or "_target_" not in node:
         return
     try:
-        target = resolve_target(str(node["_target_"]), "optimizer", cfg.plugins)
+        target = resolve_target(node["_target_"], "optimizer", cfg.plugins)
     except ConfigError:
         return  # the check of components tells it
     if not averages_itself(target):

@@ -3,7 +3,7 @@
 from collections.abc import Iterator, Sequence
 from typing import Any
 
-from sr_train.config.build import resolve_target
+from sr_train.config.build import is_node, resolve_target
 from sr_train.config.schema import DiscriminatorConfig, RunConfig, TermConfig
 from sr_train.ops import loss_inputs
 from sr_train.ops.errors import ConfigError, did_you_mean
@@ -107,13 +107,13 @@ def _common(cfg: RunConfig, where: str, term: TermConfig, askable: Sequence[str]
 def _gives_features(arch: Any, plugins: Sequence[str]) -> bool:
     """Whether a discriminator can return its features; True where it cannot be found."""
     try:
-        forward = _forward(arch, plugins, "discriminator.arch")
+        forward = _forward(arch, plugins, "network")
     except ConfigError:
         return True  # the check of components tells it
     return forward is None or "with_features" in loss_inputs.names_of(forward)
 
 
-def _forward(node: Any, plugins: Sequence[str], path: str = "loss") -> Any:
-    if not isinstance(node, dict) or "_target_" not in node:
+def _forward(node: Any, plugins: Sequence[str], kind: str = "loss") -> Any:
+    if not is_node(node):
         return None
-    return getattr(resolve_target(str(node["_target_"]), path, plugins), "forward", None)
+    return getattr(resolve_target(node["_target_"], kind, plugins, kind), "forward", None)

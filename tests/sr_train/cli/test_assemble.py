@@ -65,7 +65,7 @@ def test_a_network_of_another_scale_is_refused():
         ConfigError, match=r"^arch\.scale=4: SRVGGNetCompact upscales by 4; expected scale=2"
     ):
         make_net(arch, [], 2)
-    with pytest.raises(ConfigError, match=r"expected a torch\.nn\.Module"):
+    with pytest.raises(ConfigError, match=r"outside the allowed packages"):
         make_net({"_target_": "sr_train.ops.spec.NetSpec", "scale": 2}, [], 2)
 
 
@@ -74,6 +74,12 @@ class Failing:
         if what == "many":
             raise Problems(["one", "two"])
         raise DataError("three")
+
+    def __len__(self) -> int:
+        return 0
+
+    def sample(self, epoch: int, index: int) -> dict[str, torch.Tensor]:
+        return {}
 
 
 def test_the_problems_of_all_sets_are_told_together():

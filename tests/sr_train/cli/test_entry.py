@@ -1,14 +1,16 @@
 """Dispatch, exit codes, and what reaches a person."""
 
 import errno
+import os
+import subprocess
+import sys
 
 import pytest
 
 from sr_train import __version__
-from sr_train.cli import entry
 from sr_train.cli.reporting import is_outside, report
 from sr_train.ops.errors import ConfigError, Problems
-from tests.toys import broken_loss, no_validation, toy_words
+from tests.toys import ROOT, broken_loss, no_validation, toy_words
 
 
 def test_the_version(command):
@@ -62,20 +64,6 @@ def test_reports_are_lines_for_people(capsys):
     )
 
 
-@pytest.mark.parametrize(
-    ("words", "folder"),
-    [
-        (["--config-dir", "mine", "a=1"], "mine"),
-        (["a=1", "--config-dir=mine"], "mine"),
-        (["-cd", "mine"], "mine"),
-        (["a=1"], None),
-    ],
-)
-def test_the_users_config_folder_is_found(words, folder):
-    found = entry._config_dir(words)
-    assert (None if found is None else str(found)) == folder
-
-
 def test_errors_of_composition_are_explained_once(command):
     done = command("train", "+experiment=quickstart", "arch.num_feat=8", "trian.steps=1")
     done.fails_with("1 problem:\n  - trian.steps: no such key; did you mean 'train.steps'?")
@@ -83,8 +71,73 @@ def test_errors_of_composition_are_explained_once(command):
 
 
 def test_config_errors_are_a_users(command, monkeypatch):
-    def fail():
+    def fail(request):
         raise ConfigError("x=1: wrong")
 
     monkeypatch.setattr("sr_train.cli.train.main", fail)
     command("train").fails_with("error: x=1: wrong")
+
+
+@pytest.mark.parametrize(
+    ("words", "says"),
+    [
+        (["trian"], "unknown command 'trian'; did you mean 'train'?"),
+        (
+            ["+experiment=quickstart"],
+            "for example: python -m sr_train train +experiment=quickstart",
+        ),
+        (["--experiment", "x"], "no command before '--experiment'"),
+        (["-opt", "x.yml"], "no command before '-opt'"),
+        (["train", "--experiment=x"], "settings are written without dashes: experiment=x"),
+        (["train", "quickstart"], "to choose an experiment: +experiment=quickstart"),
+        (["overfit", "search=lr"], "search=lr: overfit takes no such group; it is for train"),
+    ],
+)
+def test_what_people_type_is_answered(command, words, says):
+    command(*words).fails_with(says)
+
+
+@pytest.mark.parametrize("words", [["--help"], ["train", "--help"], ["train", "--cfg", "job"]])
+def test_a_reader_that_has_gone_is_no_defect(words):
+    """As `--help | head -1`: the pipe is closed before all is written."""
+    read, write = os.pipe()
+    os.close(read)
+    done = subprocess.run(
+        [sys.executable, "-m", "sr_train", *words],
+        stdout=write,
+        stderr=subprocess.PIPE,
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
+        text=True,
+    )
+    os.close(write)
+    assert done.stderr == ""
+    assert done.returncode == 141
+
+
+@pytest.mark.parametrize("which", ["all", "config", "defaults", "defaults-tree", "searchpath"])
+def test_info_takes_settings(command, which):
+    done = command("train", f"--info={which}", "experiment=quickstart", "arch.num_feat=8")
+    assert "quickstart" in done.succeeds().out or which == "searchpath"
+
+
+def test_the_config_that_a_run_would_have(command):
+    done = command("train", "experiment=quickstart", "data.train.exclude=[a]", "--cfg", "job")
+    assert "exclude:\n    - a\n" in done.succeeds().out
+    done = command("train", "experiment=quickstart", "seed=${nope}", "--cfg=job", "--resolve")
+    done.fails_with("--resolve: ", "nope")
+
+
+def test_hydras_own_help(command):
+    assert "Hydra" in command("train", "--hydra-help").succeeds().out
+
+
+def test_plug_ins_are_told_once(command, in_folder):
+    words = no_validation(*toy_words(in_folder), broken_loss(in_folder), "train.steps=1")
+    done = command("check", *words, "step=false").succeeds()
+    assert done.out.count(f"plug-in broken: {in_folder}/broken") == 1
+    done = command("train", *words, "seed=1,2", "-m").succeeds()
+    assert done.out.count("plug-in broken: ") == 1
+    without = [word for word in words if not word.startswith("plugins")]
+    assert "plug-in" not in command("check", *without, "step=false").succeeds().out
+    gone = command("check", *words, "plugins=[no_such_package]", "step=false").succeeds()
+    assert "plug-in no_such_package: not found" in gone.out

@@ -63,9 +63,10 @@ class Tripwire(nn.Module):
     [
         ("os.system", "outside the allowed packages"),
         (f"{__name__}.Tripwire", "outside the allowed packages"),
-        ("sr_train.engine.cards.json.loads", "no network"),
-        ("archs.common.checkpoint", "no network"),
-        ("sr_train.engine.cards.Path", "no network"),
+        ("sr_train.engine.weights.json.loads", "outside the allowed packages"),
+        ("archs.common.checkpoint", "expected a class, found a function"),
+        ("sr_train.engine.weights.Path", "outside the allowed packages"),
+        ("losses.pixel.L1Loss", "outside the allowed packages"),
         ("hydra.utils.instantiate", "outside the allowed packages"),
     ],
 )

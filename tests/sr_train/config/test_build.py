@@ -6,7 +6,7 @@ import pytest
 from torch import nn
 
 from losses.pixel import CharbonnierLoss
-from sr_train.config.build import build, node_problems, resolve_target
+from sr_train.config.build import build, node_problems
 from sr_train.ops.errors import ConfigError, DataError
 
 HERE = ["tests"]
@@ -61,13 +61,21 @@ def test_components_nest():
     [
         ({"count": 1, "rat": 1}, "x.rat: Typed has no such argument; did you mean 'rate'?"),
         ({}, "x.count: Typed needs this argument, found none"),
-        ({"count": "3"}, "x.count='3': expected int, found str"),
-        ({"count": 3.0}, "x.count=3.0: expected int, found float"),
-        ({"count": True}, "x.count=True: expected int, found bool"),
-        ({"count": None}, "x.count=None: expected int, found NoneType"),
-        ({"count": 3, "rate": "1e-3"}, "x.rate='1e-3': expected float, found str"),
-        ({"count": 3, "flag": 1}, "x.flag=1: expected bool, found int"),
-        ({"count": 3, "mode": "fats"}, "x.mode='fats': expected one of 'fast', 'slow', found str"),
+        ({"count": "3"}, "x.count=3: expected a whole number, found text"),
+        ({"count": 3.0}, "x.count=3.0: expected a whole number, found a number"),
+        ({"count": True}, "x.count=true: expected a whole number, found true or false"),
+        ({"count": None}, "x.count=null: expected a whole number, found null"),
+        ({"count": 3, "rate": "1e-3"}, "x.rate=1e-3: expected a number, found text"),
+        ({"count": 3, "flag": 1}, "x.flag=1: expected true or false, found a whole number"),
+        ({"count": 3, "mode": "fats"}, "x.mode=fats: expected one of fast, slow"),
+        (
+            {"count": 3, "sizes": 1},
+            "x.sizes=1: expected a list of whole numbers or null, found a whole number",
+        ),
+        (
+            {"count": 3, "sizes": [1, "2"]},
+            "x.sizes=[1, 2]: expected a list of whole numbers or null, found a list with text",
+        ),
     ],
 )
 def test_what_does_not_fit_is_told(arguments, problem):
@@ -88,40 +96,6 @@ def test_a_run_time_argument_is_not_asked_for():
     assert node_problems(node(), "x", HERE, {"count": None}) == []
 
 
-@pytest.mark.parametrize(
-    "target", ["os.system", "builtins.eval", "subprocess.run", "torch.load", "dataset.X", "data"]
-)
-def test_targets_outside_the_packages_are_refused(target):
-    with pytest.raises(ConfigError, match=r"x\._target_=.*outside the allowed packages.*plugins="):
-        resolve_target(target, "x")
-
-
-def test_a_plugin_is_allowed_by_name_alone():
-    with pytest.raises(ConfigError, match=r"plugins=\[tests\]"):
-        resolve_target(f"{PLACE}.Typed", "x")
-    assert resolve_target(f"{PLACE}.Typed", "x", HERE) is Typed
-
-
-@pytest.mark.parametrize(
-    ("target", "says"),
-    [
-        ("losses.pixel.L2Loss", "losses.pixel has no 'L2Loss'; did you mean 'L1Loss'"),
-        ("losses.pixels.L1Loss", "cannot be imported: No module named 'losses.pixels'"),
-        ("losses.pixel.__doc__", "expected a class or a function"),
-    ],
-)
-def test_targets_that_do_not_exist(target, says, caplog):
-    with pytest.raises(ConfigError, match=says):
-        resolve_target(target, "x")
-    assert caplog.records == [], "the message is the error's alone"
-
-
-def test_a_module_that_fails_says_why(in_folder):
-    (in_folder / "broken.py").write_text("1 / 0\n")
-    with pytest.raises(ConfigError, match="importing broken fails: ZeroDivisionError"):
-        resolve_target("broken.Net", "arch", ["broken"])
-
-
 def test_errors_of_constructors_keep_their_meaning():
     with pytest.raises(ConfigError, match=r"x: .*Typed: count must not be 13"):
         build(node(count=13), "x", HERE)
@@ -131,7 +105,8 @@ def test_errors_of_constructors_keep_their_meaning():
 
 @pytest.mark.parametrize("wrong", [None, 3, {"scale": 2}, "archs.imdn.IMDN"])
 def test_a_node_without_target(wrong):
-    assert "expected a component with a _target_" in node_problems(wrong, "arch")[0]
+    (problem,) = node_problems(wrong, "arch")
+    assert problem.startswith("arch: expected a network with a _target_, found ")
 
 
 def test_shipped_and_torch_targets():

@@ -1,0 +1,144 @@
+"""A command's way through Hydra: what its words and flags ask for, then its job.
+
+The place of Hydra's own decorator, which would act on parts of a config before a line of ours has
+looked at it, and which reads the command line by its own rules.
+"""
+
+import logging
+from argparse import Namespace
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from importlib.util import find_spec
+from typing import Any
+
+from hydra._internal.hydra import Hydra
+from hydra._internal.utils import get_args_parser
+from hydra.core.global_hydra import GlobalHydra
+from omegaconf import DictConfig
+from omegaconf.errors import OmegaConfBaseException
+
+from sr_train.cli.flags import Flags
+from sr_train.config.loader import ComposeError, Loader
+from sr_train.config.prepare import Preparation
+from sr_train.config.stored import StoredRun, replaced_groups, stored_run
+from sr_train.config.targets import plugin_problems
+from sr_train.config.words import Prepared
+from sr_train.config.yaml_files import first_line
+from sr_train.monitoring.console import console
+from sr_train.ops.errors import ConfigError
+from sr_train.ops.launch import Launch
+
+log = logging.getLogger(__name__)
+
+Job = Callable[[DictConfig], Any]
+
+_OF_A_RUN = ("train", "check", "overfit")
+"""Commands that take the config of a run's folder."""
+
+
+@dataclass(frozen=True)
+class Request:
+    """One command as it was typed."""
+
+    command: str
+    words: Sequence[str]
+    """Overrides."""
+    flags: Flags
+    added: Sequence[str]
+    """Overrides that the program adds by itself."""
+
+
+def run_job(request: Request, job: Job) -> None:
+    """Compose the config and run the job, each of its runs, or show what was asked for.
+
+    Raises:
+        SRTrainError: if the config does not compose, with everything that is wrong with it.
+    """
+    stored = stored_run(request.words) if request.command in _OF_A_RUN else None
+    config_dir = request.flags.config_dir
+    if config_dir is None and stored is not None:
+        config_dir = stored.config_dir
+    loader = Loader(config_dir)
+    hydra = Hydra(task_name=request.command, config_loader=loader)
+    GlobalHydra.instance().clear()
+    GlobalHydra.instance().initialize(hydra)
+    try:
+        _run(request, hydra, loader, job, _primary(request, stored))
+    finally:
+        GlobalHydra.instance().clear()
+
+
+def _primary(request: Request, stored: StoredRun | None) -> str:
+    """Return the name of the config to compose: the command's own, or that of a run's folder."""
+    if stored is None:
+        return request.command
+    return stored.as_primary(request.command, replaced_groups(request.command, request.words))
+
+
+def _run(request: Request, hydra: Hydra, loader: Loader, job: Job, primary: str) -> None:
+    command, flags = request.command, request.flags
+    preparation = Preparation(command, primary, loader, request.words, flags.multirun)
+    words = preparation.prepared()
+    many = preparation.many and "hydra.mode=RUN" not in request.added
+    overrides = [*(word.given for word in words), *request.added]
+    try:
+        if not _show(flags, hydra, primary, overrides):
+            _tell_plugins(preparation.plugins)
+            start = hydra.multirun if many else hydra.run
+            mode = f"hydra.mode={'MULTIRUN' if many else 'RUN'}"
+            start(config_name=primary, task_function=job, overrides=[*overrides, mode])
+    except (ComposeError, OmegaConfBaseException) as err:  # the latter: a run's folder has no name
+        raise _explained(err, request, primary, loader, words, many) from err
+
+
+def _explained(
+    err: Exception,
+    request: Request,
+    primary: str,
+    loader: Loader,
+    words: Sequence[Prepared],
+    many: bool,
+) -> Exception:
+    from sr_train.config.explain import Explanation, of_first_run
+
+    of_run = of_first_run(words) if many else words
+    return Explanation(request.command, primary, loader).of(of_run, err)
+
+
+def _tell_plugins(names: Sequence[str]) -> None:
+    """Say once whose code a config brings in."""
+    if Launch.from_environment().rank == 0:
+        for name in names:
+            if not plugin_problems([name]):
+                console.print(f"plug-in {name}: {_place(name)}")
+
+
+def _place(name: str) -> str:
+    """Return where Python finds a package; nothing of it is imported."""
+    try:
+        spec = find_spec(name.split(".")[0])
+    except (ImportError, ValueError, AttributeError):
+        spec = None
+    if spec is None:
+        return "not found"
+    places = list(spec.submodule_search_locations or [])
+    return str(places[0] if places else spec.origin)
+
+
+def _show(flags: Flags, hydra: Hydra, name: str, overrides: list[str]) -> bool:
+    """Show help or config where a flag asks for it; return whether one did."""
+    parser, arguments = get_args_parser(), Namespace(overrides=overrides, resolve=flags.resolve)
+    try:
+        if flags.help:
+            hydra.app_help(name, parser, arguments)
+        elif flags.hydra_help:
+            hydra.hydra_help(name, parser, Namespace(overrides=[], resolve=False))
+        elif flags.cfg is not None:
+            hydra.show_cfg(name, overrides, flags.cfg, flags.package, flags.resolve)
+        elif flags.info is not None:
+            hydra.show_info(flags.info, name, overrides)
+        else:
+            return False
+    except OmegaConfBaseException as err:  # --resolve of what does not resolve
+        raise ConfigError(f"--resolve: {first_line(err)}") from err
+    return True

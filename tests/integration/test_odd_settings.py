@@ -1,0 +1,130 @@
+"""Whatever a setting is given, the end is a message and code 2, or a run: never a traceback."""
+
+import pytest
+
+from tests.toys import no_validation, toy_words
+
+ODD = [
+    ["train.steps=1e400"],
+    ["scale=-1"],
+    ["scale=9223372036854775808"],
+    ["seed=nan"],
+    ["data.lq_size=0"],
+    ["data.lq_size=1000000000"],
+    ["data.batch_size=2147483648"],
+    ["data.batch_size=1000000000"],
+    ["data.train.scale=4097"],
+    ["data.train.gt=/dev/null"],
+    ["data.train.gt=[null]"],
+    ["data.train.gt=[[a]]"],
+    ["data.train.gt={a: 1}"],
+    ["data.train.include=abc"],
+    ["data.train=null"],
+    ["data.train=5"],
+    ["data=null"],
+    ["data.val=null"],
+    ["data.val=[1,2]"],
+    ["data.stream=null"],
+    ["data.stream._target_=torch.nn.Identity"],
+    ["arch.num_feat=1000000000"],
+    ["arch.num_feat=200000"],
+    ["arch.num_conv=1000000"],
+    ["arch.num_feat=0"],
+    ["arch.num_feat=-4"],
+    ["arch.activation=nope"],
+    ["arch._target_=null"],
+    ["arch._target_=[os.system]"],
+    ["arch._target_=torch.nn.Identity"],
+    ["arch=null"],
+    ["arch={_partial_: true}"],
+    ["+arch._convert_=nope"],
+    ["optimizer._partial_=x"],
+    ["optimizer._target_=torch.nn.Identity"],
+    ["optimizer=null"],
+    ["optimizer.betas=[2]"],
+    ["optimizer.lr=abc"],
+    ["optimizer.lr=-1"],
+    ["scheduler._target_=torch.nn.Identity"],
+    ["scheduler.steps=0"],
+    ["objective=5"],
+    ["objective=[]"],
+    ["objective.l1=null"],
+    ["objective.l1=5"],
+    ["objective.l1.loss=null"],
+    ["objective.l1.loss._target_=sr_train.ops.errors.did_you_mean"],
+    ["objective.new={weight: 1}"],
+    ["metrics=null", "best_metric=x"],
+    ["metrics.x=5"],
+    ["logger.x={_target_: torch.nn.Identity}"],
+    ["param_groups=[1]"],
+    ["param_groups=[{match: '['}]"],
+    ["param_groups=[{match: 'head.*', lr_factor: -1}]"],
+    ["net_g.freeze=['[']"],
+    ["resume=/dev/zero"],
+    ["plugins=os"],
+    ["plugins=['']"],
+    ["device=meta"],
+    ["device=xla"],
+    ["device="],
+    ["name=null"],
+    ["name=a,b"],
+    ["out_dir=/dev/null/x"],
+    ["hydra.run.dir=/proc/x"],
+    ["hydra.job.name=${x}"],
+    ["hydra.mode=NOPE"],
+    ["hydra/launcher=nope"],
+    ["hydra.launcher._target_=os.system"],
+    ["hydra.verbose={a: 1}"],
+    ["hydra.sweeper.max_batch_size=0", "seed=1,2", "-m"],
+    ["tiling.tile=[1]"],
+    ["ema.decay=1e308"],
+    ["precision.name=${name}"],
+    ["name=${name}"],
+    ["seed=${nope}", "train.steps=abc"],
+    ["arch=${arch}"],
+    ["+arch.x=${..}"],
+    ["data.train.gt=${oc.env:NO_SUCH_VARIABLE}"],
+    ["seed=${now:%}"],
+    ["seed='${'"],
+    ["a b"],
+    ["="],
+    ["+=1"],
+    ["~"],
+    ["~~x"],
+    ["~name"],
+    ["~train"],
+    ["~data.train"],
+    ["train..steps=1"],
+    ["train[0]=1"],
+    ["train.steps.x=1"],
+    ["++adversary..x=1"],
+    ["data.train@y=1"],
+    ["\u00e9=1"],
+    ["seed=choice(1,2)"],
+    ["seed=1,2"],
+    ["seed=int('x')"],
+    ["x" * 5000 + "=1"],
+    ["--config-dir=/nonexistent"],
+    ["--cfg=nope"],
+    ["--info=nope"],
+]
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        case if n % 3 == 0 else pytest.param(case, marks=pytest.mark.slow)
+        for n, case in enumerate(ODD)
+    ],
+    ids=lambda words: " ".join(words)[:40],
+)
+def test_no_setting_ends_in_a_traceback(command, in_folder, words):
+    every = no_validation(*toy_words(in_folder))
+    for name in ("check", "train"):
+        done = command(name, *every, "train.steps=1", *words)
+        assert done.code in {0, 2}, done
+        assert "Traceback" not in done.err + done.out
+        if done.code == 2:
+            assert done.err.startswith(("error: ", "plug-in")), done.err
+            for internal in ("DictConfig", "ListConfig", "NoneType", "Exception", "full_key"):
+                assert internal not in done.err, done.err
