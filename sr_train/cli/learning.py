@@ -53,8 +53,6 @@ def make_model(cfg: RunConfig, device: torch.device, world: World | None = None)
     """
     precision = make_precision(cfg.precision, device)
     net, spec = make_net(cfg.arch, cfg.plugins, cfg.scale)
-    if next(net.parameters(), None) is None:
-        raise ConfigError(f"arch: {type(net).__name__} has no weights; there is nothing to learn")
     start_from(net, cfg.net_g.pretrained, "ema", strict=cfg.net_g.strict)
     freeze(net, cfg.net_g.freeze, "net_g.freeze")
     check_learns(net, "arch")

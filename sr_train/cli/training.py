@@ -11,6 +11,7 @@ from typing import Any
 
 import torch
 import yaml  # type: ignore[import-untyped]
+from hydra.core.hydra_config import HydraConfig
 
 from sr_train.cli import assemble, learning, networks
 from sr_train.cli.command_lines import command_line, program, shown_path
@@ -148,6 +149,7 @@ def prepare(
             "processes": world.size,
             "precision": model.precision.name,
             "first_step": trainer.step + 1,
+            "config": HydraConfig.get().output_subdir if HydraConfig.initialized() else None,
             "data": {path: dataset.fingerprint() for path, dataset in sets.items()},
             **origin(cfg, folder.root),
         }

@@ -69,9 +69,10 @@ def _change(config: Any, change: Callable[[str], str]) -> None:
     values = config if isinstance(config, dict) else vars(config)
     is_component = isinstance(config, dict)
     for key, value in values.items():
-        if key in (_ARGUMENTS if is_component else _SETTINGS) and isinstance(value, str):
+        is_path = key in (_ARGUMENTS if is_component else _SETTINGS)
+        if is_path and isinstance(value, str):
             values[key] = change(value)
-        elif key in _ARGUMENTS and is_component and isinstance(value, list):
+        elif is_path and isinstance(value, list):
             values[key] = [change(item) if isinstance(item, str) else item for item in value]
         elif key == "extra" and not is_component:
             values[key] = {name: change(path) for name, path in value.items()}

@@ -73,15 +73,13 @@ def use_problems(cfg: UseConfig) -> list[str]:
 
 
 def _places(cfg: InferConfig) -> Iterator[str]:
-    """Yield what is wrong with the words for input and output, before anything is looked at."""
+    """Yield what is wrong with the words for the input, before anything is looked at."""
     given = cfg.input if isinstance(cfg.input, list) else [cfg.input]
     if not given:
         yield "input=[]: expected a file or a folder, or a list of such"
     for each in given:
-        if not isinstance(each, str) or not each:
+        if not isinstance(each, str):
             yield f"input={each!r}: expected the path of a file or a folder, or a list of such"
-    if not cfg.output:
-        yield "output: empty; expected a folder, or the name of a picture or a video"
 
 
 def component_nodes(cfg: RunConfig) -> Iterator[tuple[str, Any]]:

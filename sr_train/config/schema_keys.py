@@ -2,7 +2,7 @@
 
 import typing
 from collections.abc import Iterator
-from dataclasses import is_dataclass
+from dataclasses import fields, is_dataclass
 from enum import Enum
 from functools import cache
 from typing import Any
@@ -68,7 +68,7 @@ def hint_at(schema: type, key: str) -> tuple[Any, tuple[str, ...]] | None:
             return Any, tuple(parts[position:])
         origin = typing.get_origin(hint)
         if is_dataclass(hint):
-            hints = typing.get_type_hints(hint)
+            hints = _hints_in(hint)
             if part not in hints:
                 return None
             hint = hints[part]
@@ -79,6 +79,12 @@ def hint_at(schema: type, key: str) -> tuple[Any, tuple[str, ...]] | None:
         else:
             return None
     return hint, ()
+
+
+def _hints_in(schema: Any) -> dict[str, Any]:
+    """Return the annotation of each field, or what its metadata say where OmegaConf has none."""
+    told = {each.name: each.metadata["hint"] for each in fields(schema) if "hint" in each.metadata}
+    return typing.get_type_hints(schema) | told
 
 
 def is_open(schema: type, key: str) -> bool:

@@ -1,7 +1,6 @@
 """The config that a run's folder holds, taken up so that `resume=runs/NAME` needs nothing else."""
 
 import json
-import time
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -104,12 +103,10 @@ def _last_that_ran(launches: Sequence[Path], manifest: Path) -> Path:
     One that failed before it did leaves a config behind, too, but no entry in the manifest.
     """
     try:
-        started = str(json.loads(manifest.read_text())[-1]["started"])
-        stamp = time.strftime("%Y%m%d-%H%M%S", time.strptime(started[:19], "%Y-%m-%dT%H:%M:%S"))
+        noted = json.loads(manifest.read_text())[-1]["config"]
     except (OSError, ValueError, LookupError, TypeError):
-        return launches[-1]
-    before = [launch for launch in launches if launch.name <= stamp]
-    return before[-1] if before else launches[-1]
+        noted = None
+    return next((launch for launch in launches if f".hydra/{launch.name}" == noted), launches[-1])
 
 
 def _config_dir(hydra_yaml: Path) -> Path | None:

@@ -80,8 +80,8 @@ def quoted(word: Word, kind_of: Callable[[str], Kind | None], *, many: bool) -> 
     if kind is None:
         # What cannot be read and is no list or mapping can only be text.
         return word if read is not _Unread or value[0] in "[{" else _with(word, literal(value))
-    in_brackets = value.startswith("[") and value.endswith("]")
-    if kind != "text" and in_brackets and (kind == "texts" or read is _Unread or _is_list(read)):
+    is_list = kind == "texts" or read is _Unread or isinstance(read, list)
+    if kind != "text" and is_list and _in_brackets(value):
         return _with(word, f"[{','.join(map(_item, split(value[1:-1])))}]")
     if many and "," in value and (read is _Unread or isinstance(read, Sweep)):
         return _with(word, ",".join(map(_item, split(value))))
@@ -133,6 +133,23 @@ def split(text: str) -> Iterator[str]:
     yield text[start:]
 
 
+def _in_brackets(text: str) -> bool:
+    """Whether one pair of brackets holds all of a text: not so in `[Group] Show [1080p]`."""
+    if not (text.startswith("[") and text.endswith("]")):
+        return False
+    depth, quote = 0, ""
+    for position, letter in enumerate(text[:-1]):
+        if quote:
+            quote = "" if letter == quote and text[position - 1] != "\\" else quote
+        elif letter in "'\"" and text[:position].rstrip()[-1:] in "[,":
+            quote = letter
+        else:
+            depth += {"[": 1, "]": -1}.get(letter, 0)
+        if depth == 0:
+            return False
+    return True
+
+
 class _Unread:
     """Stands for a value that Hydra's grammar refuses."""
 
@@ -148,10 +165,6 @@ def _read(value: str) -> Any:
 def _is_written_sweep(read: Any) -> bool:
     """Whether a value is a sweep by its own words, such as choice(1,2)."""
     return isinstance(read, Glob | Sweep) and not getattr(read, "simple_form", False)
-
-
-def _is_list(read: Any) -> bool:
-    return isinstance(read, list)
 
 
 def _item(text: str) -> str:

@@ -217,7 +217,8 @@ class Validator:
         """Yield the frames of a clip as they are made; its truth is read just then."""
         count = len(clip)
         frames = ({"lq": clip.lq(t), **clip.extras(t)} for t in range(count))
-        preds = upscale(frames, f"{set_name}/{clip.name}")
+        where = f"{set_name}/{clip.name}"
+        preds = _told_where(upscale(frames, where), where)
         for t, pred in zip(range(count), preds, strict=True):
             name = "/".join(part for part in (clip.name, clip.frame_name(t)) if part)
             lq, gt = clip.lq(t), clip.gt(t)
@@ -262,6 +263,14 @@ class Validator:
                 f"metrics.{name}: {type(metric).__name__} returned {type(value).__name__}; "
                 "expected one number"
             ) from None
+
+
+def _told_where(preds: Iterable[np.ndarray], where: str) -> Iterator[np.ndarray]:
+    """Yield predictions; what a part of the user's own fails on is told with its name."""
+    try:
+        yield from preds
+    except PluginError as err:
+        raise PluginError(f"{where}: {err}") from err
 
 
 def _kind(pixels: Any) -> str:

@@ -211,7 +211,7 @@ def test_every_value_that_cannot_be_is_named(train, in_folder):
         "losses.pixel has no 'L2Loss'; did you mean 'L1Loss'?",
         "net_g.pretrained=nowhere.pth: no such file or folder",
         "resume=nowhere.pt: no such file or folder; expected none, auto, or a path",
-        "name=a/b: expected the name of a folder, without '/'",
+        "name=a/b: expected the name of a folder: printable letters without '/'",
         "no_such.key: no such key",
     )
     assert not (in_folder / "runs").exists()

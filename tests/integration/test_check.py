@@ -204,7 +204,10 @@ def check(command, in_folder):
         ("Bytes", "arch: Bytes made (2, 3, 32, 32) uint8"),
         ("Nan", "arch: gives nan on a training crop"),
         ("Detached", "arch: no gradient leads from the prediction to the weights"),
-        ("TrainsOnly", "arch: main/p0: KeyError: 'eval'"),
+        (
+            "TrainsOnly",
+            "arch: TrainsOnly failed on lq of shape (1, 3, 20, 24): KeyError: 'eval'",
+        ),
         ("Unmade", "arch: Unmade is not set up; its __init__ must call super().__init__() first"),
         ("Still", "arch: Still has no parameter that could learn"),
         ("Locked", "arch: Locked failed on a copy of it, for its average (ema.enabled)"),

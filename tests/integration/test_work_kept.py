@@ -64,10 +64,10 @@ def arch_words(folder: Path, text: str) -> list[str]:
 FAILING = {
     "a metric that takes one picture": (
         "+metrics.mine",
-        metric("return 0.0", "picture"),
+        metric("return (lambda picture: 0.0)(*pictures)", "*pictures"),
         (
             "metrics.mine: Part failed on pred (40, 48, 3) uint8, gt (40, 48, 3) uint8, scale=2",
-            "takes 2 positional arguments but 4 were given",
+            "takes 1 positional argument but 3 were given",
         ),
     ),
     "a metric that raises": (
@@ -104,7 +104,7 @@ def test_a_network_that_fails_on_a_whole_picture_leaves_the_state(command, in_fo
     (in_folder / "val/p0.png").unlink()
     write_picture(in_folder / "val/odd.png", stripes(42, 50))
     done = command("train", *words)
-    done.fails_with("main/odd", "Part failed on an input of (1, 3, 21, 25)", "mine/parts.py")
+    done.fails_with("main/odd: arch: Part failed on lq of shape (1, 3, 21, 25)", "mine/parts.py")
     assert state_of(RUN, 2)["step"] == 2
 
 
@@ -507,7 +507,7 @@ def test_a_discriminator_that_is_always_right_is_warned_of_once(command, in_fold
     done = command(*words, *part).succeeds()
     warned = [line for line in done.out.splitlines() if "right about every picture" in line]
     assert len(warned) == 1
-    assert warned[0].startswith("warning: step 2: ")
+    assert "warning: step 2: " in warned[0]
 
 
 @pytest.mark.parametrize("how", ["garbage", "empty", "folder"])

@@ -4,6 +4,7 @@ import os
 from pathlib import Path
 
 import pytest
+from hydra.core.hydra_config import HydraConfig
 from hydra.types import RunMode
 
 from sr_train.config.loader import ComposeError, Loader
@@ -112,6 +113,7 @@ ATTACKS = {
 def fault(tmp_path, monkeypatch):
     """Return a function that composes an experiment and gives what keeps it from composing."""
     monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(HydraConfig.instance(), "cfg", None)  # as before any run of this process
 
     def compose(text: str, *words: str, group: str = "experiment") -> str | None:
         path = tmp_path / "mine" / group / "case.yaml"

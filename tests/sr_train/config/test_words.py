@@ -142,3 +142,10 @@ def test_words_are_taken_apart(word, parts):
 def test_words_of_a_run_are_found_among_typed_ones():
     assert unquoted("+a.b='my pic'") == unquoted("a.b=my pic")
     assert unquoted("a=1") != unquoted("a=2")
+
+
+@pytest.mark.parametrize("kind", ["text", "texts", "either"])
+@pytest.mark.parametrize("name", ["[Group] Show [1080p]", "[a]b[c]", "[1080p] a, b [x]"])
+def test_a_name_that_begins_and_ends_with_brackets_is_no_list(kind, name):
+    word = quoted(Word.of(f"key={name}"), lambda _: kind, many=False)
+    assert str(word) == (f"key={name}" if kind == "texts" else f"key='{name}'")
