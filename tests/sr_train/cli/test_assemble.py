@@ -15,7 +15,7 @@ from sr_train.ops.spec import NetSpec
 def test_devices():
     assert choose_device("cpu") == torch.device("cpu")
     assert choose_device("auto").type in {"cpu", "cuda", "mps"}
-    with pytest.raises(ConfigError, match="device=cdua: unknown; did you mean 'cuda'"):
+    with pytest.raises(ConfigError, match="device=cdua: no such device; did you mean 'cuda'"):
         choose_device("cdua")
     with pytest.raises(ConfigError, match=r"device=cuda:99: this machine has \d of that kind"):
         choose_device("cuda:99")
