@@ -30,6 +30,7 @@ SMALL = {
     "load": ("--files", "300", "--steps", "20", "--jobs", "2", "--images", "20"),
 }
 
+
 @pytest.fixture(scope="module")
 def data(tmp_path_factory):
     """Return a folder of results in which the images are made."""
