@@ -257,10 +257,10 @@ def shared_features(
             raise ValueError(f"expected one of {', '.join(valid)}, got {word!r}")
     path = None if random_init else find_weights(backbone, BACKBONES[backbone].file, weights)
     key = (backbone, path and path.resolve(), precision)
+    if path is None:  # said anew for each run of a process, though they share the extractor
+        log.warning("%s runs with RANDOM weights: losses on it mean little", backbone)
     features = _shared.get(key)
     if features is None:
-        if path is None:
-            log.warning("%s runs with RANDOM weights: losses on it mean little", backbone)
         state = None if path is None else read_state(path)
         features = _shared[key] = Features(backbone, state, precision, str(path))
     return features
