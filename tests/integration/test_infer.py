@@ -2,6 +2,7 @@
 
 import os
 import signal
+import time
 from pathlib import Path
 
 import av
@@ -322,27 +323,53 @@ def test_a_signal_in_a_folder_of_videos_leaves_those_that_are_done(own, in_folde
     assert len(list(read_frames(in_folder / "up/b.partial.mp4"))) == 1
 
 
+SLOW = """
+import pathlib
+import time
+
+from torch import nn
+
+
+class Net(nn.Module):
+    calls = 0
+
+    def __init__(self, scale):
+        super().__init__()
+        self.scale = nn.Upsample(scale_factor=scale)
+        self.bias = nn.Linear(1, 1)
+
+    def forward(self, lq):
+        Net.calls += 1
+        if Net.calls == 4:
+            pathlib.Path("three-frames-are-done").touch()
+        time.sleep(0.02)
+        return self.scale(lq)
+"""
+"""A network that is not done with a video when the test has seen that it began."""
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize(("number", "code"), ENDS)
 def test_a_process_that_is_ended_leaves_a_video_and_no_hidden_file(in_folder, number, code):
-    torch.manual_seed(0)
-    torch.save(SRVGGNetCompact(2, num_feat=64, num_conv=16).state_dict(), in_folder / "net.pth")
-    make_video(in_folder / "clip.mp4", moving(400, 96, 128))
-    words = ["arch=compact", "arch.num_feat=64", "arch.num_conv=16", *NET[3:]]
-    out = in_folder / "out"
+    (in_folder / "slow").mkdir()
+    (in_folder / "slow/__init__.py").write_text(SLOW)
+    torch.save({"bias.weight": torch.ones(1, 1), "bias.bias": torch.ones(1)}, "net.pth")
+    make_video(in_folder / "clip.mp4", moving(1000, 12, 16))
+    words = ["plugins=[slow]", "arch={_target_: slow.Net, scale: 2}", "scale=2", "device=cpu"]
     child = process(
         ["infer", "checkpoint=net.pth", *words, "input=clip.mp4", "output=out/big.mp4"], in_folder
     )
     try:
-        while not (out.exists() and any(path.stat().st_size for path in out.iterdir())):
+        while not (in_folder / "three-frames-are-done").exists():
             assert child.poll() is None, child.communicate()
+            time.sleep(0.005)
         child.send_signal(number)
-        child.communicate(timeout=60)
+        told = child.communicate(timeout=60)
     finally:
         child.kill()
-    assert child.returncode == code
-    assert files(out) == ["big.partial.mp4"]
-    assert 0 < len(list(read_frames(out / "big.partial.mp4"))) < 400
+    assert child.returncode == code, told
+    assert files(in_folder / "out") == ["big.partial.mp4"]
+    assert 3 <= len(list(read_frames(in_folder / "out/big.partial.mp4"))) < 1000
 
 
 # What is shown without a terminal.
