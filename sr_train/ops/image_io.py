@@ -2,9 +2,9 @@
 
 Conventions: arrays are (H, W, C) in RGB order as stored (no colour management), uint8 or uint16,
 C is 1 or 3; alpha is kept apart and never multiplied in. The EXIF orientation is applied, as
-viewers do. Of animations and multi-page files the first frame counts. A grey picture with a
-transparent grey value (a colour key) counts as opaque. Levels of less than 8 bits are stretched
-to 255, colours of a palette are of 8 bits.
+viewers do. Of animations and multi-page files the first frame counts. A colour or grey value that
+is transparent (a colour key) becomes alpha. Levels of less than 8 bits are stretched to 255,
+colours of a palette are of 8 bits.
 
 A kind of file that cannot be read with the right values is refused, by the name of what it is.
 Damage behind the header is an error wherever the format shows it. What a file says beside its
