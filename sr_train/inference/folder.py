@@ -4,17 +4,11 @@ import tempfile
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-import numpy as np
-
 from sr_train.inference.planning import PictureJob
 from sr_train.inference.upscaler import Upscaler
-from sr_train.inference.wrapping import Pixels
 from sr_train.ops.errors import DataError
 from sr_train.ops.files import remove_leftovers
-from sr_train.ops.image_io import SUFFIXES, read_picture, write_picture
-
-_DEEP = frozenset({".png", ".tif", ".tiff"})
-_WITH_ALPHA = frozenset({".png", ".tif", ".tiff", ".webp"})
+from sr_train.ops.image_io import read_picture, unwritable, write_picture
 
 OnPicture = Callable[[PictureJob, Exception | None, Sequence[str]], None]
 """Called behind each picture with what went wrong, if anything did, and what of its metadata the
@@ -100,20 +94,13 @@ def _upscale_file(upscaler: Upscaler, job: PictureJob, folders: _Folders) -> lis
         What of its metadata could not be kept, by name.
     """
     picture = read_picture(job.source, with_metadata=True)
-    _check_format(job, picture.pixels, picture.alpha)
+    height, width = (side * upscaler.spec.scale for side in picture.pixels.shape[:2])
+    has_alpha = picture.alpha is not None
+    why = unwritable(job.target.suffix.lower(), height, width, picture.pixels.dtype, has_alpha)
+    if why is not None:
+        raise DataError(f"{job.source}: {why}")
     pixels = upscaler(picture.pixels, name=str(job.source))
     alpha = None if picture.alpha is None else upscaler.upscale_alpha(picture.alpha)
     folders.make(job.target.parent)
     lost = write_picture(job.target, pixels, alpha, picture.metadata)
     return [*(() if picture.metadata is None else picture.metadata.left_out), *lost]
-
-
-def _check_format(job: PictureJob, pixels: Pixels, alpha: Pixels | None) -> None:
-    """Raise before the work if the format cannot hold the result."""
-    kind = job.target.suffix.lower()
-    if kind not in SUFFIXES:
-        raise DataError(f"{job.source}: cannot write a picture as {job.target.name}")
-    if pixels.dtype == np.uint16 and kind not in _DEEP:
-        raise DataError(f"{job.source}: {kind} cannot hold its 16 bits; use png or tif")
-    if alpha is not None and kind not in _WITH_ALPHA:
-        raise DataError(f"{job.source}: {kind} cannot hold its alpha; use png, webp or tif")
