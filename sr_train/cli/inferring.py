@@ -247,12 +247,13 @@ class _Work:
         if end.is_early and job.makes_video:
             target = target.with_name(f"{target.stem}.partial{target.suffix}")
         scene = f" ({one_line(job.scene)})" if job.scene else ""
-        console.print(f"{end.count} frames written to {one_line(target)}{scene}")
+        frames, are = ("1 frame", "is") if end.count == 1 else (f"{end.count} frames", "are")
+        console.print(f"{frames} written to {one_line(target)}{scene}")
         of_source = source.info.notes if source.info else ()
         name = one_line(job.source.name)
         _listed([f"{name}: {note}" for note in (*of_source, *notes, *source.losses.notes)])
         if end.failure is not None:
-            self._fail(end.failure, job.source, f"; the {end.count} frames before it are kept")
+            self._fail(end.failure, job.source, f"; the {frames} before it {are} kept")
         elif end.left_out or source.losses:
             lost = [str(source.losses)] if source.losses else []
             if end.left_out:

@@ -232,9 +232,12 @@ def _without_results(
         output.path / each.relative.with_name(f"{each.relative.stem}{wish.suffix}{ending}")
         for each, ending in zip(used, endings, strict=True)
     ]
+    # Of inputs that share a name, the results have longer ones.
+    named = name_results(used, endings, output.path, wish.suffix)
     made = {
         os.path.abspath(target)
-        for each, target in zip(used, plain, strict=True)
+        for each, targets in zip(used, zip(plain, named, strict=True), strict=True)
+        for target in targets
         if os.path.abspath(target) != os.path.abspath(each.path)
     }
     kept = [os.path.abspath(each.path) not in made for each in used]
@@ -333,10 +336,10 @@ def _refuse_existing(plan: Plan, output: Output, wish: Wish) -> None:
             first = clip.target / f"{0:08d}{wish.suffix}.{ending}"
             there += [str(first)] if os.path.lexists(first) else []
     if there:
+        what = "a file" if len(there) == 1 else f"{len(there)} files"
         raise Problems(
             there,
-            heading=f"output={output.path} holds the input, and {len(there)} files there would be "
-            "replaced:",
+            heading=f"output={output.path} holds the input, and {what} there would be replaced:",
             advice="give another output folder or a suffix, or overwrite=true",
         )
 
