@@ -1,5 +1,6 @@
 """Upscale picture files, one after the other."""
 
+import os
 import tempfile
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -58,7 +59,8 @@ def check_writable(folder: Path) -> None:
         with tempfile.TemporaryFile(dir=folder):
             pass
     except OSError as err:
-        raise DataError(f"cannot write to output folder {folder.absolute()}: {err}") from err
+        words = f"cannot write to output folder {folder.absolute()}: {_why(err, folder)}"
+        raise DataError(words) from err
 
 
 class _Folders:
@@ -83,8 +85,16 @@ def make_folder(folder: Path) -> None:
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as err:
-        raise DataError(f"cannot make the folder {folder}: {err}") from err
+        raise DataError(f"cannot make the folder {folder}: {_why(err, folder)}") from err
     remove_leftovers(folder)
+
+
+def _why(err: OSError, folder: Path) -> str:
+    """Return why a folder cannot be made or used."""
+    for place in (folder, *folder.parents):
+        if os.path.lexists(place) and not place.is_dir():
+            return f"{place} is a file" if place.exists() else f"{place} is a link to nothing"
+    return err.strerror or str(err)
 
 
 def _upscale_file(upscaler: Upscaler, job: PictureJob, folders: _Folders) -> list[str]:

@@ -218,6 +218,15 @@ def test_an_error_names_its_input_whatever_words_hold_its_name():
     assert told(DataError("f: frame 3 is empty"), Path("f")) == "f: frame 3 is empty"
 
 
+def test_an_output_folder_in_the_place_of_which_is_a_file(tmp_path):
+    (tmp_path / "a").write_text("")
+    (tmp_path / "link").symlink_to("nowhere")
+    with pytest.raises(DataError, match=rf"output folder .*: {tmp_path}/a is a file$"):
+        check_writable(tmp_path / "a/b/c")
+    with pytest.raises(DataError, match=rf": {tmp_path}/link is a link to nothing$"):
+        check_writable(tmp_path / "link")
+
+
 def test_a_name_of_255_bytes_is_written(tmp_path, upscaler):
     name = "n" * 251 + ".png"
     make(tmp_path / "in" / name)
