@@ -262,7 +262,8 @@ def _check_writable(path: Path, pixels: np.ndarray, alpha: np.ndarray | None) ->
         raise ValueError(
             f"alpha must be {pixels.shape[:2]} {pixels.dtype}, got {alpha.shape} {alpha.dtype}"
         )
-    why = unwritable(suffix, *pixels.shape[:2], pixels.dtype, alpha is not None)
+    height, width = pixels.shape[:2]
+    why = unwritable(suffix, height, width, pixels.dtype, alpha is not None)
     if why is not None:
         raise DataError(f"{path}: {why}")
 

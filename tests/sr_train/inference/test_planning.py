@@ -324,6 +324,14 @@ def test_results_of_an_earlier_run_are_known_where_inputs_share_a_name(tmp_path)
     assert [path.name for path in made.earlier] == ["a_jpg_x2.png", "a_png_x2.png"]
 
 
+def test_results_of_an_earlier_run_are_known_behind_a_link(tmp_path):
+    touch(tmp_path, "in/a.png", "in/a_x2.png")
+    (tmp_path / "out").symlink_to("in")
+    made = plan(tmp_path / "in", tmp_path / "out", suffix="_x2", overwrite=True)
+    assert pictures(made, tmp_path) == {"in/a.png": "out/a_x2.png"}
+    assert [path.name for path in made.earlier] == ["a_x2.png"]
+
+
 @pytest.mark.parametrize("given", ["in", "in/a.png"])
 def test_what_lies_beside_the_input_is_not_replaced_without_a_word(tmp_path, given):
     """An output folder that holds the input may hold originals of the same name."""
