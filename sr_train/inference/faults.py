@@ -38,7 +38,9 @@ def told(err: Exception, source: Path) -> str | None:
 
 
 def _first_line(err: Exception) -> str:
-    lines = str(err).strip().splitlines()
+    # OpenCV's own line begins with a place in its source.
+    words = err.err if isinstance(err, cv2.error) and err.err else str(err)
+    lines = words.strip().splitlines()
     return lines[0][:200] if lines else type(err).__name__
 
 

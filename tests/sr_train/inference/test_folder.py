@@ -210,6 +210,15 @@ def test_a_format_that_cannot_hold_the_size_is_told_before_the_work(
     assert (net.shapes, capfd.readouterr().err) == ([], "")
 
 
+def test_what_opencv_says_is_told_without_its_source():
+    with pytest.raises(cv2.error) as caught:
+        cv2.resize(np.zeros((2, 2), np.uint8), (0, 0))
+    words = told(caught.value, Path("a.png"))
+    assert words.startswith("a.png: cannot be read or written: error: ")
+    assert ".cpp" not in words
+    assert "OpenCV" not in words
+
+
 def test_an_error_names_its_input_whatever_words_hold_its_name():
     assert told(DataError("s_off: lacks f10 and f"), Path("f")) == "s_off: lacks f10 and f"
     assert told(DataError("s_off: lacks f10"), Path("f")) == "f: s_off: lacks f10"
