@@ -49,6 +49,7 @@ _CLOSED_PIPE = 141
 
 def main() -> int:
     """Run one command; return the exit code (0 done, 2 a user's error, 1 a defect of ours)."""
+    _replace_closed_streams()
     try:
         code = _dispatch()
         sys.stdout.flush()
@@ -57,6 +58,23 @@ def main() -> int:
         # Python would flush at its end, and complain.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return _CLOSED_PIPE
+
+
+def _replace_closed_streams() -> None:
+    """Send what is printed nowhere where there is no such stream, as after `>&-`.
+
+    No file that is opened later gets its number then, by which libraries would write into it.
+    """
+    for number, name in enumerate(("stdin", "stdout", "stderr")):
+        if getattr(sys, name) is not None:
+            continue
+        nowhere = os.open(os.devnull, os.O_RDWR)
+        try:
+            os.fstat(number)
+        except OSError:
+            os.dup2(nowhere, number)
+        mode = "r" if name == "stdin" else "w"
+        setattr(sys, name, os.fdopen(nowhere, mode))
 
 
 def _dispatch() -> int:

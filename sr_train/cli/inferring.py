@@ -38,6 +38,7 @@ from sr_train.ops.images.limits import set_max_megapixels
 from sr_train.ops.signals import Stop, Stopped
 from sr_train.ops.spec import NetSpec
 from sr_train.ops.text import one_line
+from sr_train.ops.video_codecs import parse_codec
 from sr_train.ops.video_out import encoding_problems
 
 log = logging.getLogger(__name__)
@@ -75,7 +76,8 @@ def run_infer(config: InferConfig) -> None:
         SystemExit: where a signal ended the work.
     """
     start_logging()
-    wish = Wish(config.suffix, parse_format(config.format), config.video.codec, config.overwrite)
+    codec = parse_codec(config.video.codec)
+    wish = Wish(config.suffix, parse_format(config.format), codec, config.overwrite)
     check_suffix(wish.suffix)
     output = parse_output(config.output)
     set_max_megapixels(config.io.max_megapixels)
@@ -85,7 +87,7 @@ def run_infer(config: InferConfig) -> None:
     if not plan.pictures and not plan.clips:
         _failures_of(plan).raise_any(plan.total)
     extra = _extra_folders(config, spec)
-    video = _video_wish(config, plan.clips)
+    video = _video_wish(config, codec, plan.clips)
     check_writable(output.folder)
     if plan.clips:
         give_back_large_blocks()
@@ -247,12 +249,13 @@ class _Work:
         if end.is_early and job.makes_video:
             target = target.with_name(f"{target.stem}.partial{target.suffix}")
         scene = f" ({one_line(job.scene)})" if job.scene else ""
-        console.print(f"{end.count} frames written to {one_line(target)}{scene}")
+        frames, are = ("1 frame", "is") if end.count == 1 else (f"{end.count} frames", "are")
+        console.print(f"{frames} written to {one_line(target)}{scene}")
         of_source = source.info.notes if source.info else ()
         name = one_line(job.source.name)
         _listed([f"{name}: {note}" for note in (*of_source, *notes, *source.losses.notes)])
         if end.failure is not None:
-            self._fail(end.failure, job.source, f"; the {end.count} frames before it are kept")
+            self._fail(end.failure, job.source, f"; the {frames} before it {are} kept")
         elif end.left_out or source.losses:
             lost = [str(source.losses)] if source.losses else []
             if end.left_out:
@@ -307,7 +310,7 @@ def _counter(bar: Bar, total: int, note: str) -> Callable[[], None]:
     return on_frame
 
 
-def _video_wish(config: InferConfig, jobs: Sequence[ClipJob]) -> VideoWish:
+def _video_wish(config: InferConfig, codec: str, jobs: Sequence[ClipJob]) -> VideoWish:
     """Return how videos are to be written.
 
     Raises:
@@ -325,11 +328,11 @@ def _video_wish(config: InferConfig, jobs: Sequence[ClipJob]) -> VideoWish:
     if fps is not None and not needs_rate:
         problems.append("fps: is for a folder of pictures that becomes a video; leave it out")
     for path in {job.target.suffix.lower(): job.target for job in makes_video}.values():
-        found = encoding_problems(path, wanted.codec, wanted.quality, wanted.pixel_format)
+        found = encoding_problems(path, codec, wanted.quality, wanted.pixel_format)
         problems += [problem for problem in found if problem not in problems]
     if problems:
         raise Problems(problems)
-    return VideoWish(wanted.codec, wanted.quality, wanted.pixel_format, wanted.audio, fps)
+    return VideoWish(codec, wanted.quality, wanted.pixel_format, wanted.audio, fps)
 
 
 def _rate(given: object) -> Fraction:

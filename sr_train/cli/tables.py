@@ -1,6 +1,7 @@
 """Tables of scores for people, and their CSV and JSON for programs."""
 
 import csv
+import io
 import json
 import math
 from collections.abc import Iterator, Mapping
@@ -11,6 +12,8 @@ from rich.table import Table
 
 from sr_train.engine.validator import Scores
 from sr_train.monitoring.console import console
+from sr_train.ops.files import write_atomically
+from sr_train.ops.text import csv_cell
 
 Directions = Mapping[str, bool]
 """Whether higher is better, by metric."""
@@ -90,15 +93,16 @@ def write_scores(
     metrics = list(model.mean())
     csv_path, json_path = folder / "results.csv", folder / "results.json"
     references = [] if baseline is None else [f"bicubic_{metric}" for metric in metrics]
-    with csv_path.open("w", newline="") as file:
-        writer = csv.writer(file)
-        writer.writerow(["data_set", "picture", *metrics, *references])
-        for set_name, pictures in model.pictures.items():
-            for picture, row in pictures.items():
-                values = [row[metric] for metric in metrics]
-                if baseline is not None:
-                    values += [baseline.pictures[set_name][picture][m] for m in metrics]
-                writer.writerow([set_name, picture, *values])
+    text = io.StringIO()
+    writer = csv.writer(text)
+    writer.writerow(["data_set", "picture", *map(csv_cell, (*metrics, *references))])
+    for set_name, pictures in model.pictures.items():
+        for picture, row in pictures.items():
+            values = [row[metric] for metric in metrics]
+            if baseline is not None:
+                values += [baseline.pictures[set_name][picture][m] for m in metrics]
+            writer.writerow([csv_cell(set_name), csv_cell(picture), *values])
+    write_atomically(csv_path, text.getvalue().encode())
     document = {**facts, "higher_is_better": dict(directions), "model": _as_dict(model)}
     if baseline is not None:
         document["bicubic"] = _as_dict(baseline)
@@ -109,7 +113,8 @@ def write_scores(
                 for name in model.pictures
             },
         }
-    json_path.write_text(json.dumps(_json_numbers(document), indent=2, allow_nan=False) + "\n")
+    words = json.dumps(_json_numbers(document), indent=2, allow_nan=False)
+    write_atomically(json_path, f"{words}\n".encode())
     return [csv_path, json_path]
 
 

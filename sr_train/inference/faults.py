@@ -1,5 +1,6 @@
 """What to tell where one input fails, so that the others need not."""
 
+import re
 import struct
 import zlib
 from dataclasses import dataclass, field
@@ -20,7 +21,9 @@ def told(err: Exception, source: Path) -> str | None:
     """Return what to tell a person about an input that failed; None for a defect of ours."""
     name = one_line(source)
     if isinstance(err, SRTrainError):
-        return str(err) if name in str(err) else f"{name}: {err}"
+        # A name as short as `f` stands in many words.
+        is_named = re.search(rf"(?<![\w./-]){re.escape(name)}(?![\w-])", str(err))
+        return str(err) if is_named else f"{name}: {err}"
     if is_out_of_memory(err):
         return (
             f"{name}: too large for the memory there is ({_first_line(err)}); give tiling.tile=512 "
@@ -35,7 +38,9 @@ def told(err: Exception, source: Path) -> str | None:
 
 
 def _first_line(err: Exception) -> str:
-    lines = str(err).strip().splitlines()
+    # OpenCV's own line begins with a place in its source.
+    words = err.err if isinstance(err, cv2.error) and err.err else str(err)
+    lines = words.strip().splitlines()
     return lines[0][:200] if lines else type(err).__name__
 
 

@@ -1,20 +1,15 @@
 """Upscale picture files, one after the other."""
 
+import os
 import tempfile
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-import numpy as np
-
 from sr_train.inference.planning import PictureJob
 from sr_train.inference.upscaler import Upscaler
-from sr_train.inference.wrapping import Pixels
 from sr_train.ops.errors import DataError
 from sr_train.ops.files import remove_leftovers
-from sr_train.ops.image_io import SUFFIXES, read_picture, write_picture
-
-_DEEP = frozenset({".png", ".tif", ".tiff"})
-_WITH_ALPHA = frozenset({".png", ".tif", ".tiff", ".webp"})
+from sr_train.ops.image_io import read_picture, unwritable, write_picture
 
 OnPicture = Callable[[PictureJob, Exception | None, Sequence[str]], None]
 """Called behind each picture with what went wrong, if anything did, and what of its metadata the
@@ -64,7 +59,8 @@ def check_writable(folder: Path) -> None:
         with tempfile.TemporaryFile(dir=folder):
             pass
     except OSError as err:
-        raise DataError(f"cannot write to output folder {folder.absolute()}: {err}") from err
+        words = f"cannot write to output folder {folder.absolute()}: {_why(err, folder)}"
+        raise DataError(words) from err
 
 
 class _Folders:
@@ -89,8 +85,16 @@ def make_folder(folder: Path) -> None:
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as err:
-        raise DataError(f"cannot make the folder {folder}: {err}") from err
+        raise DataError(f"cannot make the folder {folder}: {_why(err, folder)}") from err
     remove_leftovers(folder)
+
+
+def _why(err: OSError, folder: Path) -> str:
+    """Return why a folder cannot be made or used."""
+    for place in (folder, *folder.parents):
+        if os.path.lexists(place) and not place.is_dir():
+            return f"{place} is a file" if place.exists() else f"{place} is a link to nothing"
+    return err.strerror or str(err)
 
 
 def _upscale_file(upscaler: Upscaler, job: PictureJob, folders: _Folders) -> list[str]:
@@ -100,20 +104,13 @@ def _upscale_file(upscaler: Upscaler, job: PictureJob, folders: _Folders) -> lis
         What of its metadata could not be kept, by name.
     """
     picture = read_picture(job.source, with_metadata=True)
-    _check_format(job, picture.pixels, picture.alpha)
+    height, width = (side * upscaler.spec.scale for side in picture.pixels.shape[:2])
+    has_alpha = picture.alpha is not None
+    why = unwritable(job.target.suffix.lower(), height, width, picture.pixels.dtype, has_alpha)
+    if why is not None:
+        raise DataError(f"{job.source}: {why}")
     pixels = upscaler(picture.pixels, name=str(job.source))
     alpha = None if picture.alpha is None else upscaler.upscale_alpha(picture.alpha)
     folders.make(job.target.parent)
     lost = write_picture(job.target, pixels, alpha, picture.metadata)
     return [*(() if picture.metadata is None else picture.metadata.left_out), *lost]
-
-
-def _check_format(job: PictureJob, pixels: Pixels, alpha: Pixels | None) -> None:
-    """Raise before the work if the format cannot hold the result."""
-    kind = job.target.suffix.lower()
-    if kind not in SUFFIXES:
-        raise DataError(f"{job.source}: cannot write a picture as {job.target.name}")
-    if pixels.dtype == np.uint16 and kind not in _DEEP:
-        raise DataError(f"{job.source}: {kind} cannot hold its 16 bits; use png or tif")
-    if alpha is not None and kind not in _WITH_ALPHA:
-        raise DataError(f"{job.source}: {kind} cannot hold its alpha; use png, webp or tif")

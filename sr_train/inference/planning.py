@@ -232,17 +232,34 @@ def _without_results(
         output.path / each.relative.with_name(f"{each.relative.stem}{wish.suffix}{ending}")
         for each, ending in zip(used, endings, strict=True)
     ]
+    # Of inputs that share a name, the results have longer ones.
+    named = name_results(used, endings, output.path, wish.suffix)
+    places = _Places()
     made = {
-        os.path.abspath(target)
-        for each, target in zip(used, plain, strict=True)
-        if os.path.abspath(target) != os.path.abspath(each.path)
+        places.of(target)
+        for each, targets in zip(used, zip(plain, named, strict=True), strict=True)
+        for target in targets
+        if places.of(target) != places.of(each.path)
     }
-    kept = [os.path.abspath(each.path) not in made for each in used]
+    kept = [places.of(each.path) not in made for each in used]
     plan.earlier = [each.path for each, keep in zip(used, kept, strict=True) if not keep]
     return (
         [each for each, keep in zip(used, kept, strict=True) if keep],
         [ending for ending, keep in zip(endings, kept, strict=True) if keep],
     )
+
+
+class _Places:
+    """Tells where files lie, whatever links lead to their folders."""
+
+    def __init__(self) -> None:
+        self._folders: dict[Path, str] = {}
+
+    def of(self, path: Path) -> tuple[str, str]:
+        """Return the folder without links, and the name in it."""
+        if path.parent not in self._folders:
+            self._folders[path.parent] = os.path.realpath(path.parent)
+        return self._folders[path.parent], path.name
 
 
 def _clips_of_folder(
@@ -333,10 +350,10 @@ def _refuse_existing(plan: Plan, output: Output, wish: Wish) -> None:
             first = clip.target / f"{0:08d}{wish.suffix}.{ending}"
             there += [str(first)] if os.path.lexists(first) else []
     if there:
+        what = "a file" if len(there) == 1 else f"{len(there)} files"
         raise Problems(
             there,
-            heading=f"output={output.path} holds the input, and {len(there)} files there would be "
-            "replaced:",
+            heading=f"output={output.path} holds the input, and {what} there would be replaced:",
             advice="give another output folder or a suffix, or overwrite=true",
         )
 

@@ -2,9 +2,9 @@
 
 Conventions: arrays are (H, W, C) in RGB order as stored (no colour management), uint8 or uint16,
 C is 1 or 3; alpha is kept apart and never multiplied in. The EXIF orientation is applied, as
-viewers do. Of animations and multi-page files the first frame counts. A grey picture with a
-transparent grey value (a colour key) counts as opaque. Levels of less than 8 bits are stretched
-to 255, colours of a palette are of 8 bits.
+viewers do. Of animations and multi-page files the first frame counts. A colour or grey value that
+is transparent (a colour key) becomes alpha. Levels of less than 8 bits are stretched to 255,
+colours of a palette are of 8 bits.
 
 A kind of file that cannot be read with the right values is refused, by the name of what it is.
 Damage behind the header is an error wherever the format shows it. What a file says beside its
@@ -15,7 +15,7 @@ import io
 import os
 from dataclasses import dataclass
 from pathlib import Path
-from typing import BinaryIO, Literal
+from typing import Any, BinaryIO, Literal
 
 import cv2
 import numpy as np
@@ -24,7 +24,7 @@ from sr_train.ops.errors import DataError
 from sr_train.ops.files import write_atomically
 from sr_train.ops.images import bmp, jpeg, png, png_pixels, tiff, tiff_pixels, webp
 from sr_train.ops.images.embedding import embedded
-from sr_train.ops.images.layout import Layout, Planes, UnusableError, oriented
+from sr_train.ops.images.layout import MAX_SIDE, Layout, Planes, UnusableError, oriented
 from sr_train.ops.images.limits import check_size
 from sr_train.ops.images.metadata import Metadata, RawMetadata, checked
 
@@ -34,6 +34,8 @@ SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".webp", ".tif", ".tiff", ".bmp"}
 _FORMATS = ("PNG", "JPEG", "WebP", "TIFF", "BMP")
 _WRITES_16_BIT = frozenset({".png", ".tif", ".tiff"})
 _WRITES_ALPHA = frozenset({".png", ".tif", ".tiff", ".webp"})
+_MOST_PIXELS = {".png": 1_000_000, ".jpg": 65_500, ".jpeg": 65_500, ".webp": 16_383}
+"""Of a side, in what is written."""
 
 _MOST_BYTES_PER_PIXEL = 16
 _MOST_BESIDE = 256 << 20
@@ -172,8 +174,8 @@ def write_picture(
         What of the metadata the format cannot hold, by name.
 
     Raises:
-        DataError: unknown suffix, a depth or alpha that the format cannot hold, or a folder that
-            is missing, full or not writable.
+        DataError: unknown suffix, a depth, alpha or size that the format cannot hold, or a folder
+            that is missing, full or not writable.
         ValueError: if shape or dtype are none of those above.
     """
     path = Path(path)
@@ -208,6 +210,36 @@ def write_picture(
     return lost
 
 
+def unwritable(
+    suffix: str, height: int, width: int, dtype: np.dtype[Any], has_alpha: bool
+) -> str | None:
+    """Return why a picture file cannot hold such pixels, or None.
+
+    Args:
+        suffix: of the file, lower case.
+        height: pixels.
+        width: pixels.
+        dtype: of the pixels.
+        has_alpha: whether there is alpha, too.
+    """
+    if suffix not in SUFFIXES:
+        return f"unknown suffix {suffix!r}; known: {', '.join(sorted(SUFFIXES))}"
+    if dtype == np.uint16 and suffix not in _WRITES_16_BIT:
+        return f"{suffix} cannot hold 16 bits; use .png or .tif"
+    if has_alpha and suffix not in _WRITES_ALPHA:
+        return f"{suffix} cannot hold alpha; use .png, .tif or .webp"
+    most = _MOST_PIXELS.get(suffix, MAX_SIDE)
+    if max(height, width) > most:
+        larger = [
+            each
+            for each in (".png", ".tif")
+            if max(height, width) <= _MOST_PIXELS.get(each, MAX_SIDE)
+        ]
+        what = f"use {' or '.join(larger)}" if larger else "cut it"
+        return f"{suffix} cannot hold {width}x{height} pixels, {most} a side at most; {what}"
+    return None
+
+
 def to_rgb(pixels: np.ndarray) -> np.ndarray:
     """Return (H, W, 3): grey, (H, W) or (H, W, 1), is repeated, colour is passed through."""
     if pixels.ndim == 2:
@@ -230,12 +262,10 @@ def _check_writable(path: Path, pixels: np.ndarray, alpha: np.ndarray | None) ->
         raise ValueError(
             f"alpha must be {pixels.shape[:2]} {pixels.dtype}, got {alpha.shape} {alpha.dtype}"
         )
-    if suffix not in SUFFIXES:
-        raise DataError(f"{path}: unknown suffix {suffix!r}; known: {', '.join(sorted(SUFFIXES))}")
-    if pixels.dtype == np.uint16 and suffix not in _WRITES_16_BIT:
-        raise DataError(f"{path}: {suffix} cannot hold 16 bit; use .png or .tif")
-    if alpha is not None and suffix not in _WRITES_ALPHA:
-        raise DataError(f"{path}: {suffix} cannot hold alpha; use .png, .tif or .webp")
+    height, width = pixels.shape[:2]
+    why = unwritable(suffix, height, width, pixels.dtype, alpha is not None)
+    if why is not None:
+        raise DataError(f"{path}: {why}")
 
 
 def _parse(path: Path, file: BinaryIO) -> Layout:

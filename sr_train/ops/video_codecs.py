@@ -6,7 +6,7 @@ from pathlib import Path
 
 import av
 
-from sr_train.ops.errors import DataError, did_you_mean
+from sr_train.ops.errors import ConfigError, DataError, did_you_mean
 from sr_train.ops.video_info import Chroma, VideoInfo
 from sr_train.ops.video_source import SUFFIXES as READABLE
 
@@ -48,6 +48,28 @@ CODECS = {
     "ffv1": Codec("ffv1", None, 0, ("rgb",), ("mp4", "matroska"), keeps_odd=True),
 }
 """What can be asked for: h264, hevc and av1 lose a little, ffv1 nothing."""
+_WORDS = {
+    "avc": "h264",
+    "h265": "hevc",
+    "x264": "h264",
+    "x265": "hevc",
+    **{codec.encoder: name for name, codec in CODECS.items()},
+}
+
+
+def parse_codec(text: str) -> str:
+    """Return one of `CODECS`; h265, x265 and libx265 are other words for one of them.
+
+    Raises:
+        ConfigError: none of them.
+    """
+    word = text.lower().replace(".", "")
+    word = _WORDS.get(word, word)
+    if word not in CODECS:
+        hint = did_you_mean(word, [*CODECS, *_WORDS])
+        hint = hint if "did you mean" in hint else ""
+        raise ConfigError(f"video.codec={text}: expected one of {', '.join(CODECS)}{hint}")
+    return word
 
 
 def suffix_problem(path: Path) -> str | None:
@@ -85,11 +107,11 @@ def encoding_problems(
         known = [form.name for form in av.Codec(wanted.encoder, "w").video_formats or []]
         if pixel_format not in known:
             hint = did_you_mean(pixel_format, known)
-            problems.append(f"pixel format {pixel_format!r} is none of {codec}'s{hint}")
+            problems.append(f"video.pixel_format={pixel_format}: none of {codec}'s{hint}")
     if wanted.quality is None and quality is not None:
-        problems.append(f"quality={quality}: {codec} is lossless; leave it out")
+        problems.append(f"video.quality={quality}: {codec} is lossless; leave it out")
     elif quality is not None and not 0 <= quality <= wanted.worst:
-        problems.append(f"quality={quality}: expected 0 (best) to {wanted.worst} for {codec}")
+        problems.append(f"video.quality={quality}: expected 0 (best) to {wanted.worst} for {codec}")
     container = CONTAINERS.get(path.suffix.lower())
     if container is not None and container not in wanted.holders:
         problems.append(_pair_problem(path, codec, container))
@@ -157,7 +179,7 @@ def conversion_notes(codec: str, pixel_format: str, like: VideoInfo | None) -> S
     across, down = written.chroma_width(16) < 16, written.chroma_height(16) < 16
     if finer > 3 - across - down:
         name = {"rgb": "RGB", "444": "4:4:4", "422": "4:2:2"}[like.chroma]
-        advice = "; pixel_format=yuv444p keeps it" if "444" in CODECS[codec].chromas else ""
+        advice = "; video.pixel_format=yuv444p keeps it" if "444" in CODECS[codec].chromas else ""
         notes.append(f"its {name} colours become {pixel_format}{advice}")
     bits = max(component.bits for component in written.components)
     if like.bits > bits:

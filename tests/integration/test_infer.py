@@ -106,7 +106,7 @@ def test_an_output_folder_above_the_input(infer, in_folder):
     infer("input=photos/in", "output=photos").succeeds()
     infer("input=photos/in", "output=.").succeeds()
     assert files(in_folder) == ["net.pth", "p0.png", "photos/in/p0.png", "photos/p0.png"]
-    infer("input=photos/in", "output=.").fails_with("1 files there would be replaced", "p0.png")
+    infer("input=photos/in", "output=.").fails_with("a file there would be replaced", "p0.png")
     infer("input=photos/in", "output=.", "overwrite=true").succeeds()
 
 

@@ -368,9 +368,15 @@ def test_one_bad_video_is_reported_and_the_rest_done(infer, in_folder):
         (["input=clip.mp4", "output=o.avi"], ["cannot write '.avi'", "output=o.mp4", ".mkv"]),
         (["input=clip.mp4", "output=o.wmv"], ["cannot write '.wmv'", "output=o.mp4"]),
         (["input=frames", "output=o.heic"], ["cannot write '.heic'", "output=o.png"]),
-        (["input=clip.mp4", "output=o.mp4", "video.codec=h265"], ["did you mean"]),
+        (
+            ["input=clip.mp4", "output=o.mp4", "video.codec=h26"],
+            ["video.codec=h26", "did you mean"],
+        ),
         (["input=clip.mp4", "output=o.mp4", "video.codek=h264"], ["video.codek"]),
-        (["input=clip.mp4", "output=o.mp4", "video.quality=99"], ["quality=99", "0 (best) to 51"]),
+        (
+            ["input=clip.mp4", "output=o.mp4", "video.quality=99"],
+            ["video.quality=99", "0 (best) to 51"],
+        ),
         (["input=clip.mp4", "output=o.mp4", "fps=25"], ["fps", "leave it out"]),
         (["input=frames", "output=o.mp4"], ["add fps=25"]),
         (["input=frames", "output=o.mp4", "fps=fast"], ["fps=fast", "30000/1001"]),

@@ -14,6 +14,8 @@ SIGNATURE = b"\x89PNG\r\n\x1a\n"
 
 _SAMPLES = {0: 1, 2: 3, 3: 1, 4: 2, 6: 4}
 _DEPTHS = {0: (1, 2, 4, 8, 16), 2: (8, 16), 3: (1, 2, 4, 8), 4: (8, 16), 6: (8, 16)}
+_KEYS = {0: 2, 2: 6}
+"""Bytes of the one colour that is transparent, by colour type."""
 _COLOUR_CHUNKS = (b"cICP", b"sRGB", b"gAMA", b"cHRM")
 _OTHER_CHUNKS = {
     b"tEXt": "text",
@@ -192,9 +194,9 @@ def _layout(found: dict[bytes, bytes]) -> PngLayout:
     palette, transparency = found.get(b"PLTE", b""), found.get(b"tRNS", b"")
     if colour_type == 3 and (not palette or len(palette) % 3):
         raise UnusableError("damaged: it has no palette")
-    if colour_type in (4, 6) or (colour_type == 2 and len(transparency) != 6):
+    if colour_type in (4, 6) or len(transparency) != _KEYS.get(colour_type, len(transparency)):
         transparency = b""
-    has_alpha = colour_type in (4, 6) or (colour_type in (2, 3) and bool(transparency))
+    has_alpha = colour_type in (4, 6) or bool(transparency)
     block = found.get(b"eXIf")
     return PngLayout(
         height=height,

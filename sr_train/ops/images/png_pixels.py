@@ -243,7 +243,10 @@ def _place_indices(
 ) -> None:
     """Write the colours of a palette, black where it has none, or grey of less than 8 bits."""
     if layout.colour_type == 0:
-        pixels[..., 0] = indices * np.uint8(255 // ((1 << layout.bits) - 1))
+        top = (1 << layout.bits) - 1
+        pixels[..., 0] = indices * np.uint8(255 // top)
+        if alpha is not None:
+            alpha[...] = np.where(indices == layout.transparency[1] & top, 0, 255)
         return
     colours = np.zeros((256, 3), np.uint8)
     palette = np.frombuffer(layout.palette, np.uint8)[:768].reshape(-1, 3)

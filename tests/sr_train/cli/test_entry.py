@@ -114,6 +114,22 @@ def test_a_reader_that_has_gone_is_no_defect(words):
     assert done.returncode == 141
 
 
+@pytest.mark.parametrize("closed", [">&-", ">&- 2>&-", "<&- >&- 2>&-"])
+def test_streams_may_be_closed(in_folder, closed):
+    """As a service is started: what is printed goes nowhere, and into no file."""
+    seen = (
+        "import os, sys; from sr_train.cli import entry; sys.argv[1:] = ['--version']; "
+        f"code = entry.main(); found = os.open({str(in_folder / 'f')!r}, os.O_RDWR | os.O_CREAT); "
+        "sys.exit(code if found > 2 else 3)"
+    )
+    done = subprocess.run(
+        ["sh", "-c", f'exec "$0" "$@" {closed}', sys.executable, "-c", seen],
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
+    )
+    assert done.returncode == 0
+    assert (in_folder / "f").read_bytes() == b""
+
+
 @pytest.mark.parametrize("which", ["all", "config", "defaults", "defaults-tree", "searchpath"])
 def test_info_takes_settings(command, which):
     done = command("train", f"--info={which}", "experiment=quickstart", "arch.num_feat=8")

@@ -1,5 +1,6 @@
 """Scores for people and programs: which way a metric gets better, and by how much."""
 
+import csv
 import io
 import json
 import math
@@ -79,3 +80,16 @@ def test_a_perfect_picture_gains_without_bound():
 def test_directions_are_those_of_the_metrics():
     metrics = {"p": PSNR(), "l": LPIPS(random_init=True), "t": TemporalDifference()}
     assert directions_of(metrics) == {"p": True, "l": False, "t": False}
+
+
+def test_names_in_the_table_steer_no_terminal_and_are_no_formulas(tmp_path):
+    names = ["=cmd|' /C calc'!A0", "+1", "-2", "@SUM(A1)", "a\x1b[31m\nb", "caf\udce9", 'a,"b']
+    scores = Scores({"=set": {name: {"=m": 1.5} for name in names}})
+    write_scores(tmp_path, scores, None, {}, {"=m": True})
+    head, *rows = csv.reader((tmp_path / "results.csv").read_text().splitlines())
+    assert head == ["data_set", "picture", "'=m"]
+    assert [row[0] for row in rows] == ["'=set"] * len(names)
+    assert [row[1] for row in rows] == [
+        "'=cmd|' /C calc'!A0", "'+1", "'-2", "'@SUM(A1)", r"a\x1b[31m\nb", r"caf\xe9", 'a,"b',
+    ]  # fmt: skip
+    assert [path.name for path in sorted(tmp_path.iterdir())] == ["results.csv", "results.json"]

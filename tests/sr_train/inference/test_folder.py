@@ -1,5 +1,7 @@
 """Folders of pictures: all done that can be, the rest named."""
 
+from pathlib import Path
+
 import cv2
 import numpy as np
 import pytest
@@ -12,7 +14,7 @@ from sr_train.inference.naming import parse_output
 from sr_train.inference.planning import Wish, plan_inputs
 from sr_train.inference.upscaler import Upscaler
 from sr_train.ops.errors import DataError, PluginError, Problems, SRTrainError
-from sr_train.ops.image_io import read_picture
+from sr_train.ops.image_io import read_picture, write_picture
 from tests.sr_train.inference.toys import Nearest, below, make
 
 
@@ -186,6 +188,52 @@ def test_a_format_that_cannot_hold_the_picture(tmp_path):
     _, failed = infer(upscaler, files, tmp_path / "out", format="jpg")
     assert ["16 bits" in failed[0][1], "alpha" in failed[1][1]] == [True, True]
     assert net.shapes == []
+
+
+@pytest.mark.parametrize(
+    ("format", "width", "words"),
+    [
+        ("webp", 8192, ".webp cannot hold 16384x4 pixels, 16383 a side at most; use .png or .tif"),
+        ("jpg", 32751, ".jpg cannot hold 65502x4 pixels, 65500 a side at most; use .png or .tif"),
+        ("png", 500_001, ".png cannot hold 1000002x4 pixels, 1000000 a side at most; use .tif"),
+        ("tif", 600_000, ".tif cannot hold 1200000x4 pixels, 1048576 a side at most; cut it"),
+    ],
+)
+def test_a_format_that_cannot_hold_the_size_is_told_before_the_work(
+    tmp_path, capfd, format, width, words
+):
+    write_picture(tmp_path / "a.png", np.zeros((2, width, 1), np.uint8))
+    net = Nearest()
+    upscaler = Upscaler(net, net.spec)
+    _, failed = infer(upscaler, [tmp_path / "a.png"], tmp_path / "out", format=format)
+    assert failed == [(tmp_path / "a.png", f"{tmp_path / 'a.png'}: {words}")]
+    assert (net.shapes, capfd.readouterr().err) == ([], "")
+
+
+def test_what_opencv_says_is_told_without_its_source():
+    with pytest.raises(cv2.error) as caught:
+        cv2.resize(np.zeros((2, 2), np.uint8), (0, 0))
+    words = told(caught.value, Path("a.png"))
+    assert words.startswith("a.png: cannot be read or written: error: ")
+    assert ".cpp" not in words
+    assert "OpenCV" not in words
+
+
+def test_an_error_names_its_input_whatever_words_hold_its_name():
+    assert told(DataError("s_off: lacks f10 and f"), Path("f")) == "s_off: lacks f10 and f"
+    assert told(DataError("s_off: lacks f10"), Path("f")) == "f: s_off: lacks f10"
+    assert told(DataError("in/f.png: empty"), Path("f.png")) == "f.png: in/f.png: empty"
+    assert told(DataError("f.png: empty"), Path("f.png")) == "f.png: empty"
+    assert told(DataError("f: frame 3 is empty"), Path("f")) == "f: frame 3 is empty"
+
+
+def test_an_output_folder_in_the_place_of_which_is_a_file(tmp_path):
+    (tmp_path / "a").write_text("")
+    (tmp_path / "link").symlink_to("nowhere")
+    with pytest.raises(DataError, match=rf"output folder .*: {tmp_path}/a is a file$"):
+        check_writable(tmp_path / "a/b/c")
+    with pytest.raises(DataError, match=rf": {tmp_path}/link is a link to nothing$"):
+        check_writable(tmp_path / "link")
 
 
 def test_a_name_of_255_bytes_is_written(tmp_path, upscaler):

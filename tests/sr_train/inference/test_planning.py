@@ -317,13 +317,28 @@ def test_results_of_an_earlier_run_in_the_input_folder_itself_are_no_inputs(tmp_
     assert [path.name for path in made.earlier] == ["a_x2.png"]
 
 
+def test_results_of_an_earlier_run_are_known_where_inputs_share_a_name(tmp_path):
+    touch(tmp_path, "a.png", "a.jpg", "a_png_x2.png", "a_jpg_x2.png")
+    made = plan(tmp_path, tmp_path, suffix="_x2", overwrite=True)
+    assert pictures(made, tmp_path) == {"a.jpg": "a_jpg_x2.png", "a.png": "a_png_x2.png"}
+    assert [path.name for path in made.earlier] == ["a_jpg_x2.png", "a_png_x2.png"]
+
+
+def test_results_of_an_earlier_run_are_known_behind_a_link(tmp_path):
+    touch(tmp_path, "in/a.png", "in/a_x2.png")
+    (tmp_path / "out").symlink_to("in")
+    made = plan(tmp_path / "in", tmp_path / "out", suffix="_x2", overwrite=True)
+    assert pictures(made, tmp_path) == {"in/a.png": "out/a_x2.png"}
+    assert [path.name for path in made.earlier] == ["a_x2.png"]
+
+
 @pytest.mark.parametrize("given", ["in", "in/a.png"])
 def test_what_lies_beside_the_input_is_not_replaced_without_a_word(tmp_path, given):
     """An output folder that holds the input may hold originals of the same name."""
     touch(tmp_path, "in/a.png", "a.png")
     with pytest.raises(Problems) as caught:
         plan(tmp_path / given, tmp_path)
-    assert f"output={tmp_path} holds the input, and 1 files there would" in str(caught.value)
+    assert f"output={tmp_path} holds the input, and a file there would" in str(caught.value)
     assert len(plan(tmp_path / given, tmp_path, overwrite=True).pictures) == 1
     touch(tmp_path, "out/a.png")
     assert len(plan(tmp_path / given, tmp_path / "out").pictures) == 1

@@ -114,7 +114,8 @@ def test_header_agrees_for_every_kind(tmp_path):
     found = {path.name: assert_header_agrees(path) for path in sorted(tmp_path.iterdir())}
     assert len(found) == 15
     assert {name for name, p in found.items() if p.alpha is not None} == {
-        "palette_alpha.png", "key.png", "la.png", "la.tif", "rgba.webp", "la16.png",
+        "palette_alpha.png", "key.png", "grey_key.png", "la.png", "la.tif", "rgba.webp",
+        "la16.png",
     }  # fmt: skip
     assert {name for name, p in found.items() if p.pixels.shape[2] == 1} == {
         "bit.png", "grey_key.png", "la.png", "la.tif", "grey.jpg", "palette.bmp",

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from sr_train.ops.errors import ConfigError, DataError
-from sr_train.ops.video_codecs import CONTAINERS, pixel_format_for
+from sr_train.ops.video_codecs import CONTAINERS, parse_codec, pixel_format_for
 from sr_train.ops.video_io import probe, read_frames, read_timed_frames
 from sr_train.ops.video_out import CODECS, VideoWriter, encoding_problems
 from tests.videos import make_video, moving
@@ -260,15 +260,49 @@ def test_nothing_written_is_an_error(tmp_path):
         ("a.mk", {}, r"cannot write '.mk'; .*; did you mean '.mkv'"),
         ("a.mov", {"codec": "av1"}, r".mov cannot hold av1; use .mp4 or .m4v or .mkv or .webm"),
         ("a.mov", {"codec": "ffv1"}, r".mov cannot hold ffv1; .*or codec h264 or hevc"),
-        ("a.mp4", {"quality": 52}, "quality=52: expected 0"),
+        ("a.mp4", {"quality": 52}, "video.quality=52: expected 0"),
         ("a.mkv", {"codec": "ffv1", "quality": 3}, "ffv1 is lossless"),
-        ("a.mp4", {"pixel_format": "yuv420"}, "did you mean 'yuv420p'"),
+        (
+            "a.mp4",
+            {"pixel_format": "yuv420"},
+            "video.pixel_format=yuv420: none.*did you mean 'yuv420p'",
+        ),
         ("a.webm", {}, ".webm cannot hold h264"),
     ],
 )
 def test_impossible_wishes(tmp_path, name, settings, words):
     with pytest.raises(ConfigError, match=words):
         VideoWriter(tmp_path / name, (48, 32), 25, **settings)
+
+
+@pytest.mark.parametrize(
+    ("text", "codec"),
+    [
+        ("h264", "h264"),
+        ("H.264", "h264"),
+        ("x264", "h264"),
+        ("h265", "hevc"),
+        ("H265", "hevc"),
+        ("libx265", "hevc"),
+        ("AV1", "av1"),
+        ("ffv1", "ffv1"),
+    ],
+)
+def test_words_for_codecs(text, codec):
+    assert parse_codec(text) == codec
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("vp9", "video.codec=vp9: expected one of h264, hevc, av1, ffv1$"),
+        ("h266", "video.codec=h266: expected one of .*; did you mean 'h26"),
+        ("", "video.codec=: expected one of"),
+    ],
+)
+def test_words_that_are_no_codec(text, words):
+    with pytest.raises(ConfigError, match=words):
+        parse_codec(text)
 
 
 def test_a_missing_encoder_names_the_others(tmp_path, monkeypatch):

@@ -98,6 +98,21 @@ def test_colour_key_and_palette_alpha():
     np.testing.assert_array_equal(picture.pixels, [[[0, 1, 2], [3, 4, 5], [6, 7, 8]]])
 
 
+@pytest.mark.parametrize("bits", [1, 2, 4, 8, 16])
+@pytest.mark.parametrize("interlaced", [False, True])
+def test_a_transparent_grey_is_alpha_as_a_transparent_colour_is(bits, interlaced):
+    top = (1 << bits) - 1
+    values = np.random.default_rng(bits).integers(0, top + 1, (9, 11, 1))
+    key = int(values[4, 5, 0])
+    # What stands above the depth's bits says nothing.
+    chunks = [(b"tRNS", (key if bits == 16 else key | 0xFF00 & ~top).to_bytes(2, "big"))]
+    rows = zlib.compress(stream(values, bits, interlaced))
+    picture = decode_picture(png((11, 9, bits, 0, int(interlaced)), rows, chunks), "x")
+    white = np.iinfo(picture.pixels.dtype).max
+    np.testing.assert_array_equal(picture.alpha, np.where(values[..., 0] == key, 0, white))
+    np.testing.assert_array_equal(picture.pixels, values * (white // top))
+
+
 @pytest.mark.parametrize("mode", ["1", "L", "LA", "P", "RGB", "RGBA", "I;16"])
 def test_as_pillow_reads_it(mode):
     image = Image.fromarray(noise(23, 31, 3)).convert(mode)
