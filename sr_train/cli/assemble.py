@@ -49,7 +49,7 @@ def _device_meant(name: str) -> str:
     found = re.fullmatch(r"(?:gpu|nvidia|cuda)[:\s]?(\d*)|(\d+)", name.strip().lower())
     if found is None:
         return did_you_mean(name, ["auto", "cpu", "cuda", "mps"])
-    number = found[1] or found[2]
+    number = found[1] or found[2] or ""
     return f"; write device=cuda{':' if number else ''}{number}"
 
 

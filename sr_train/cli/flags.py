@@ -103,7 +103,7 @@ def parse(command: str, words: Sequence[str]) -> tuple[list[str], Flags]:
 
 def is_override(word: str) -> bool:
     """Whether a word sets or takes out something, so that Hydra can read it."""
-    return "=" in word or word.startswith("~")
+    return word.lstrip("+~")[:1] not in {"", "="} and ("=" in word or word.startswith("~"))
 
 
 def stray(command: str, word: str) -> str:
@@ -111,6 +111,8 @@ def stray(command: str, word: str) -> str:
     if word.endswith((".yml", ".yaml")):
         return f"{word}: expected key=value; {_OWN}"
     keys = keys_of(command)
+    if word.lstrip("+~")[:1] in {"", "="}:
+        return f"{word}: expected key=value"
     if word.lstrip("+") in keys:
         return f"{word}: expected a value, {word}=..."
     if "experiment" in keys:

@@ -11,7 +11,8 @@ _ALIASES: dict[str, tuple[str, str]] = {
     **dict.fromkeys(("betas",), ("optimizer.betas", "")),
     **dict.fromkeys(("momentum",), ("optimizer.momentum", "")),
     **dict.fromkeys(
-        ("batch", "batch_size", "batchsize", "batch_size_per_gpu", "b"), ("data.batch_size", "")
+        ("batch", "batch_size", "batchsize", "batch_size_per_gpu", "b", "bs"),
+        ("data.batch_size", ""),
     ),
     **dict.fromkeys(
         ("epochs", "epoch", "num_epochs", "total_epochs", "max_epochs"), ("train.steps", _STEPS)

@@ -43,9 +43,28 @@ _CALLBACK = {"sweep": {"_target_": "sr_train.cli.sweeping.SweepWatch"}}
 _QUIET = {"version": 1, "root": None, "disable_existing_loggers": False}
 """Hydra's own logging, as `none` in its groups says; a run logs by itself."""
 
+_SUBDIR = ".hydra/${now:%Y%m%d-%H%M%S-%f}"
+"""Where `train` writes its config, below the run's folder; others write none."""
+
 _RUNS_COMMANDS = ("hydra.launcher.setup", "hydra.launcher.additional_parameters")
+_SAMPLER = "hydra/sweeper/sampler"
+_NO_SEARCH_PATH = "hydra.searchpath: expected --config-dir DIR on the command line"
 _AT_LEAST_ONE = ("max_batch_size", "n_jobs")
 _STORAGE = "hydra.sweeper.storage"
+_UNPICKLES = "optuna.samplers.CmaEsSampler"
+"""A sampler that keeps a pickle of itself in the storage, and loads it from there."""
+
+
+def check_search_path(overrides: Sequence[Override]) -> None:
+    """Raise for a search path of Hydra's, which imports the packages that it names.
+
+    A sweep's parameters become overrides, too, so this is no matter of what was typed alone.
+
+    Raises:
+        Problems: before anything is composed.
+    """
+    if any(override.key_or_group == "hydra.searchpath" for override in overrides):
+        raise Problems([_NO_SEARCH_PATH])
 
 
 def check_hydra_node(cfg: DictConfig, overrides: Sequence[Override]) -> None:
@@ -68,6 +87,7 @@ def check_hydra_node(cfg: DictConfig, overrides: Sequence[Override]) -> None:
         *_launcher(node, typed),
         *_sweeper(node, typed),
         *_environment(node, overrides),
+        *_run_folder(node),
     ]
     if problems:
         raise Problems(problems)
@@ -132,6 +152,20 @@ def _sweeper(node: DictConfig, typed: Sequence[str]) -> Iterator[str]:
     sweeper = node._get_node("sweeper")
     if isinstance(sweeper, DictConfig) and "sampler" in sweeper:
         yield from _component(sweeper, "sampler", _SAMPLERS, "hydra.sweeper")
+        target = _plain(sweeper._get_node("sampler")) or {}
+        loads = isinstance(target, dict) and target.get("_target_") == _UNPICKLES
+        if loads and _plain(sweeper._get_node("storage")) and not _is_typed(_SAMPLER, typed):
+            yield (
+                f"{_SAMPLER}: cmaes loads a pickle from hydra.sweeper.storage, so type it: "
+                f"{_SAMPLER}=cmaes"
+            )
+
+
+def _run_folder(node: DictConfig) -> Iterator[str]:
+    """Yield that the config of a run would be written out of its folder, or where none looks."""
+    found = _plain(node._get_node("output_subdir"))
+    if found is not None and found != _SUBDIR:
+        yield f"hydra.output_subdir={found}: expected what is shipped, or null"
 
 
 def _environment(node: DictConfig, overrides: Sequence[Override]) -> Iterator[str]:
@@ -139,7 +173,7 @@ def _environment(node: DictConfig, overrides: Sequence[Override]) -> Iterator[st
         if _plain(node.job._get_node(name)):
             yield f"hydra.job.{name}: no config may set the environment; set it in your shell"
     if _plain(node._get_node("searchpath")):
-        yield "hydra.searchpath: expected --config-dir DIR on the command line"
+        yield _NO_SEARCH_PATH
     given = sorted(str(override.input_line) for override in overrides)
     found = [*_plain(node.overrides._get_node("hydra")), *_plain(node.overrides._get_node("task"))]
     if sorted(map(str, found)) != given:

@@ -9,7 +9,7 @@ from hydra.types import RunMode
 from omegaconf import DictConfig
 from omegaconf.errors import OmegaConfBaseException
 
-from sr_train.config.hydra_node import check_hydra_node
+from sr_train.config.hydra_node import check_hydra_node, check_search_path
 from sr_train.config.paths import name_problems
 from sr_train.config.schema import store_schemas
 from sr_train.config.sources import hidden_by_shipped, search_path
@@ -56,11 +56,12 @@ class Loader(ConfigLoaderImpl):
                 so nothing of it is a defect to be told as one.
         """
         try:
+            parsed = OverridesParser.create().parse_overrides(overrides)
+            check_search_path(parsed)
             cfg = super().load_configuration(
                 config_name, overrides, run_mode, from_shell, validate_sweep_overrides
             )
             if config_name is not None:  # Hydra's own help, of nobody's config
-                parsed = OverridesParser.create().parse_overrides(overrides)
                 check_hydra_node(cfg, parsed)
                 self._check_files(cfg)
                 _check_name(cfg)

@@ -13,7 +13,7 @@ from sr_train.config.schema_keys import default_groups
 from sr_train.config.sources import SHIPPED
 from sr_train.config.words import Word
 from sr_train.config.yaml_files import read_yaml
-from sr_train.ops.errors import ConfigError
+from sr_train.ops.errors import ConfigError, did_you_mean
 
 _HELD_BY = {
     "dataset": ("data.train", "data.val"),
@@ -67,17 +67,19 @@ def stored_run(words: Sequence[str]) -> StoredRun | None:
     A line that chooses an experiment or a network says by itself what to train.
 
     Raises:
-        ConfigError: if the folder is a run's, but its config is gone.
+        ConfigError: if it names no run, or one whose config is gone.
     """
     given = [Word.of(word) for word in words]
     named = [word.value for word in given if word.key == "resume" and word.value]
     if not named or named[-1] in {"none", "auto", "null"}:
         return None
-    if any(word.group in {"experiment", "arch"} and word.prefix != "~" for word in given):
+    chosen = [word.group.split(".")[0] for word in given if word.prefix != "~"]
+    if {"experiment", "arch"} & set(chosen):
         return None
-    folder = _run_folder(Path(str(named[-1]).strip("'\"")).expanduser())
+    path = Path(str(named[-1]).strip("'\"")).expanduser()
+    folder = _run_folder(path)
     if folder is None:
-        return None
+        raise ConfigError(f"resume={named[-1]}: {_no_run(path)}")
     launches = sorted(path.parent for path in folder.glob(".hydra/*/config.yaml"))
     if not launches:
         raise ConfigError(
@@ -95,6 +97,19 @@ def _run_folder(path: Path) -> Path | None:
         if path.exists() and (folder / "checkpoints").is_dir():
             return folder if folder.name not in {"", ".", ".."} else folder.resolve()
     return None
+
+
+def _no_run(path: Path) -> str:
+    """Say what there is instead of a run, and which run may be meant."""
+    found = "is not the folder of a run" if path.exists() else "no such file or folder"
+    runs = path if path.is_dir() else path.parent
+    names = [each.parent.name for each in sorted(runs.glob("*/checkpoints"))]
+    if names:
+        return f"{found}{did_you_mean(path.name, names)}"
+    return (
+        f"{found}; expected auto, a run's folder, or a training state of one; where it is to start "
+        "another run, say what that trains, too: arch=..."
+    )
 
 
 def _last_that_ran(launches: Sequence[Path], manifest: Path) -> Path:

@@ -232,7 +232,9 @@ def _imported(module: str, where: str) -> Any:
 def _class_of(module: Any, name: str, where: str) -> type:
     """Return a class by its name in a module; the module's own, so that nothing is walked."""
     if name not in vars(module):
-        classes = [word for word, each in vars(module).items() if inspect.isclass(each)]
+        here = {word: each for word, each in vars(module).items() if inspect.isclass(each)}
+        own = [word for word, each in here.items() if each.__module__ == module.__name__]
+        classes = own or list(here)
         hint = did_you_mean(name, [word for word in classes if not word.startswith("_")])
         raise ConfigError(f"{where}: {module.__name__} has no {name!r}{hint}")
     target = vars(module)[name]

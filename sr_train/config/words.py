@@ -82,9 +82,10 @@ def quoted(word: Word, kind_of: Callable[[str], Kind | None], *, many: bool) -> 
         return word if read is not _Unread or value[0] in "[{" else _with(word, literal(value))
     is_list = kind == "texts" or read is _Unread or isinstance(read, list)
     if kind != "text" and is_list and _in_brackets(value):
-        return _with(word, f"[{','.join(map(_item, split(value[1:-1])))}]")
+        return _with(word, _list(value))
     if many and "," in value and (read is _Unread or isinstance(read, Sweep)):
-        return _with(word, ",".join(map(_item, split(value))))
+        lists = kind != "text"
+        return _with(word, ",".join(_choice(part.strip(), lists) for part in split(value)))
     return word if kind == "texts" else _with(word, literal(value))
 
 
@@ -165,6 +166,16 @@ def _read(value: str) -> Any:
 def _is_written_sweep(read: Any) -> bool:
     """Whether a value is a sweep by its own words, such as choice(1,2)."""
     return isinstance(read, Glob | Sweep) and not getattr(read, "simple_form", False)
+
+
+def _list(text: str) -> str:
+    """Return a list of texts in its brackets, each as it was meant."""
+    return f"[{','.join(map(_item, split(text[1:-1])))}]"
+
+
+def _choice(text: str, lists: bool) -> str:
+    """Return what one run of a sweep takes: a text or, where there may be `lists`, a list."""
+    return _list(text) if lists and _in_brackets(text) else _item(text)
 
 
 def _item(text: str) -> str:

@@ -21,6 +21,12 @@ _DEEPEST = 40
 
 _PLAIN = ("str", "int", "float", "bool", "null", "map", "seq", "merge")
 _TAGS = {f"tag:yaml.org,2002:{name}" for name in _PLAIN}
+_TEXTS = {
+    *("name", "out_dir", "resume", "pretrained", "checkpoint", "root", "gt", "lq"),
+    *("include", "exclude"),
+}
+"""Keys whose values are names and paths, as typed: `name: 2024_01_15` is no number."""
+
 _WORDS = {"int": "a number", "float": "a number", "bool": "true or false", "null": "null"}
 
 
@@ -154,6 +160,8 @@ class _Checked:
         elif isinstance(node, yaml.MappingNode):
             for name, value in node.value:
                 self._check_key(name)
+                if name.value in _TEXTS:
+                    _take_as_text(value)
                 yield value
         elif any(0xD800 <= ord(letter) < 0xE000 for letter in node.value):
             raise self._fault(node, "holds half a character")
@@ -171,6 +179,14 @@ class _Checked:
     def _fault(self, node: yaml.Node, why: str) -> ConfigError:
         mark = node.start_mark
         return ConfigError(f"{self._path}: line {mark.line + 1}, column {mark.column + 1}: {why}")
+
+
+def _take_as_text(node: yaml.Node) -> None:
+    """Let a value, or those of a list, be the text that stands in the file."""
+    for each in node.value if isinstance(node, yaml.SequenceNode) else [node]:
+        is_plain = isinstance(each, yaml.ScalarNode) and each.style is None
+        if is_plain and each.tag.rpartition(":")[2] in {"int", "float", "bool"}:
+            each.tag = "tag:yaml.org,2002:str"
 
 
 def _told(err: yaml.YAMLError) -> str:

@@ -184,12 +184,6 @@ def test_a_folder_without_its_config_says_what_to_type(command, in_folder):
     )
 
 
-def test_a_folder_of_no_run_is_no_config(command, in_folder):
-    toy_words(in_folder)
-    command("train", "resume=gt").fails_with("arch: no value", "name: no value")
-    command("train", "resume=nowhere").fails_with("arch: no value")
-
-
 def test_check_and_overfit_take_it_too(command, in_folder):
     command(*train_words(in_folder)).succeeds()
     assert "no problem found" in command("check", "resume=runs/toy").succeeds().out
@@ -232,3 +226,18 @@ def test_the_printed_line_goes_on_with_a_stopped_run(command, in_folder):
 )
 def test_which_groups_are_chosen_anew(words, groups):
     assert replaced_groups("train", words) == groups
+
+
+def test_what_names_no_run_is_told_alone(command, in_folder):
+    command(*train_words(in_folder)).succeeds()
+    for path, says in {
+        "runs/tyo": "resume=runs/tyo: no such file or folder; did you mean 'toy'?",
+        "runs": "resume=runs: is not the folder of a run; valid: toy",
+        "gt": "resume=gt: is not the folder of a run; expected auto, a run's folder",
+        "nowhere": "resume=nowhere: no such file or folder",
+        "runs/toy/checkpoints/step_9.pt": "no such file or folder; expected auto",
+        "runs/toy/manifest.json": "is not the folder of a run",
+    }.items():
+        failed = command("train", f"resume={path}")
+        failed.fails_with(says)
+        assert "no value" not in failed.err

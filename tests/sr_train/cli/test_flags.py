@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from sr_train.cli.flags import Flags, parse, stray
+from sr_train.cli.flags import Flags, is_override, parse, stray
 from sr_train.ops.errors import ConfigError
 
 
@@ -92,3 +92,9 @@ def test_habits_from_elsewhere_are_answered(command, words, says):
 )
 def test_a_word_that_sets_nothing_is_answered(command, word, says):
     assert says in stray(command, word)
+
+
+@pytest.mark.parametrize("word", ["=x", "+=3", "~", "+", "~=x"])
+def test_a_word_without_a_key_is_no_override(word):
+    assert not is_override(word)
+    assert stray("train", word) == f"{word}: expected key=value"

@@ -58,6 +58,15 @@ ATTACKS = {
         "hydra: {sweeper: {storage: 'redis://127.0.0.1:1'}}",
         "hydra.sweeper.storage: of other storages than sqlite:///FILE, type it",
     ),
+    "a sampler that unpickles": (
+        "defaults: [override /hydra/sweeper: optuna, override /hydra/sweeper/sampler: cmaes]\n"
+        "hydra: {sweeper: {storage: 'sqlite:///a.db'}}",
+        "hydra/sweeper/sampler: cmaes loads a pickle from hydra.sweeper.storage, so type it",
+    ),
+    "a folder outside the run's": (
+        "hydra: {output_subdir: ../../elsewhere}",
+        "hydra.output_subdir=../../elsewhere: expected what is shipped, or null",
+    ),
     "commands of a cluster": (
         "defaults: [override /hydra/launcher: submitit_slurm]\n"
         "hydra: {launcher: {setup: ['touch canary']}}",
@@ -153,6 +162,11 @@ def test_what_no_config_may_ask_for(fault, name):
             "defaults: [override /hydra/sweeper: optuna]",
             "hydra.sweeper.storage='postgresql://db/x'",
         ),
+        (
+            "defaults: [override /hydra/sweeper: optuna]\n"
+            "hydra: {sweeper: {storage: 'sqlite:///a.db'}}",
+            "hydra/sweeper/sampler=cmaes",
+        ),
     ],
 )
 def test_what_a_person_types_is_theirs(fault, text, word):
@@ -184,3 +198,10 @@ def test_no_package_is_imported_by_a_search_path(fault, tmp_path):
     (tmp_path / "evil").mkdir()
     (tmp_path / "evil/__init__.py").write_text("raise SystemExit('was imported')\n")
     assert fault("hydra: {searchpath: ['pkg://evil']}", group="search") is not None
+
+
+def test_no_package_is_imported_by_an_override_of_a_sweep(fault, tmp_path):
+    (tmp_path / "evil").mkdir()
+    (tmp_path / "evil/__init__.py").write_text("raise SystemExit('was imported')\n")
+    found = fault("seed: 1", "hydra.searchpath=[pkg://evil]", group="search")
+    assert "hydra.searchpath: expected --config-dir DIR" in str(found)

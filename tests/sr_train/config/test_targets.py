@@ -323,3 +323,8 @@ def test_a_foreign_package_of_the_same_name_is_never_imported(dotted, monkeypatc
 def test_a_foreign_package_as_a_plug_in_is_told_to_be_renamed():
     (problem,) = plugin_problems(["archs"])
     assert problem.endswith(f"yours in {os.getcwd()}/archs must have another name")
+
+
+def test_the_choices_of_a_module_are_its_own_classes():
+    with pytest.raises(ConfigError, match=r"has no 'Renamed'; valid: SRVGGNetCompact$"):
+        resolve_target("archs.compact.Renamed", "arch")

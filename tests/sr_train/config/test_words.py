@@ -149,3 +149,16 @@ def test_words_of_a_run_are_found_among_typed_ones():
 def test_a_name_that_begins_and_ends_with_brackets_is_no_list(kind, name):
     word = quoted(Word.of(f"key={name}"), lambda _: kind, many=False)
     assert str(word) == (f"key={name}" if kind == "texts" else f"key='{name}'")
+
+
+@pytest.mark.parametrize(
+    ("value", "expected"),
+    [
+        ("[a (1),2024_01_15],b", "['a (1)','2024_01_15'],b"),
+        ("[a,b],[c (2)]", "[a,b],['c (2)']"),
+        ("[a,1_0],b (1)", "[a,'1_0'],'b (1)'"),
+        ("[Group] Show [1],b", "'[Group] Show [1]',b"),
+    ],
+)
+def test_a_sweep_over_lists_of_texts_takes_each_as_a_list(value, expected):
+    assert as_kind("either", value, many=True).value == expected

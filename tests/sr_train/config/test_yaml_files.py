@@ -113,3 +113,13 @@ def test_the_package_is_what_the_head_says(written, content, package):
 def test_a_head_that_cannot_be_read_is_told(written):
     with pytest.raises(ConfigError, match="expected for example # @package _global_"):
         header_of(written("# @package _global_ and more\n"))
+
+
+@pytest.mark.parametrize("text", ["2024_01_15", "1e5", "1.50", "007", "0x10", "1:30", "true", "on"])
+def test_names_and_paths_are_the_text_that_stands_there(written, text):
+    path = written(
+        f"name: {text}\ndata: {{train: {{gt: {text}, include: [{text}, b]}}}}\nseed: 1_0\n"
+    )
+    config = read_yaml(path)
+    assert config.name == config.data.train.gt == config.data.train.include[0] == text
+    assert config.seed == 10
