@@ -1,8 +1,11 @@
 """Where a run goes on after it went wrong: by its folder, and where only a validation did."""
 
+import os
+import subprocess
+import sys
 from pathlib import Path
 
-from tests.toys import no_validation, state_of, toy_words
+from tests.toys import ROOT, no_validation, state_of, toy_words
 
 RUN = Path("runs/toy")
 
@@ -92,3 +95,23 @@ def test_a_term_without_a_loss_is_told(command, in_folder):
         "objective.mine.loss: no value"
     )
     command("train", *toy_words(in_folder, "+objective.mine=x")).fails_with("expected a mapping")
+
+
+LIMITED = """
+import resource, sys
+import sr_train.cli.train
+from sr_train.cli.entry import main
+resource.setrlimit(resource.RLIMIT_FSIZE, (2048, 2048))
+sys.exit(main())
+"""
+
+
+def test_a_config_that_cannot_be_written_is_told_with_its_folder(in_folder):
+    """Hydra writes it, before any code of a run."""
+    words = [sys.executable, "-c", LIMITED, "train", *toy_words(in_folder)]
+    paths = os.pathsep.join([str(ROOT), os.environ.get("PYTHONPATH", "")])
+    done = subprocess.run(
+        words, capture_output=True, text=True, env={**os.environ, "PYTHONPATH": paths}, check=False
+    )
+    assert done.returncode == 2, done
+    assert "error: runs/toy: File too large" in done.stderr
