@@ -51,9 +51,9 @@ def find_resumed(cfg: RunConfig, folder: RunFolder) -> Resumed | None:
     if cfg.resume == "none":
         folder.refuse_if_used()
         return None
-    if cfg.resume == "auto":
-        return _newest(folder)
     path = Path(cfg.resume).expanduser()
+    if cfg.resume == "auto" or path.resolve() == folder.root.resolve():
+        return _newest(folder, cfg.resume)
     if not path.resolve().is_relative_to(folder.root.resolve()):
         folder.refuse_if_used()  # two runs in one folder would mix their states
     if path.is_dir():
@@ -64,8 +64,13 @@ def find_resumed(cfg: RunConfig, folder: RunFolder) -> Resumed | None:
     return Resumed(path, read_state(path))
 
 
-def _newest(folder: RunFolder) -> Resumed | None:
-    """Return the newest state of a run, which may not have begun yet."""
+def _newest(folder: RunFolder, asked: str) -> Resumed | None:
+    """Return the newest state of a run, which may not have begun yet.
+
+    Args:
+        folder: of the run.
+        asked: value of `resume`.
+    """
     found = newest_state(folder.checkpoints)
     if found is not None:
         resumed = Resumed(*found)
@@ -81,11 +86,11 @@ def _newest(folder: RunFolder) -> Resumed | None:
     if weights:
         start = folder.checkpoints / (weights[-1] if "last.safetensors" in weights else weights[0])
         raise ConfigError(
-            f"resume=auto: {folder.checkpoints} holds weights ({', '.join(weights)}) but no "
+            f"resume={asked}: {folder.checkpoints} holds weights ({', '.join(weights)}) but no "
             "training state to go on from, and a new run would overwrite them; to start a new run "
             f"from them: name=ANOTHER_NAME net_g.pretrained={start}"
         )
-    log.info("resume=auto: no training state in %s; starting at step 0", folder.checkpoints)
+    log.info("resume=%s: no training state in %s; starting at step 0", asked, folder.checkpoints)
     return None
 
 

@@ -14,6 +14,7 @@ from typing import Any
 from hydra._internal.hydra import Hydra
 from hydra._internal.utils import get_args_parser
 from hydra.core.global_hydra import GlobalHydra
+from hydra.types import RunMode
 from omegaconf import DictConfig
 from omegaconf.errors import OmegaConfBaseException
 
@@ -26,6 +27,7 @@ from sr_train.config.words import Prepared
 from sr_train.config.yaml_files import first_line
 from sr_train.monitoring.console import console
 from sr_train.ops.errors import ConfigError
+from sr_train.ops.files import naming_path
 from sr_train.ops.launch import Launch
 
 log = logging.getLogger(__name__)
@@ -86,9 +88,16 @@ def _run(request: Request, hydra: Hydra, loader: Loader, job: Job, primary: str)
             _tell_plugins(preparation.plugins)
             start = hydra.multirun if many else hydra.run
             mode = f"hydra.mode={'MULTIRUN' if many else 'RUN'}"
-            start(config_name=primary, task_function=job, overrides=[*overrides, mode])
+            with naming_path(lambda: _folder_of(loader, primary, overrides, many)):
+                start(config_name=primary, task_function=job, overrides=[*overrides, mode])
     except (ComposeError, OmegaConfBaseException) as err:  # the latter: a run's folder has no name
         raise _explained(err, request, primary, loader, words, many) from err
+
+
+def _folder_of(loader: Loader, primary: str, overrides: Sequence[str], many: bool) -> str:
+    """Return where Hydra writes the config of a launch."""
+    hydra = loader.load_configuration(primary, list(overrides), RunMode.RUN).hydra
+    return str(hydra.sweep.dir if many else hydra.run.dir)
 
 
 def _explained(

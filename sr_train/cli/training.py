@@ -303,8 +303,9 @@ def close_run(trainer: Trainer, folder: RunFolder, stopped_by: str | None) -> No
     console.print(f"weights      {shown_path(folder.last_weights)}")
     if trainer.model.swa is not None and trainer.model.swa.started:
         console.print(f"SWA          {shown_path(folder.swa_weights)}")
-    for metric in trainer.best:
-        console.print(f"best         {shown_path(folder.best_weights(metric))}")
+    for best in map(folder.best_weights, trainer.best):
+        if best.is_file():  # a value that was never a number is no best one
+            console.print(f"best         {shown_path(best)}")
     console.print(f"state        {shown_path(folder.checkpoints)}")
     run, events = shown_path(folder.root), folder.root / "tensorboard"
     used, shipped = f"checkpoint={run}", f"output={run.name}.safetensors"

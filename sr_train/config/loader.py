@@ -1,12 +1,16 @@
 """Composing by Hydra, with everything looked at that Hydra would act on by itself."""
 
+from dataclasses import is_dataclass
 from pathlib import Path
 
 from hydra import version
 from hydra._internal.config_loader_impl import ConfigLoaderImpl
+from hydra._internal.config_repository import IConfigRepository
+from hydra.core.default_element import ResultDefault
 from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.core.override_parser.types import Override
 from hydra.types import RunMode
-from omegaconf import DictConfig
+from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from sr_train.config.hydra_node import check_hydra_node, check_search_path
@@ -40,6 +44,7 @@ class Loader(ConfigLoaderImpl):
         store_schemas()
         super().__init__(search_path(config_dir))
         self.config_dir = config_dir
+        self._overrides: list[str] = []
 
     def load_configuration(
         self,
@@ -55,6 +60,7 @@ class Loader(ConfigLoaderImpl):
             ComposeError: whatever went wrong. All of it stems from words and files of the user,
                 so nothing of it is a defect to be told as one.
         """
+        self._overrides = overrides
         try:
             parsed = OverridesParser.create().parse_overrides(overrides)
             check_search_path(parsed)
@@ -67,6 +73,15 @@ class Loader(ConfigLoaderImpl):
                 _check_name(cfg)
         except Exception as err:
             raise ComposeError(err) from err
+        return cfg
+
+    def _compose_config_from_defaults_list(
+        self, defaults: list[ResultDefault], repo: IConfigRepository
+    ) -> DictConfig:
+        cfg = super()._compose_config_from_defaults_list(defaults, repo)
+        for override in OverridesParser.create().parse_overrides(self._overrides):
+            if override.is_add() or override.is_force_add():
+                _begin_entry(cfg, override)
         return cfg
 
     def _check_files(self, cfg: DictConfig) -> None:
@@ -82,6 +97,23 @@ class Loader(ConfigLoaderImpl):
                         f"{hidden}: the shipped config of that name is the one that counts; give "
                         "yours another name"
                     )
+
+
+def _begin_entry(cfg: DictConfig, override: Override) -> None:
+    """Begin the new entry of a mapping whose entries have fields, such as `objective.mine`.
+
+    OmegaConf begins it as a plain mapping, which it then refuses for not having those fields.
+    """
+    parts = override.key_or_group.split(".")
+    most = len(parts) if isinstance(override.value(), dict) else len(parts) - 1
+    for count in range(1, most):
+        node = OmegaConf.select(cfg, ".".join(parts[:count]), throw_on_missing=False)
+        if not isinstance(node, DictConfig):
+            return
+        kind, name = node._metadata.element_type, parts[count]
+        if isinstance(kind, type) and is_dataclass(kind) and name not in node:
+            node.merge_with({name: {}})
+            return
 
 
 def _check_name(cfg: DictConfig) -> None:

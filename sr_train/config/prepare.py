@@ -92,17 +92,24 @@ class Preparation:
         if self.config is None or word.value is None or word.key.startswith("hydra."):
             return word
         there = _has(self.config, word.key) or word.key in added
+        # An entry that another word begins has its fields at once.
+        plus = "++" if self._is_field_of_entry(word.key) else "+"
         if word.prefix == "" and not there and self._may_add(word.key, added):
-            return replace(word, prefix="+")
+            return replace(word, prefix=plus)
         if word.prefix == "+" and there and not _holds_more(self.config, word.key):
             return replace(word, prefix="")
-        return word
+        return replace(word, prefix=plus) if word.prefix == "+" else word
+
+    def _is_field_of_entry(self, key: str) -> bool:
+        """Whether a key lies below an entry with fields, as objective.mine.weight does."""
+        entry = entry_of(self._schema, key)
+        hint = None if entry is None else hint_at(self._schema, entry)
+        return entry != key and hint is not None and is_dataclass(hint[0])
 
     def _may_add(self, key: str, added: set[str]) -> bool:
         """Whether a key may be added; not below an entry with fields that is not there itself."""
-        entry = entry_of(self._schema, key)
-        hint = None if entry is None else hint_at(self._schema, entry)
-        if entry is not None and entry != key and hint is not None and is_dataclass(hint[0]):
+        if self._is_field_of_entry(key):
+            entry = entry_of(self._schema, key) or key
             return self.config is not None and (_has(self.config, entry) or entry in added)
         return is_open(self._schema, key)
 

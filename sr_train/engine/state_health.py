@@ -113,6 +113,40 @@ def set_aside_diverged(folder: Path, healthy: int | None, weights: Iterable[Path
             path.replace(target)
 
 
+def way_back(folder: Path, healthy: int | None, kept: int | None) -> str:
+    """Say how a run that diverged goes on.
+
+    Args:
+        folder: of the states.
+        healthy: step of the newest healthy state; None: there is none.
+        kept: step of a state that was set aside though it may be sound; None: none may be.
+    """
+    if healthy is None:
+        way = "No state was followed by finite steps: start as before, resume=auto begins anew"
+    else:
+        way = f"resume=auto goes on from step {healthy}, the newest state before it went wrong"
+    way = f"{way}; what was saved since is in checkpoints/{DIVERGED}"
+    if kept is None:
+        return way
+    return f"{way}\n  {_if_sound(folder / DIVERGED / f'step_{kept:08d}.pt')}"
+
+
+def only_state(folder: Path, step: int) -> str:
+    """Say how a run goes on whose first state makes predictions that are not finite."""
+    state = folder / f"step_{step:08d}.pt"
+    return (
+        f"{_if_sound(state)}\n  if its weights are, start anew with a smaller learning rate, under "
+        "another name=..."
+    )
+
+
+def _if_sound(state: Path) -> str:
+    return (
+        "if that picture or the network's own code is at fault and not the weights, mend it and "
+        f"type the same with resume={state}"
+    )
+
+
 def went_back(folder: Path, step: int) -> bool:
     """Tell whether states of later steps than one were set aside as diverged."""
     later = (folder / DIVERGED).glob("step_*.pt")

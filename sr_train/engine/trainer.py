@@ -21,9 +21,10 @@ from sr_train.engine.run_folder import RunFolder
 from sr_train.engine.sharding import is_sharded, whole
 from sr_train.engine.splitting import Splitter
 from sr_train.engine.state_health import (
-    DIVERGED,
     StateHealth,
+    only_state,
     set_aside_diverged,
+    way_back,
     write_healthy,
 )
 from sr_train.engine.stop import GracefulStop
@@ -152,7 +153,7 @@ class Trainer:
         self._stop = GracefulStop(self.world)
         self._validated = validated
         self._scored_step = -1
-        self._whole_step = self.step
+        self._first_step = self._whole_step = self.step
         self._saved_step = self.step if self.step in self.health.saved else -1
         self._is_saving = False
 
@@ -226,7 +227,7 @@ class Trainer:
             log.warning("the weights of step %d are not whole; not saved", self._whole_step + 1)
         elif self._is_saving or not (shared or alone):
             return
-        elif self.step != self._saved_step:
+        elif self.step not in (self._saved_step, self._first_step):
             self.save(alone=alone)
             log.info("state of step %d saved", self.step)
         if self.world.is_main and self._saved_step > 0:
@@ -234,18 +235,17 @@ class Trainer:
 
     def _set_aside(self, err: NonFiniteError) -> NonFiniteError:
         """Leave the newest healthy state as the newest; say so."""
-        healthy = self.health.healthy
-        folder = self.folder
+        folder, healthy = self.folder, self.health.healthy
+        in_validation = isinstance(err.__cause__, NonFinitePredictionError)
+        if in_validation and healthy is None:
+            return NonFiniteError(f"{err}\n  {only_state(folder.checkpoints, self.step)}")
         if self.world.is_main:
             ends = [folder.last_weights, folder.swa_weights]
             if healthy is None:
                 ends += [folder.best_weights(metric) for metric in self.best]
             set_aside_diverged(folder.checkpoints, healthy, ends)
-        if healthy is None:
-            way = "No state was followed by finite steps: start as before, resume=auto begins anew"
-        else:
-            way = f"resume=auto goes on from step {healthy}, the newest state before it went wrong"
-        return NonFiniteError(f"{err}\n  {way}; what was saved since is in checkpoints/{DIVERGED}")
+        way = way_back(folder.checkpoints, healthy, self.step if in_validation else None)
+        return NonFiniteError(f"{err}\n  {way}")
 
     def _logs_at(self, step: int) -> bool:
         return step == self.cadence.steps or _due(step, self.cadence.log_every)

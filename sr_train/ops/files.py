@@ -6,12 +6,13 @@ left behind can be told from what another process is writing now.
 """
 
 import contextlib
+import errno
 import itertools
 import logging
 import os
 import re
 import secrets
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 try:
@@ -20,6 +21,8 @@ except ImportError:  # no POSIX
     fcntl = None  # type: ignore[assignment]
 
 log = logging.getLogger(__name__)
+
+_OF_A_DISK = {errno.ENOSPC, errno.EDQUOT, errno.EIO, errno.EFBIG, errno.EROFS}
 
 _NAME = re.compile(r"\.sr_[0-9a-f]{8}\.tmp")
 
@@ -178,3 +181,14 @@ def _sync_folder(folder: Path) -> None:
         os.fsync(handle)
     finally:
         os.close(handle)
+
+
+@contextlib.contextmanager
+def naming_path(path: Callable[[], str | Path]) -> Iterator[None]:
+    """Give the errors of a disk a path that have none, as those of a write or a close."""
+    try:
+        yield
+    except OSError as err:
+        if err.filename is None and err.errno in _OF_A_DISK:
+            err.filename = str(path())
+        raise

@@ -17,6 +17,9 @@ def test_devices():
     assert choose_device("auto").type in {"cpu", "cuda", "mps"}
     with pytest.raises(ConfigError, match="device=cdua: no such device; did you mean 'cuda'"):
         choose_device("cdua")
+    for name, meant in {"gpu": "cuda", "GPU:1": "cuda:1", "0": "cuda:0", "cuda1": "cuda:1"}.items():
+        with pytest.raises(ConfigError, match=f"no such device; write device={meant}$"):
+            choose_device(name)
     with pytest.raises(ConfigError, match=r"device=cuda:99: this machine has \d of that kind"):
         choose_device("cuda:99")
     with pytest.raises(ConfigError, match="device=cpu:1: this machine has 1"):

@@ -54,6 +54,8 @@ def test_a_group_needs_no_plus_and_bears_one(command, typed, expected):
         (["data.train.gt=FOLDER"], "data.train.gt=FOLDER"),
         (["train.stepz=3"], "train.stepz=3"),
         (["objective.gan.weight=3"], "objective.gan.weight=3"),
+        (["+objective.mine.loss._target_=a.B"], "++objective.mine.loss._target_=a.B"),
+        (["+objective.mine={loss: {}}", "objective.mine.weight=3"], "++objective.mine.weight=3"),
         (["+train.steps=3"], "train.steps=3"),
     ],
 )

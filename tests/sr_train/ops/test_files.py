@@ -9,7 +9,7 @@ import time
 
 import pytest
 
-from sr_train.ops.files import TemporaryFile, remove_leftovers, write_atomically
+from sr_train.ops.files import TemporaryFile, naming_path, remove_leftovers, write_atomically
 from tests.toys import ROOT
 
 
@@ -90,3 +90,17 @@ def test_leftovers_of_a_killed_process_are_removed_and_nothing_else(tmp_path):
 
 def test_a_folder_that_is_not_there_has_no_leftovers(tmp_path):
     assert remove_leftovers(tmp_path / "none") == []
+
+
+@pytest.mark.parametrize(
+    ("number", "named"), [(errno.EFBIG, True), (errno.EIO, True), (errno.EPIPE, False)]
+)
+def test_an_error_of_a_disk_gets_the_path(number, named, tmp_path):
+    """A write fails without saying of which file."""
+    told = os.strerror(number)
+    with (
+        pytest.raises(OSError, match=told) as caught,
+        naming_path(lambda: tmp_path / "results.csv"),
+    ):
+        raise OSError(number, told)
+    assert caught.value.filename == (str(tmp_path / "results.csv") if named else None)
