@@ -31,7 +31,11 @@ class SharedBytes:
         if sys.platform == "linux":
             if descriptor is None:
                 descriptor = os.memfd_create("sr_train-frames")
-                os.ftruncate(descriptor, size)
+                try:
+                    os.ftruncate(descriptor, size)
+                except OSError as err:  # such as a limit on the size of files
+                    os.close(descriptor)
+                    raise OSError(err.errno, err.strerror, "the cache in shared memory") from err
             self._descriptor = descriptor
             self.map = mmap.mmap(descriptor, size)
             weakref.finalize(self, os.close, descriptor)

@@ -160,6 +160,8 @@ def _called(call: Callable[[], Any], where: str, path: str) -> Any:
     except Exception as err:
         if is_out_of_memory(err):
             text = f"does not fit into memory: {_first_lines(err)}"
+        elif isinstance(err, OSError) and err.filename is not None:
+            text = f"{err.filename}: {err.strerror}"
         elif isinstance(err, ValueError | TypeError):
             text = _first_lines(err)
         else:

@@ -4,6 +4,7 @@ import hashlib
 import multiprocessing
 import os
 import re
+import resource
 import signal
 import socket
 import subprocess
@@ -260,3 +261,16 @@ def test_promises_count_until_they_are_taken(name, monkeypatch):
     monkeypatch.setattr(SharedBytes, "promised_bytes", lambda: {0: 300 << 20})
     gc.collect()
     assert budget("auto") == ((1 << 30) - (300 << 20)) // 2
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="memory has no file elsewhere")
+def test_memory_that_the_system_refuses_is_named():
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    before = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+    try:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (1000, hard))
+        with pytest.raises(OSError, match="the cache in shared memory"):
+            SharedBytes(10_000)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+        signal.signal(signal.SIGXFSZ, before)
