@@ -164,8 +164,14 @@ def failing(target: str) -> Callable[[], None]:
         elif target == "manifest":
             records._write_launches = bad
         else:
-            read = Path.read_bytes
-            Path.read_bytes = lambda self: (bad if self.suffix == ".png" else read)(self)  # type: ignore[method-assign]
+            opened = Path.open
+
+            def read(self: Path, *args: Any, **kwargs: Any) -> Any:
+                # A header that cannot be read ends a run before it begins.
+                decodes = sys._getframe(1).f_code.co_name == "read_picture"
+                return (bad if decodes else opened)(self, *args, **kwargs)
+
+            Path.open = read  # type: ignore[method-assign]
 
     return hook
 

@@ -1,6 +1,7 @@
 """Scalars, pictures and text for TensorBoard."""
 
 import math
+import threading
 from collections.abc import Collection, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -51,6 +52,20 @@ def _remove_hparams(folder: Path) -> None:
         path.unlink()
 
 
+def _let_writer_tell_by_itself() -> None:
+    """Print no traceback of the thread that writes events; the next call raises the error again."""
+    before = threading.excepthook
+    if getattr(before, "is_quiet", False):
+        return
+
+    def hook(told: threading.ExceptHookArgs) -> None:
+        if type(told.thread).__name__ != "_AsyncWriterThread":
+            before(told)
+
+    hook.is_quiet = True  # type: ignore[attr-defined]
+    threading.excepthook = hook
+
+
 class TensorBoardLogger:
     """Write event files under the run's folder.
 
@@ -65,7 +80,9 @@ class TensorBoardLogger:
         _remove_hparams(self.folder)  # written at the end of each launch, and read once
         put_in_order(self.folder, first_step)
         earlier = files(self.folder)
-        self._writer = SummaryWriter(str(self.folder))
+        _let_writer_tell_by_itself()
+        with self._named():
+            self._writer = SummaryWriter(str(self.folder))
         self._own = next((path for path in files(self.folder) if path not in earlier), None)
 
     def scalars(self, values: Mapping[str, float], step: int) -> None:

@@ -110,7 +110,7 @@ def test_a_preempted_job_of_two_tasks_goes_back_into_the_queue_and_on(in_folder,
     assert log.count("learns on 2 processes") == 2
     assert log.count("stopped by SIGUSR2 after step ") == 1
     assert log.count("resumed from ") == 1
-    assert "python -m sr_train train name=toy" in logs(run)
+    assert "-m sr_train train resume=runs/toy/sweep_0" in logs(run)
     assert state_of(run / "sweep_0", 40)["step"] == 40
 
 

@@ -1,8 +1,11 @@
+import errno
 import math
+import os
 
 import numpy as np
 import pytest
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+from tensorboard.summary.writer.record_writer import RecordWriter
 
 from sr_train.monitoring.tensorboard import TensorBoardLogger, write_hparams
 
@@ -73,3 +76,14 @@ def test_results_to_compare_are_those_of_the_last_launch_alone(tmp_path):
         logger.close()
         write_hparams(tmp_path, {"seed": 1}, {"psnr": best})
     assert [event.value for event in read(tmp_path).Scalars("best/psnr")] == [21.0]
+
+
+@pytest.mark.filterwarnings("error::pytest.PytestUnhandledThreadExceptionWarning")
+def test_a_disk_that_fails_is_told_once_with_its_folder(tmp_path, monkeypatch, capfd):
+    def bad(*_):
+        raise OSError(errno.EIO, os.strerror(errno.EIO))
+
+    monkeypatch.setattr(RecordWriter, "write", bad)
+    with pytest.raises(OSError, match=r"Input/output error: '.*tensorboard'"):
+        TensorBoardLogger(tmp_path).scalars({"loss": 1.0}, 1)
+    assert "Traceback" not in "".join(capfd.readouterr())
