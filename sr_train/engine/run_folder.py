@@ -62,6 +62,9 @@ class RunFolder:
         for file in files:
             if file.is_dir():
                 set_aside(file, "is a folder, expected a file")
+        for file in (self.metrics_file, self.log_file):
+            if file.is_symlink():  # a folder from elsewhere could have lines added anywhere
+                set_aside(file, "is a link, expected a file")
         for folder in (self.root, *folders):
             remove_leftovers(folder)
 

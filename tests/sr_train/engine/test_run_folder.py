@@ -21,3 +21,14 @@ def test_a_used_folder_is_refused(tmp_path, left):
     (tmp_path / left).write_text("step,name,value\n1,loss/l1,0.5\n")
     with pytest.raises(ConfigError, match="resume=auto"):
         folder.refuse_if_used()
+
+
+@pytest.mark.parametrize("name", ["train.log", "metrics.csv"])
+def test_no_line_is_added_to_what_a_link_leads_to(tmp_path, name):
+    (tmp_path / "precious").write_text("kept")
+    (tmp_path / "run").mkdir()
+    (tmp_path / "run" / name).symlink_to(tmp_path / "precious")
+    RunFolder(tmp_path / "run").tidy()
+    assert not (tmp_path / "run" / name).exists()
+    assert (tmp_path / "run" / f"{name}.bad").is_symlink()
+    assert (tmp_path / "precious").read_text() == "kept"
