@@ -188,7 +188,7 @@ class TrainConfig:
     checkpoint_every: int = 5000
     """0: save at the end alone."""
     keep_last: int = 3
-    """Training checkpoints kept; at least 1."""
+    """Training checkpoints kept beside the newest healthy one; at least 1."""
     max_skipped_in_row: int = 20
     """Stop after this many non-finite steps in a row (seen at the log interval)."""
     deterministic: bool = False
