@@ -65,7 +65,13 @@ def printed(out: str, program: str) -> list[str]:
     return typed[typed.index("sr_train") + 1 :]
 
 
-@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize(
+    "name",
+    [
+        name if n % 4 == 0 else pytest.param(name, marks=pytest.mark.slow)
+        for n, name in enumerate(NAMES)
+    ],
+)
 def test_a_run_may_have_any_name_and_read_any_folder(command, in_folder, name):
     done = command("train", *words(in_folder, name)).succeeds()
     run = in_folder / "runs" / name

@@ -132,7 +132,7 @@ def test_checkpointing_is_proposed_with_what_it_saves(ready, monkeypatch):
     monkeypatch.setattr(dry_step, "free_bytes", lambda device: 0.05 * GIB)
     (problem,) = real_step(cfg, model, sample)
     share = int(re.search(r"arch\.gradient_checkpointing=true \((\d+)% of it", problem)[1])
-    assert 5 < share < 80
+    assert 5 < share < 95  # by the peak of the process, whose heap keeps what others freed
 
 
 def test_a_loss_that_is_not_finite_is_told(ready):
