@@ -59,6 +59,7 @@ class RunFolder:
         files = [self.metrics_file, self.log_file, self.manifest, self.last_weights]
         files += [self.swa_weights, *self.checkpoints.glob("best_*.safetensors")]
         files += [*self.checkpoints.glob("step_*.pt"), *self.checkpoints.glob("step_*.sha256")]
+        files += self.samples.glob("*.png")
         for file in files:
             if file.is_dir():
                 set_aside(file, "is a folder, expected a file")

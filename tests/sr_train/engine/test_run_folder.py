@@ -32,3 +32,11 @@ def test_no_line_is_added_to_what_a_link_leads_to(tmp_path, name):
     assert not (tmp_path / "run" / name).exists()
     assert (tmp_path / "run" / f"{name}.bad").is_symlink()
     assert (tmp_path / "precious").read_text() == "kept"
+
+
+@pytest.mark.parametrize("name", ["samples/step_00000002.png", "train.log", "manifest.json"])
+def test_a_folder_in_the_place_of_a_file_is_set_aside(tmp_path, name):
+    (tmp_path / "run" / name).mkdir(parents=True)
+    RunFolder(tmp_path / "run").tidy()
+    assert not (tmp_path / "run" / name).exists()
+    assert (tmp_path / "run" / f"{name}.bad").is_dir()
