@@ -3,6 +3,7 @@
 import hashlib
 import io
 import logging
+import os
 import re
 from collections.abc import Iterator
 from pathlib import Path
@@ -97,7 +98,7 @@ def move_states(folder: Path, step: int, to: str) -> list[Path]:
             target.parent.mkdir(exist_ok=True)
             for source in (path, _checksum_path(path)):
                 if source.exists():
-                    source.replace(target.parent / source.name)
+                    os.replace(source, target.parent / source.name)
             moved.append(target)
     return moved
 
