@@ -163,6 +163,13 @@ def _is_best(value: Any) -> bool:
     )
 
 
+def _is_window(value: Any) -> bool:
+    return _is_dict(value) and all(
+        isinstance(found, list) and all(isinstance(each, float) for each in found)
+        for found in value.values()
+    )
+
+
 def _is_lines(value: Any) -> bool:
     return isinstance(value, list) and all(map(_is_text, value))
 
@@ -222,6 +229,7 @@ _NEWER: Rules = {
     "healthy": (_optional(_is_count), "a whole number from 0 up, or None"),
     "awaiting": (_optional(_is_count), "a whole number from 0 up, or None"),
     "validated": (lambda value: isinstance(value, bool), "True or False"),
+    "window": (_is_window, "numbers of a log window by name"),
 }
 """Parts that states of before lack."""
 

@@ -154,6 +154,7 @@ class Trainer:
         self._validated = validated
         self._scored_step = -1
         self._first_step = self._whole_step = self.step
+        self._mark: Mapping[str, int] | None = None  # what the meter had before a step under way
         self._saved_step = self.step if self.step in self.health.saved else -1
         self._is_saving = False
 
@@ -198,8 +199,9 @@ class Trainer:
         started_at, stopped_by = self.step, self._make_up()
         while self.step < self.cadence.steps and stopped_by is None:
             self._arm_probe()
+            self._mark = self.model.meter.mark()
             batch = self.splitter.step(self.stream)
-            self._whole_step = self.step
+            self._whole_step, self._mark = self.step, None
             if self.step == started_at + 1:
                 self.journal.name_silent_parameters(after=1)
             stopped_by = self._after_step(batch, bar)
@@ -359,6 +361,8 @@ class Trainer:
             "awaiting": self.health.awaiting,
             "policies": {name: policy.state_dict() for name, policy in self.policies.items()},
             "precision": self.model.precision.name,
+            # Each rank measures for itself, and a run may go on with others.
+            "window": self.model.meter.values(self._mark) if self.world.size == 1 else {},
             "random": random_states(World() if alone else self.world, self.model.device),
         }
         self._save_weights(self.folder.last_weights)

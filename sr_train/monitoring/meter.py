@@ -95,13 +95,26 @@ class Meter:
             {name: tally.non_finite for name, tally in tallies.items() if tally.non_finite},
         )
 
-    def _tallies(self) -> dict[str, Tally]:
+    def values(self, mark: Mapping[str, int] | None = None) -> dict[str, list[float]]:
+        """Return the values since the last `read`, for a state of the run.
+
+        Args:
+            mark: leaves out what was added since; None: takes all.
+        """
         flat = self._on_host([value for values in self._values.values() for value in values])
-        tallies, start = {}, 0
+        found, start = {}, 0
         for name, values in self._values.items():
-            tallies[name] = Tally.of(flat[start : start + len(values)])
+            most = len(values) if mark is None else mark.get(name, 0)
+            found[name] = flat[start : start + len(values)][:most]
             start += len(values)
-        return tallies
+        return {name: values for name, values in found.items() if values}
+
+    def take_up(self, values: Mapping[str, Sequence[float]]) -> None:
+        """Begin with the values of a window that a launch before did not come to the end of."""
+        self._values = {name: list(found) for name, found in values.items()}
+
+    def _tallies(self) -> dict[str, Tally]:
+        return {name: Tally.of(found) for name, found in self.values().items()}
 
     @staticmethod
     def _on_host(values: list[Tensor | float]) -> list[float]:

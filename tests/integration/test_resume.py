@@ -1,10 +1,13 @@
 """Going on with a run: exact, after every kind of end, and refused where it cannot be."""
 
 import errno
+import importlib
 import os
 import random
 import shlex
+import shutil
 import signal
+import sys
 import time
 from pathlib import Path
 
@@ -263,6 +266,23 @@ def test_a_signal_saves_and_tells_how_to_go_on(command, in_folder, name):
     line = next(line for line in done.out.splitlines() if "python -m sr_train train" in line)
     resumed = command(*shlex.split(line)[3:], "train.steps=4").succeeds()
     assert "at step 3" in resumed.out
+
+
+def test_a_log_window_that_a_stop_cuts_in_two_is_whole(command, in_folder):
+    words = [*train_words(in_folder), "train.steps=5", "train.log_every=5"]
+    command(*words, *with_signals(in_folder, "SIGCONT")).succeeds()
+    rows = [metrics_rows(in_folder / "runs/toy", name) for name in ("loss/total", "grad_norm/g")]
+    shutil.rmtree(in_folder / "runs")
+    shutil.rmtree(in_folder / "signals")
+    for name in [name for name in sys.modules if name.split(".")[0] == "signals"]:
+        del sys.modules[name]
+    importlib.invalidate_caches()
+    done = command(*words, *with_signals(in_folder, "SIGTERM")).succeeds()
+    assert "stopped by SIGTERM after step 3" in done.out
+    command("train", "resume=runs/toy").succeeds()
+    run = in_folder / "runs/toy"
+    assert [metrics_rows(run, name) for name in ("loss/total", "grad_norm/g")] == rows
+    assert [step for step, _ in rows[0]] == [5]
 
 
 def test_a_signal_ends_a_sweep(command, in_folder):

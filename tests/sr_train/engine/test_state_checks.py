@@ -107,6 +107,7 @@ def test_each_part_must_be_there_and_of_its_kind(tmp_path, path):
         (("healthy",), "x", "healthy: found 'x'"),
         (("awaiting",), -1, "awaiting: found -1"),
         (("validated",), torch.ones(2), "validated: found a torch.float32 tensor"),
+        (("window",), {"loss/total": [1]}, "window: found"),
         (("best",), {"psnr_y": "x"}, "numbers by the names of metrics"),
     ],
     ids=lambda value: "" if isinstance(value, int) else str(value)[:40],

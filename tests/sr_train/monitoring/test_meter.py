@@ -79,3 +79,16 @@ def test_a_rewind_drops_what_was_added_since_the_mark():
     meter.add("new", 3.0)
     meter.rewind(mark)
     assert meter.read().means == {"loss": 1.0}
+
+
+def test_values_are_taken_up_as_they_were_up_to_a_mark():
+    meter, other = Meter(), Meter()
+    for value in (0.1, torch.tensor(0.2), math.nan):
+        meter.add("a", value)
+    mark = meter.mark()
+    meter.add("a", 7.0)
+    meter.add("b", 7.0)
+    other.take_up(meter.values(mark))
+    meter.rewind(mark)
+    assert other.read() == meter.read()
+    assert meter.values() == {}
