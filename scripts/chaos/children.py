@@ -234,7 +234,7 @@ def _be_child(
 def _call(job: Sequence[str] | Callable[[], Any]) -> int:
     if callable(job):
         return int(job() or 0)
-    from sr_train.cli.entry import main
+    from sr_train.cli.entry import program
 
     sys.argv[:] = ["sr_train", *job]
-    return main()
+    program()

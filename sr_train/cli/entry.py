@@ -2,9 +2,11 @@
 
 import importlib
 import os
+import signal
 import sys
 import traceback
 from collections.abc import Sequence
+from typing import NoReturn
 
 from sr_train import __version__
 from sr_train.cli.flags import Flags, is_override, parse, stray
@@ -45,6 +47,15 @@ _MANY = ("search=", "cluster=")
 
 _CLOSED_PIPE = 141
 """What a shell makes of SIGPIPE: the reader of our words, such as `head`, has gone."""
+
+
+def program() -> NoReturn:
+    """Run one command and end; a Ctrl-C that comes when all is done changes nothing."""
+    try:
+        code = main()
+    finally:
+        signal.signal(signal.SIGINT, signal.SIG_IGN)
+    sys.exit(code)
 
 
 def main() -> int:

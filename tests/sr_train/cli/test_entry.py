@@ -2,12 +2,14 @@
 
 import errno
 import os
+import signal
 import subprocess
 import sys
 
 import pytest
 
 from sr_train import __version__
+from sr_train.cli import entry
 from sr_train.cli.reporting import is_outside, report
 from sr_train.ops.errors import ConfigError, Problems
 from tests.toys import ROOT, broken_loss, no_validation, toy_words
@@ -157,3 +159,15 @@ def test_plug_ins_are_told_once(command, in_folder):
     assert "plug-in" not in command("check", *without, "step=false").succeeds().out
     gone = command("check", *words, "plugins=[no_such_package]", "step=false").succeeds()
     assert "plug-in no_such_package: not found" in gone.out
+
+
+def test_ctrl_c_after_the_end_is_ignored(monkeypatch):
+    before = signal.getsignal(signal.SIGINT)
+    monkeypatch.setattr(entry, "main", lambda: 2)
+    try:
+        with pytest.raises(SystemExit) as end:
+            entry.program()
+        assert signal.getsignal(signal.SIGINT) is signal.SIG_IGN
+    finally:
+        signal.signal(signal.SIGINT, before)
+    assert end.value.code == 2
