@@ -141,9 +141,7 @@ def faults_of(folder: Path, reference: Path) -> list[str]:
 
 def _faults_of_rows(mine: list[tuple[str, ...]], theirs: list[tuple[str, ...]]) -> list[str]:
     one, two = ({(step, name): value for step, name, value in rows} for rows in (mine, theirs))
-    # How far weights moved since the last row is told from the resume on.
-    apart = ("time/", "memory/", "param_drift/")
-    timeless = [k for k in one.keys() & two.keys() if not k[1].startswith(apart)]
+    timeless = [k for k in one.keys() & two.keys() if not k[1].startswith(("time/", "memory/"))]
     kinds = {
         "rows twice": [row for row in one if sum(row == each[:2] for each in mine) > 1]
         if len(one) < len(mine)

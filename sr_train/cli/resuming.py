@@ -191,8 +191,6 @@ def take_up(
     for name, policy in policies.items():
         if name in state["policies"]:
             notes.append(policy.load_state_dict(state["policies"][name], model))
-    if world.size == 1:
-        model.meter.take_up(state.get("window", {}))
     numbers = {"seed": resolved["seed"], "step": state["step"]}
     set_random_states(state["random"], world, model.device, **numbers)
     log.info("resumed from %s at step %d: %s", resumed.path, state["step"], "; ".join(notes))

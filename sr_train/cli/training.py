@@ -138,10 +138,11 @@ def prepare(
         best = best_so_far(best, folder, world)
     health = health_of(folder, resumed, world)
     validated = resumed is None or bool(resumed.state.get("validated", True))
+    window = None if resumed is None else resumed.state.get("window")
     share(model, cfg.distributed, world)
     with world.together():
         trainer = make_trainer(
-            cfg, resolved, folder, model, sets, best, policies, world, validated, health
+            cfg, resolved, folder, model, sets, best, policies, world, validated, health, window
         )
     if world.is_main:
         facts = {
@@ -170,6 +171,7 @@ def make_trainer(
     world: World,
     validated: bool = True,
     health: StateHealth | None = None,
+    window: Mapping[str, Any] | None = None,
     parts: Mapping[str, Any] | None = None,
 ) -> Trainer:
     """Put the parts of a run together; those of `part_makers` may be given."""
@@ -201,6 +203,7 @@ def make_trainer(
         validation=make_validation(cfg, folder, model, sets, metrics, loggers, world),
         validated=validated,
         health=health,
+        window=window,
         loggers=loggers,
         policies=policies,
         world=world,

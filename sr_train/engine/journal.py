@@ -4,7 +4,7 @@ import logging
 import math
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from typing import Protocol
+from typing import Any, Protocol
 
 import torch
 from torch import Tensor
@@ -53,6 +53,7 @@ class Journal:
         world: the ranks that a mean is over.
         drop: what the names of those scalars of the present step begin with that are written
             again; empty: none.
+        window: of a launch before that did not come to its end, see `open_window`.
     """
 
     def __init__(
@@ -65,6 +66,7 @@ class Journal:
         loggers: Sequence[Logger],
         world: World,
         drop: str = "",
+        window: Mapping[str, Any] | None = None,
     ) -> None:
         self.model = model
         self.loggers = loggers
@@ -78,12 +80,31 @@ class Journal:
         self._drift = {
             name: ParameterDrift(map(local, each.parameters)) for name, each in learners.items()
         }
+        if window and world.size == 1:
+            model.meter.take_up(window["values"])
+            for name, before in window["weights"].items():
+                if name in self._drift:
+                    self._drift[name].take_up(before)
         self._skipped = {name: each.num_skipped for name, each in learners.items()}
         self._silent: dict[str, Counter[str]] = {name: Counter() for name in learners}
         self._logged_step = step
         self._was_sure = False
         if model.device.type == "cuda":
             torch.cuda.reset_peak_memory_stats(model.device)  # of an earlier run of a sweep
+
+    def open_window(self, mark: Mapping[str, int] | None) -> dict[str, Any]:
+        """Return what the next row is a mean of so far, so that a stop changes nothing of it.
+
+        Empty right after a row, and of several ranks, each of which measures for itself.
+
+        Args:
+            mark: of the meter, before a step that is not done; None: there is none.
+        """
+        values = self.model.meter.values(mark) if self._world.size == 1 else {}
+        if not values:
+            return {}
+        weights = {name: drift.before() for name, drift in self._drift.items()}
+        return {"values": values, "weights": weights}
 
     def start_window(self) -> None:
         """Begin to measure time anew."""

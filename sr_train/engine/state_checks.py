@@ -164,10 +164,18 @@ def _is_best(value: Any) -> bool:
 
 
 def _is_window(value: Any) -> bool:
-    return _is_dict(value) and all(
-        isinstance(found, list) and all(isinstance(each, float) for each in found)
-        for found in value.values()
+    if value == {}:
+        return True
+    parts = _is_dicts(value) and value.keys() == {"values", "weights"}
+    return (
+        parts
+        and _holds_lists(value["values"], lambda each: isinstance(each, float))
+        and _holds_lists(value["weights"], _is_weight)
     )
+
+
+def _holds_lists(value: Mapping[str, Any], fits: Test) -> bool:
+    return all(isinstance(found, list) and all(map(fits, found)) for found in value.values())
 
 
 def _is_lines(value: Any) -> bool:
@@ -229,7 +237,7 @@ _NEWER: Rules = {
     "healthy": (_optional(_is_count), "a whole number from 0 up, or None"),
     "awaiting": (_optional(_is_count), "a whole number from 0 up, or None"),
     "validated": (lambda value: isinstance(value, bool), "True or False"),
-    "window": (_is_window, "numbers of a log window by name"),
+    "window": (_is_window, "numbers and weights of a log window"),
 }
 """Parts that states of before lack."""
 

@@ -104,6 +104,7 @@ class Trainer:
         validation: None: no validation.
         validated: whether the validation of the step that the model is at was done, if one was due.
         health: of the states that are there.
+        window: of the state that the run goes on from, see `Journal`.
         loggers: sinks of scalars.
         policies: what adapts at the log interval, by name.
         world: the ranks that train as one.
@@ -123,6 +124,7 @@ class Trainer:
         validation: Validation | None = None,
         validated: bool = True,
         health: StateHealth | None = None,
+        window: Mapping[str, Any] | None = None,
         loggers: Sequence[Logger] = (),
         policies: Mapping[str, Policy] | None = None,
         world: World | None = None,
@@ -149,6 +151,7 @@ class Trainer:
             loggers=loggers,
             world=self.world,
             drop="" if validated else "val/",
+            window=window,
         )
         self._stop = GracefulStop(self.world)
         self._validated = validated
@@ -361,8 +364,7 @@ class Trainer:
             "awaiting": self.health.awaiting,
             "policies": {name: policy.state_dict() for name, policy in self.policies.items()},
             "precision": self.model.precision.name,
-            # Each rank measures for itself, and a run may go on with others.
-            "window": self.model.meter.values(self._mark) if self.world.size == 1 else {},
+            "window": self.journal.open_window(self._mark),
             "random": random_states(World() if alone else self.world, self.model.device),
         }
         self._save_weights(self.folder.last_weights)

@@ -1,6 +1,6 @@
 """How far weights move between two log lines."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 import torch
 from torch import Tensor
@@ -16,6 +16,17 @@ class ParameterDrift:
     def __init__(self, parameters: Iterable[Tensor]) -> None:
         self._live = [parameter.detach() for parameter in parameters]
         self._before = [parameter.clone() for parameter in self._live]
+
+    def before(self) -> list[Tensor]:
+        """Return the parameters of the last reading, on the CPU, for a state of the run."""
+        return [parameter.cpu() for parameter in self._before]
+
+    @torch.no_grad()
+    def take_up(self, before: Sequence[Tensor]) -> None:
+        """Count from what a launch before counted from, if it watched the same parameters."""
+        if [each.shape for each in before] == [each.shape for each in self._before]:
+            for mine, stored in zip(self._before, before, strict=True):
+                mine.copy_(stored)
 
     @torch.no_grad()
     def read(self) -> Tensor:

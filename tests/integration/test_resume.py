@@ -271,7 +271,8 @@ def test_a_signal_saves_and_tells_how_to_go_on(command, in_folder, name):
 def test_a_log_window_that_a_stop_cuts_in_two_is_whole(command, in_folder):
     words = [*train_words(in_folder), "train.steps=5", "train.log_every=5"]
     command(*words, *with_signals(in_folder, "SIGCONT")).succeeds()
-    rows = [metrics_rows(in_folder / "runs/toy", name) for name in ("loss/total", "grad_norm/g")]
+    names = ("loss/total", "grad_norm/g", "param_drift/g")
+    rows = [metrics_rows(in_folder / "runs/toy", name) for name in names]
     shutil.rmtree(in_folder / "runs")
     shutil.rmtree(in_folder / "signals")
     for name in [name for name in sys.modules if name.split(".")[0] == "signals"]:
@@ -281,7 +282,7 @@ def test_a_log_window_that_a_stop_cuts_in_two_is_whole(command, in_folder):
     assert "stopped by SIGTERM after step 3" in done.out
     command("train", "resume=runs/toy").succeeds()
     run = in_folder / "runs/toy"
-    assert [metrics_rows(run, name) for name in ("loss/total", "grad_norm/g")] == rows
+    assert [metrics_rows(run, name) for name in names] == rows
     assert [step for step, _ in rows[0]] == [5]
 
 

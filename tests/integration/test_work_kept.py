@@ -2,6 +2,7 @@
 
 import csv
 import os
+import re
 import signal
 from pathlib import Path
 
@@ -507,7 +508,7 @@ def test_a_discriminator_that_is_always_right_is_warned_of_once(command, in_fold
     done = command(*words, *part).succeeds()
     warned = [line for line in done.out.splitlines() if "right about every picture" in line]
     assert len(warned) == 1
-    assert "warning: step 2: " in warned[0]
+    assert re.match(r"\d\d:\d\d:\d\d warning: step 2: ", warned[0])
 
 
 @pytest.mark.parametrize("how", ["garbage", "empty", "folder"])
