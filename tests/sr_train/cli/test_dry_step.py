@@ -128,11 +128,12 @@ def test_a_step_that_ran_out_of_memory_is_told_alike(ready, monkeypatch):
 
 
 def test_checkpointing_is_proposed_with_what_it_saves(ready, monkeypatch):
-    cfg, model, sample = ready("data.lq_size=32", net=SWINIR)
-    monkeypatch.setattr(dry_step, "free_bytes", lambda device: 0.05 * GIB)
+    # A few MiB come and go with the heap of the process; they are little beside this size.
+    cfg, model, sample = ready("data.lq_size=64", net=SWINIR)
+    monkeypatch.setattr(dry_step, "free_bytes", lambda device: 0.2 * GIB)
     (problem,) = real_step(cfg, model, sample)
     share = int(re.search(r"arch\.gradient_checkpointing=true \((\d+)% of it", problem)[1])
-    assert 5 < share < 95  # by the peak of the process, whose heap keeps what others freed
+    assert 5 < share < 80
 
 
 def test_a_loss_that_is_not_finite_is_told(ready):
