@@ -32,7 +32,7 @@ from sr_train.engine.trainer import Trainer
 from sr_train.engine.weights import save_weights
 from sr_train.inference.clips import ClipUpscale, Frame, frame_by_frame
 from sr_train.metrics.base import ClipMetric
-from sr_train.ops.errors import ConfigError, SRTrainError
+from sr_train.ops.errors import ConfigError, PluginError, SRTrainError
 from sr_train.ops.failures import in_words, users_place
 from sr_train.ops.memory import is_out_of_memory
 
@@ -358,7 +358,10 @@ def watched_upscale(
         kept = list(frames)
         made: list[np.ndarray] = []
         with found.about("arch", name):
-            made = list(upscale(iter(kept), name))
+            try:
+                made = list(upscale(iter(kept), name))
+            except PluginError as err:
+                raise PluginError(f"arch: {name}: {str(err).removeprefix('arch: ')}") from err
         yield from made or [bicubic(frame["lq"]) for frame in kept]
 
     return watched
