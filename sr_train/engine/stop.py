@@ -6,10 +6,10 @@ import signal
 import time
 from collections.abc import Sequence
 from types import FrameType, TracebackType
-from typing import Any
 
 from sr_train.engine.distributed import World
 from sr_train.ops.launch import announcement
+from sr_train.ops.signals import ENDING, Handlers, say
 
 _SECONDS_APART = 2.0
 _MOST_STEPS_APART = 1000
@@ -38,7 +38,7 @@ class GracefulStop:
         self.requested: str | None = None
         """Name of the signal, once one came to this process."""
         self._world = World() if world is None else world
-        self._before: dict[signal.Signals, Any] = {}
+        self._handlers = Handlers()
         self._requested_at = 0.0
         self._steps_left = 0
         self._interval = 1
@@ -49,9 +49,8 @@ class GracefulStop:
 
     def __enter__(self) -> "GracefulStop":
         self._terminals = [stream for stream in (1, 2) if os.isatty(stream)]
-        for number in (signal.SIGINT, signal.SIGTERM, _HANGUP, announcement()):
-            if number is not None and signal.getsignal(number) is not signal.SIG_IGN:
-                self._before[number] = signal.signal(number, self._note)
+        announced = announcement()
+        self._handlers.put((*ENDING, *([] if announced is None else [announced])), self._note)
         return self
 
     def __exit__(
@@ -60,8 +59,7 @@ class GracefulStop:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        for number, handler in self._before.items():
-            signal.signal(number, handler)
+        self._handlers.put_back()
 
     def agreed(self) -> str | None:
         """Return the signal that ends the run, the same on all ranks; call it once per step."""
@@ -90,12 +88,10 @@ class GracefulStop:
         self.requested = signal.Signals(number).name
 
     def _announce(self, number: int) -> None:
-        """Say what will happen; written past Python's streams, which may be in use just now."""
+        """Say what will happen."""
         again = "; again: at once" if number == signal.SIGINT else ""
         name = signal.Signals(number).name
-        text = f"\n{name}: stops after this {self.busy_with}, with the state saved{again}\n"
-        with contextlib.suppress(OSError):
-            os.write(2, text.encode())
+        say(f"{name}: stops after this {self.busy_with}, with the state saved{again}")
 
     def _echo(self) -> bool:
         """Tell whether a SIGINT is the first one again, which torchrun hands on."""

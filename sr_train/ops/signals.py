@@ -5,7 +5,7 @@ import signal
 import stat
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import AbstractContextManager, contextmanager, suppress
 from types import FrameType, TracebackType
 from typing import Any, TypeVar
@@ -20,6 +20,30 @@ _ECHO_SEC = 2.0
 Entered = TypeVar("Entered")
 
 
+Handler = Callable[[int, FrameType | None], None]
+
+
+class Handlers:
+    """Put a handler on signals, in the main thread; those before are back after `put_back`.
+
+    Signals that are ignored, as nohup does, stay so.
+    """
+
+    def __init__(self) -> None:
+        self._before: dict[int, Any] = {}
+
+    def put(self, numbers: Iterable[int], handler: Handler) -> None:
+        """Let signals call the handler."""
+        for number in numbers:
+            if signal.getsignal(number) is not signal.SIG_IGN:
+                self._before[number] = signal.signal(number, handler)
+
+    def put_back(self) -> None:
+        """Let them call what they did before."""
+        for number, handler in self._before.items():
+            signal.signal(number, handler)
+
+
 class Stopped(BaseException):
     """A signal ended what was being done; raised where that can be left off."""
 
@@ -30,8 +54,7 @@ class Stop:
     The first signal is answered at once with a line on stderr. What follows is left to whoever asks
     for `requested`, calls `check`, or works in a `leaving_off` block; the second signal raises
     `Stopped` wherever the program is. At the end of the block, a `Stopped` that nobody caught
-    becomes the exit code of the signal. Signals that are ignored, as by nohup, stay so. In the main
-    thread only; elsewhere nothing is changed.
+    becomes the exit code of the signal. In the main thread only; elsewhere nothing is changed.
 
     Args:
         promise: what the first signal is answered with, for example `stops after this picture`;
@@ -47,7 +70,7 @@ class Stop:
         self._interruptible = False
         self._held = 0
         self._is_due = False
-        self._before: dict[int, Any] = {}
+        self._handlers = Handlers()
         self._requested_at = 0.0
 
     @property
@@ -108,9 +131,7 @@ class Stop:
 
     def __enter__(self) -> "Stop":
         if threading.current_thread() is threading.main_thread():
-            for number in ENDING:
-                if signal.getsignal(number) is not signal.SIG_IGN:
-                    self._before[number] = signal.signal(number, self._note)
+            self._handlers.put(ENDING, self._note)
         return self
 
     def __exit__(
@@ -119,8 +140,7 @@ class Stop:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        for number, handler in self._before.items():
-            signal.signal(number, handler)
+        self._handlers.put_back()
         if isinstance(error, Stopped):
             raise SystemExit(self.exit_code) from None
 
