@@ -108,7 +108,7 @@ def _is_nought(node: Any, path: str, cfg: RunConfig) -> bool:
     try:
         schedule = make_schedule(node, path, cfg)
         steps = range(0, cfg.train.steps, max(1, cfg.train.steps // _LOOKS))
-        with naming(path, schedule, lambda: "a step", _never):
+        with naming(path, schedule, lambda: "a step"):
             return all(schedule(step) == 0 for step in steps)
     except SRTrainError:
         return False  # whoever builds it tells what is wrong with it
@@ -121,7 +121,7 @@ def data_advice(sets: Mapping[str, Any]) -> Iterator[str]:
         if told is None:
             continue
         try:
-            with naming(path, dataset, lambda: f"warnings({_SAMPLES})", _never):
+            with naming(path, dataset, lambda: f"warnings({_SAMPLES})"):
                 yield from (f"{path}: {text}" for text in told(_SAMPLES))
         except PluginError as err:
             yield str(err)
@@ -132,10 +132,6 @@ def data_advice(sets: Mapping[str, Any]) -> Iterator[str]:
         text = None if path == "data.train" else overlap_warning(path, train, _files(dataset))
         if text is not None:
             yield text
-
-
-def _never(err: Exception) -> bool:
-    return False
 
 
 def _files(dataset: Any) -> Any:

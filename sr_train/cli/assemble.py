@@ -174,13 +174,9 @@ def attempt_sets(nodes: Mapping[str, Any], plugins: list[str]) -> Attempt:
     attempt = attempt_all(makers)
     if not attempt.problems:
         for path, dataset in attempt.made.items():
-            with naming(path, dataset, lambda: "report()", _never):
+            with naming(path, dataset, lambda: "report()"):
                 log.info("%s: %s", path, dataset.report())
     return attempt
-
-
-def _never(err: Exception) -> bool:
-    return False
 
 
 def _set(node: Any, path: str, plugins: list[str]) -> Any:

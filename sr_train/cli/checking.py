@@ -3,7 +3,7 @@
 import logging
 import os
 import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
@@ -18,7 +18,7 @@ from sr_train.cli.advice import tell_advice
 from sr_train.cli.determinism import use_deterministic
 from sr_train.cli.dry_step import Static, real_step, shown_size, toy_batches, toy_step
 from sr_train.cli.half import tell_half_on_cpu
-from sr_train.cli.inputs import batch_problems, check_inputs, sample_problems
+from sr_train.cli.inputs import check_inputs, sample_problems
 from sr_train.cli.rehearsing import Rehearsal, rehearsal_folder
 from sr_train.cli.resuming import find_resumed, refuse_other_network
 from sr_train.cli.sizes import size_problems
@@ -63,13 +63,12 @@ def run_check(cfg: DictConfig) -> None:
         if refused:  # nothing of such a config is made
             raise Problems(list(dict.fromkeys(problems or refused)))
         is_whole = not problems
-        data = _data(config, missing)
+        data = _data(config, problems)
         sets = data.made
         problems += data.problems
         problems += _disk(config)
         if is_whole:
             tell_advice(config, sets)
-            problems += batch_problems(config)
             if config.step:
                 problems += _exits(partial(_run, config, plain(cfg), sets, not problems))
     if problems:
@@ -116,12 +115,13 @@ def _verdict(cfg: CheckConfig, sets: dict[str, Any], doubts: list[str]) -> str:
     return "; ".join(words)
 
 
-def _data(cfg: CheckConfig, missing: set[str]) -> assemble.Attempt:
+def _data(cfg: CheckConfig, told: Sequence[str]) -> assemble.Attempt:
+    """Build the data sets; those that something was said of already would say it again."""
     nodes = {"data.train": cfg.data.train}
     nodes |= {f"data.val.{name}": node for name, node in cfg.data.val.items()}
     made = assemble.Attempt()
     for path, node in nodes.items():
-        if any(key.startswith(f"{path}.") for key in missing):
+        if any(problem.startswith((f"{path}.", f"{path}:", f"{path}=")) for problem in told):
             continue
         try:
             attempt = assemble.attempt_sets({path: node}, cfg.plugins)
@@ -275,7 +275,7 @@ def _samples(
     samples, faults = [], []
     for index in range(min(len(dataset), _SAMPLES)):
         try:
-            with naming("data.train", dataset, partial(str, f"sample(0, {index})"), _never):
+            with naming("data.train", dataset, partial(str, f"sample(0, {index})")):
                 sample = dataset.sample(0, index)
         except SRTrainError as err:
             faults.append(str(err))
@@ -284,10 +284,6 @@ def _samples(
         samples.append(sample)
     problems += dict.fromkeys(faults)
     return [] if faults else samples
-
-
-def _never(err: Exception) -> bool:
-    return False
 
 
 def _tell_rehearsal(rehearsal: Rehearsal, size: int) -> None:

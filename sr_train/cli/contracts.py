@@ -48,7 +48,12 @@ LOGGER = Contract(
 )
 
 _SET = {"__len__": (), "report": (), "fingerprint": ()}
-_TOLD: dict[str, tuple[str, ...]] = {"warnings": (), "verify": (), "whole_sizes": (), "files": ()}
+_TOLD: dict[str, tuple[str, ...]] = {
+    "warnings": ("num_samples",),
+    "verify": (),
+    "whole_sizes": (),
+    "gt_files": (),
+}
 
 TRAINING_SET = Contract(
     "training set", {**_SET, "sample": ("epoch", "index")}, optional={**_TOLD, "batch": ("places",)}

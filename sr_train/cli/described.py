@@ -11,7 +11,7 @@ from torch.nn.modules.module import (
     register_module_parameter_registration_hook,
 )
 
-from sr_train.config.build import node_problems, resolve_target
+from sr_train.config.build import is_node, node_problems, resolve_target
 from sr_train.engine.fitting import fit_of
 from sr_train.engine.weights import Weights, check_fit
 from sr_train.ops.errors import CheckpointError
@@ -91,18 +91,14 @@ def _check_classes(node: Mapping[str, Any], where: str, plugins: list[str], dept
         raise CheckpointError(f"{where}: names {brief(dotted)}, no class")
     resolve_target(dotted, where, plugins, "network")
     for value in node.values():
-        if _is_node(value):
+        if is_node(value):
             _check_classes(value, where, plugins, depth + 1)
-
-
-def _is_node(value: Any) -> bool:
-    return isinstance(value, Mapping) and "_target_" in value
 
 
 def _made(node: Mapping[str, Any], plugins: list[str]) -> nn.Module:
     factory = resolve_target(node["_target_"], "checkpoint", plugins, "network")
     arguments = {
-        name: _made(value, plugins) if _is_node(value) else value
+        name: _made(value, plugins) if is_node(value) else value
         for name, value in node.items()
         if name != "_target_"
     }

@@ -43,6 +43,10 @@ _HABITS = {
         ("launcher", "local_rank", "nproc_per_node", "nnodes", "distributed", "ddp"),
         "several processes: torchrun --nproc-per-node=N -m sr_train train ...",
     ),
+    **dict.fromkeys(
+        ("gpus", "num_gpu"),
+        "one GPU: device=cuda:0; several: torchrun --nproc-per-node=N -m sr_train train ...",
+    ),
     **dict.fromkeys(("auto_resume", "resume"), "write resume=auto, or resume=runs/NAME"),
     **dict.fromkeys(("debug", "dry_run"), "python -m sr_train check ... looks without training"),
     "version": "python -m sr_train --version",
@@ -167,11 +171,11 @@ def _advice(command: str, word: str, name: str, value: str) -> Iterator[str]:
     if plain in _HABITS:
         yield _HABITS[plain]
     keys = keys_of(command)
-    shown = value or "..."
     key = plain if plain in keys else None
     if key is None:
         alias = known_as(name, keys)
         key = None if alias is None else alias[0]
     if key is not None:
-        yield f"settings are written without dashes: {key}={shown}"
+        value = f"cuda:{value}" if key == "device" and value.isdecimal() else value
+        yield f"settings are written without dashes: {key}={value or '...'}"
     yield f"settings are key=value{did_you_mean(word, NAMES)}"

@@ -8,7 +8,6 @@ from torch import Tensor
 
 from sr_train.config.schema import RunConfig
 from sr_train.ops.errors import ConfigError
-from sr_train.ops.memory import available_bytes
 from sr_train.ops.spec import NetSpec
 
 _PIXELS = (torch.uint8, torch.uint16)
@@ -95,15 +94,3 @@ def sample_problems(sample: Any, cfg: RunConfig, spec: NetSpec) -> Iterator[str]
             yield f"{path} have values in {name} that are not finite"
         elif name in {"lq", "gt"} and not (value.is_floating_point() or value.dtype in _PIXELS):
             yield f"{path} have {name} of {value.dtype}, expected uint8, uint16 or float in [0, 1]"
-
-
-def batch_problems(cfg: RunConfig) -> Iterator[str]:
-    """Yield a problem where the pixels of one micro-batch alone are more than memory holds."""
-    samples = cfg.data.batch_size // max(1, cfg.train.accum)
-    pixels = samples * cfg.data.frames * cfg.data.lq_size**2
-    wanted, free = 3 * pixels * (1 + cfg.scale**2), available_bytes()
-    if wanted > free:
-        yield (
-            f"data.batch_size={cfg.data.batch_size}: the pixels of a micro-batch of {samples} "
-            f"crops take {wanted / 2**30:,.0f} GiB, {free / 2**30:.1f} GiB are free"
-        )

@@ -188,7 +188,7 @@ def check_discriminator(net: nn.Module, shape: tuple[int, int, int, int]) -> Non
     Raises:
         ConfigError: with what the network said.
     """
-    with naming("discriminator.arch", net, lambda: "a copy of it", _never):
+    with naming("discriminator.arch", net, lambda: "a copy of it"):
         twin = copy.deepcopy(net).to("meta").eval()
     try:
         twin(torch.empty(shape, device="meta"))
@@ -209,12 +209,8 @@ def make_average(cfg: RunConfig, net: nn.Module) -> Ema | OwnAverage | None:
     if averages_itself(resolve_target(target, "optimizer", cfg.plugins)):
         log.info("%s averages by itself: its average is used, ema.decay is not read", target)
         return OwnAverage(net)
-    with naming("arch", net, lambda: "a copy of it, for its average (ema.enabled)", _never):
+    with naming("arch", net, lambda: "a copy of it, for its average (ema.enabled)"):
         return Ema(net, cfg.ema.decay)
-
-
-def _never(err: Exception) -> bool:
-    return False
 
 
 def make_swa(cfg: RunConfig, net: nn.Module) -> Swa | None:

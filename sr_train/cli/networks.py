@@ -31,8 +31,6 @@ Around = Callable[[], AbstractContextManager[Any]]
 def make_net(arch: Mapping[str, Any], plugins: list[str], scale: int) -> tuple[nn.Module, NetSpec]:
     """Build a network and check that it upscales by what the config says."""
     net = build(arch, "arch", plugins)
-    if not isinstance(net, nn.Module):
-        raise ConfigError(f"arch._target_={arch['_target_']}: expected a torch.nn.Module")
     check_module(net, "arch")
     spec = spec_of(net, scale)
     if spec.scale != scale:

@@ -29,7 +29,7 @@ def make_schedule(node: Any, path: str, cfg: RunConfig) -> Schedule:
     schedule: Schedule = build(node, path, cfg.plugins)
     check_contract(schedule, SCHEDULE, path)
     for step in {0, cfg.train.steps - 1}:
-        with naming(path, schedule, partial(str, f"step {step}"), lambda err: False):
+        with naming(path, schedule, partial(str, f"step {step}")):
             factor = schedule(step)
         if not isinstance(factor, Real) or not 0 <= factor < math.inf:
             raise ConfigError(

@@ -23,7 +23,7 @@ from sr_train.config.loader import ComposeError, Loader
 from sr_train.config.prepare import Preparation
 from sr_train.config.stored import StoredRun, replaced_groups, stored_run
 from sr_train.config.targets import plugin_problems
-from sr_train.config.words import Prepared
+from sr_train.config.words import Prepared, of_first_run
 from sr_train.config.yaml_files import first_line
 from sr_train.monitoring.console import console
 from sr_train.ops.errors import ConfigError
@@ -108,10 +108,12 @@ def _explained(
     words: Sequence[Prepared],
     many: bool,
 ) -> Exception:
-    from sr_train.config.explain import Explanation, of_first_run
+    from sr_train.config.explain import Explanation
 
-    of_run = of_first_run(words) if many else words
-    return Explanation(request.command, primary, loader).of(of_run, err)
+    if many:
+        firsts = [(word, of_first_run(word.given)) for word in words]
+        words = [word._replace(given=first) for word, first in firsts if first is not None]
+    return Explanation(request.command, primary, loader).of(words, err)
 
 
 def _tell_plugins(names: Sequence[str]) -> None:

@@ -17,7 +17,7 @@ from sr_train.cli import assemble, learning, networks
 from sr_train.cli.command_lines import command_line, program, shown_path
 from sr_train.cli.contracts import STREAM, check_contract
 from sr_train.cli.determinism import use_deterministic
-from sr_train.cli.inputs import batch_problems, check_inputs
+from sr_train.cli.inputs import check_inputs
 from sr_train.cli.joining import check_same_data, share
 from sr_train.cli.resuming import (
     Resumed,
@@ -49,7 +49,6 @@ from sr_train.engine.validator import Validator
 from sr_train.monitoring.console import console, start_logging
 from sr_train.monitoring.records import write_manifest
 from sr_train.monitoring.sentinel import Sentinel
-from sr_train.ops.errors import raise_all
 from sr_train.ops.failures import naming
 from sr_train.ops.images.limits import set_max_megapixels
 from sr_train.ops.launch import Stopped
@@ -117,7 +116,6 @@ def prepare(
     nodes |= {f"data.val.{name}": node for name, node in cfg.data.val.items()}
     best: dict[str, float | None] = {}
     with world.together():
-        raise_all(batch_problems(cfg))
         if resumed is not None:
             refuse_other_network(resumed, resolved)
         sets = assemble.make_sets(nodes, cfg.plugins)
@@ -230,7 +228,7 @@ def part_makers(
 
 def make_stream(cfg: RunConfig, model: SRModel, dataset: Any, world: World) -> Any:
     """Build the endless stream of this rank's micro-batches."""
-    with naming("data.stream", dataset, lambda: "what reads it", lambda err: False):
+    with naming("data.stream", dataset, lambda: "what reads it"):
         stream = build(
             cfg.data.stream,
             "data.stream",

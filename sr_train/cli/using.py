@@ -14,6 +14,7 @@ from sr_train.cli.run_plugins import with_plugins_of_run
 from sr_train.cli.tables import directions_of, score_table, write_scores
 from sr_train.config.build import at_scale
 from sr_train.config.compose import typed
+from sr_train.config.paths import empty_paths
 from sr_train.config.preflight import use_problems
 from sr_train.config.schema import ExportConfig, ValidateConfig
 from sr_train.engine.distributed import device_of_rank, start_world, stop_world
@@ -23,7 +24,7 @@ from sr_train.engine.weights import read_weights, save_weights
 from sr_train.inference.clips import frame_by_frame
 from sr_train.inference.naming import inside
 from sr_train.monitoring.console import console, progress_bar, start_logging
-from sr_train.ops.errors import ConfigError, Problems
+from sr_train.ops.errors import ConfigError, Problems, raise_all
 from sr_train.ops.files import remove_leftovers
 from sr_train.ops.image_io import write_picture
 from sr_train.ops.images.limits import set_max_megapixels
@@ -106,6 +107,7 @@ def _with_scale(cfg: DictConfig) -> ValidateConfig:
     """
     if OmegaConf.is_missing(cfg, "checkpoint"):
         return typed(cfg, ValidateConfig)
+    raise_all(empty_paths({"checkpoint": cfg.checkpoint}))
     if cfg.scale is None:
         card = read_weights(Path(str(cfg.checkpoint)).expanduser(), str(cfg.weights)).card
         if card is None or card.scale is None:

@@ -118,7 +118,7 @@ def _unknown(node: DictConfig | ListConfig, prefix: str = "") -> list[str]:
         child = node._get_node(name)
         if known is not None and name not in known:
             problems.append(f"{prefix}{name}: no such key{did_you_mean(str(name), known)}")
-        elif isinstance(child, DictConfig | ListConfig) and not _is_leaf(child):
+        elif isinstance(child, DictConfig | ListConfig) and not is_leaf(child):
             problems += _unknown(child, f"{prefix}{name}.")
     return problems
 
@@ -138,19 +138,20 @@ def _missing(node: DictConfig | ListConfig, prefix: str = "") -> list[str]:
         child = node._get_node(name)
         if OmegaConf.is_missing(node, name):
             keys.append(f"{prefix}{name}")
-        elif isinstance(child, DictConfig | ListConfig) and not _is_leaf(child):
+        elif isinstance(child, DictConfig | ListConfig) and not is_leaf(child):
             keys += _missing(child, f"{prefix}{name}.")
     return keys
 
 
-def _is_leaf(node: DictConfig | ListConfig) -> bool:
+def is_leaf(node: DictConfig | ListConfig) -> bool:
+    """Whether nothing lies below a mapping or list that could be walked as it is written."""
     return node._is_none() or node._is_interpolation() or node._is_missing()
 
 
 def _unresolved(cfg: DictConfig, schema: type) -> list[str]:
     """Return a problem per value that does not resolve, or that has another type then."""
     walk = _Resolved(schema)
-    walk.container(cfg, "", 0)
+    walk.follow(cfg, "", 0)
     return walk.problems
 
 
@@ -162,12 +163,13 @@ class _Resolved:
         self._schema = schema
         self._count = 0
 
-    def container(self, node: DictConfig | ListConfig, path: str, depth: int) -> None:
+    def follow(self, node: DictConfig | ListConfig, path: str, depth: int) -> None:
+        """Look at all that lies below a node, up to where it cannot end."""
         names = range(len(node)) if isinstance(node, ListConfig) else list(node)
         for name in names:
             place = f"{path}.{name}" if path else str(name)
             self._count += 1
-            if self._count > _MOST_VALUES or depth > _DEEPEST:
+            if depth > _DEEPEST:
                 self._stop(place)
                 return
             try:
@@ -178,7 +180,7 @@ class _Resolved:
                 self.problems.append(f"{place}={_written(node, name)}: {self._why(place, err)}")
                 continue
             if isinstance(value, DictConfig | ListConfig) and not value._is_none():
-                self.container(value, place, depth + 1)
+                self.follow(value, place, depth + 1)
 
     def _why(self, place: str, err: Exception) -> str:
         """Say in plain words why a reference does not resolve."""

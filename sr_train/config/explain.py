@@ -4,14 +4,13 @@ import re
 from collections.abc import Iterator, Sequence
 from typing import Any
 
-from hydra.core.override_parser.overrides_parser import OverridesParser
-from hydra.errors import HydraException, OverrideParseException
+from hydra.errors import OverrideParseException
 from hydra.types import RunMode
 from omegaconf import DictConfig, ListConfig, OmegaConf, open_dict
 from omegaconf.errors import OmegaConfBaseException
 
 from sr_train.config.aliases import known_as
-from sr_train.config.compose import lenient
+from sr_train.config.compose import is_leaf, lenient
 from sr_train.config.loader import ComposeError, Loader
 from sr_train.config.preflight import run_problems
 from sr_train.config.schema import SCHEMAS, RunConfig
@@ -263,24 +262,6 @@ def _is_named(word: Prepared, failure: Exception) -> bool:
     return any(line.startswith(heads) for line in lines) or any(each in text for each in quoted)
 
 
-def of_first_run(words: Sequence[Prepared]) -> list[Prepared]:
-    """Return the overrides of a sweep's first run; what a search alone can choose is left out."""
-    parser = OverridesParser.create()
-    kept = []
-    for word in words:
-        try:
-            override = parser.parse_override(word.given)
-        except HydraException:
-            kept.append(word)
-            continue
-        if not override.is_sweep_override():
-            kept.append(word)
-        elif override.is_choice_sweep() or override.is_range_sweep():
-            first = next(override.sweep_string_iterator())
-            kept.append(Prepared(word.typed, f"{override.get_key_element()}={first}"))
-    return kept
-
-
 def _is_value(word: Prepared) -> tuple[bool, bool]:
     key = word.given.split("=", 1)[0]
     return "." in key, not key.startswith("+")
@@ -310,8 +291,6 @@ def _keys(node: DictConfig | ListConfig, prefix: str = "") -> list[str]:
     for name in map(str, node):
         keys.append(f"{prefix}{name}")
         child = node._get_node(name)
-        if isinstance(child, DictConfig) and not (
-            child._is_none() or child._is_interpolation() or child._is_missing()
-        ):
+        if isinstance(child, DictConfig) and not is_leaf(child):
             keys += _keys(child, f"{prefix}{name}.")
     return keys

@@ -1,6 +1,6 @@
 """Every problem of a run's config that can be told without opening data, all at once."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -18,6 +18,7 @@ from sr_train.config.schema import (
     UseConfig,
     ValidateConfig,
 )
+from sr_train.config.targets import plugin_problems
 from sr_train.config.term_checks import gan_problems, term_problems
 from sr_train.ops.errors import ConfigError, did_you_mean
 from sr_train.ops.memory import available_bytes
@@ -35,9 +36,10 @@ _RUNTIME = {
 def run_problems(cfg: RunConfig) -> list[str]:
     """Return every problem of a training config, each with path, found value, expectation."""
     problems = [*misplaced(cfg), *empty_paths(asdict(cfg)), *_numbers(cfg), *_choices(cfg)]
+    plugins = _usable(cfg.plugins)
     for path, node in component_nodes(cfg):
         runtime = _RUNTIME.get(path) or _RUNTIME.get(path.split(".")[0]) or set()
-        problems += node_problems(node, path, cfg.plugins, dict.fromkeys(runtime))
+        problems += node_problems(node, path, plugins, dict.fromkeys(runtime))
     return list(dict.fromkeys(problems))
 
 
@@ -54,22 +56,28 @@ def use_problems(cfg: UseConfig) -> list[str]:
     """Return every problem of a config that uses a trained network."""
     problems = [*misplaced(cfg), *empty_paths(asdict(cfg))]
     problems += [] if cfg.scale is None else _at_least({"scale": cfg.scale}, 1)
+    plugins = _usable(cfg.plugins)
     if cfg.weights not in {"ema", "live", "swa"}:
         problems.append(f"weights={cfg.weights}: expected ema, live or swa")
     if cfg.arch is not None:
         # A scale that is not given comes from the checkpoint.
-        arch = at_scale(cfg.arch, cfg.scale or 1, cfg.plugins) if is_node(cfg.arch) else cfg.arch
-        problems += node_problems(arch, "arch", cfg.plugins)
+        arch = at_scale(cfg.arch, cfg.scale or 1, plugins) if is_node(cfg.arch) else cfg.arch
+        problems += node_problems(arch, "arch", plugins)
     if isinstance(cfg, NetworkUseConfig):
         problems += [*_tiling(asdict(cfg.tiling)), *_io(cfg.io)]
     if isinstance(cfg, ValidateConfig):
         nodes = {f"data.val.{name}": node for name, node in cfg.data.val.items()}
         nodes |= {f"metrics.{name}": node for name, node in cfg.metrics.items()}
         for path, node in nodes.items():
-            problems += node_problems(node, path, cfg.plugins)
+            problems += node_problems(node, path, plugins)
     if isinstance(cfg, InferConfig):
         problems += _places(cfg)
     return list(dict.fromkeys(problems))
+
+
+def _usable(plugins: Sequence[str]) -> list[str]:
+    """Return the plug-ins that there can be: what is wrong with the others is told by then."""
+    return [name for name in plugins if not plugin_problems([name])]
 
 
 def _places(cfg: InferConfig) -> Iterator[str]:

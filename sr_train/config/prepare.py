@@ -4,12 +4,11 @@ Hydra wants `+` before whatever a config does not list yet: groups that no defau
 of an open mapping, arguments of a component. Where it is clear what is meant, none is needed.
 """
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import is_dataclass, replace
-from typing import Any
+from typing import Any, get_args, get_origin
 
 from hydra.core.override_parser.overrides_parser import OverridesParser
-from hydra.errors import HydraException
 from hydra.types import RunMode
 from omegaconf import DictConfig, ListConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
@@ -19,7 +18,7 @@ from sr_train.config.schema import SCHEMAS
 from sr_train.config.schema_keys import default_groups, entry_of, hint_at, is_open
 from sr_train.config.signatures import hints_of, options_of, takes_text, takes_texts
 from sr_train.config.targets import kind_of, resolve_target
-from sr_train.config.words import Kind, Prepared, Word, quoted
+from sr_train.config.words import Kind, Prepared, Word, of_first_run, quoted
 from sr_train.ops.errors import ConfigError
 
 _PARSER = OverridesParser.create()
@@ -115,7 +114,9 @@ class Preparation:
 
     def _composed(self, config_name: str, many: bool) -> DictConfig | None:
         words = [word for word in self._words if self._is_group(word)]
-        groups = list(_first_of_each(words)) if many else [str(word) for word in words]
+        typed = [str(word) for word in words]
+        firsts = map(of_first_run, typed) if many else typed
+        groups = [first for first in firsts if first is not None]
         found = self._try(config_name, groups)
         if found is not None or not groups:
             return found
@@ -199,8 +200,6 @@ def _kind_of_hint(hint: Any) -> Kind | None:
 
 def _inside(hint: Any, parts: Sequence[str]) -> Any:
     """Return the annotation of what lies in a mapping, for the rest of a key."""
-    from typing import get_args, get_origin
-
     for _ in parts:
         mappings = [option for option in options_of(hint) if len(get_args(option)) == 2]
         if not mappings or not issubclass(get_origin(mappings[0]) or object, Mapping):
@@ -236,17 +235,3 @@ def _has(config: DictConfig, key: str) -> bool:
 def _holds_more(config: DictConfig, key: str) -> bool:
     """Whether a mapping or list stands at a key, to which `+` adds."""
     return isinstance(_select(config, key), DictConfig | ListConfig)
-
-
-def _first_of_each(words: Sequence[Word]) -> Iterator[str]:
-    """Yield the words of a sweep's first run."""
-    for word in words:
-        try:
-            override = _PARSER.parse_override(str(word))
-        except HydraException:
-            yield str(word)
-            continue
-        if not override.is_sweep_override():
-            yield str(word)
-        elif override.is_choice_sweep() or override.is_range_sweep():
-            yield f"{override.get_key_element()}={next(override.sweep_string_iterator())}"

@@ -113,6 +113,19 @@ def unquoted(word: str) -> str:
     return str(replace(plain, prefix="", value=value)).replace(" ", "")
 
 
+def of_first_run(text: str) -> str | None:
+    """Return an override as the first run of a sweep has it; None: only a search can choose it."""
+    try:
+        override = _PARSER.parse_override(text)
+    except HydraException:
+        return text  # told when all of it is composed
+    if not override.is_sweep_override():
+        return text
+    if override.is_choice_sweep() or override.is_range_sweep():
+        return f"{override.get_key_element()}={next(override.sweep_string_iterator())}"
+    return None
+
+
 def split(text: str) -> Iterator[str]:
     """Yield the items of a list without its brackets: commas in quotes or brackets part nothing."""
     start, depth, quote = 0, 0, ""

@@ -254,7 +254,7 @@ class Validator:
         def given() -> str:
             return f"pred {_kind(pred)}, gt {_kind(gt)}, scale={self.scale}"
 
-        with naming(f"metrics.{name}", metric, given, lambda err: False):
+        with naming(f"metrics.{name}", metric, given):
             value = metric(pred, gt, self.scale)
         try:
             return float(value)

@@ -45,7 +45,7 @@ def run_network(net: nn.Module, lq: Tensor, leading: tuple[int, ...]) -> Tensor:
         PluginError: naming the network: it failed, or returned something else.
     """
     given = f"lq of shape {tuple(lq.shape)}"
-    with naming("arch", net, lambda: given, lambda err: False):
+    with naming("arch", net, lambda: given):
         pred: object = net(lq)
     made = f"arch: {type(net).__name__}, given {given}, returned"
     if not isinstance(pred, Tensor):

@@ -39,7 +39,10 @@ def in_words(err: BaseException) -> str:
 
 @contextmanager
 def naming(
-    where: str, part: object, given: Callable[[], str], passes: Callable[[Exception], bool]
+    where: str,
+    part: object,
+    given: Callable[[], str],
+    passes: Callable[[Exception], bool] = lambda _: False,
 ) -> Iterator[None]:
     """Let what a part raises in the block end as an error that names it.
 

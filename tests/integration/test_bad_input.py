@@ -284,6 +284,12 @@ def test_a_checkpoint_of_no_bytes(train, command, in_folder, name, use):
     done.fails_with(name, "empty, 0 bytes")
 
 
+def test_no_checkpoint_is_never_the_working_directory(trained, command, monkeypatch):
+    monkeypatch.chdir(trained)
+    for words in (["validate"], ["infer", "input=a", "output=b"], ["export", "output=b"]):
+        command(*words, "checkpoint=").fails_with("checkpoint: is empty; expected a path")
+
+
 def test_a_checkpoint_that_is_no_checkpoint(command, in_folder):
     toy_words(in_folder)
     (in_folder / "a.pth").write_text("hello")

@@ -294,10 +294,9 @@ def test_an_optimizer_that_fails_is_named(check, optimizer, words):
     check("optimizer=sgd", f"optimizer._target_=own_parts.{optimizer}").fails_with(words)
 
 
-def own_data(in_folder, **arguments):
+def own_data(in_folder, kind="Set", **arguments):
     words = [word for word in toy_words(in_folder) if not word.startswith(("data.train", "data.v"))]
     given = "".join(f", {key}: {value}" for key, value in arguments.items())
-    kind = arguments.get("kind", "Set")
     return [*words, "dataset=[]", f"data.train={{_target_: own_parts.{kind}{given}}}"]
 
 
@@ -314,14 +313,15 @@ def test_samples_that_are_none_are_told(check, in_folder, arguments, words):
     check(words=own_data(in_folder, **arguments)).fails_with(words)
 
 
-def test_a_data_set_without_a_report_is_told(check, in_folder):
-    words = [w.replace("own_parts.Set", "own_parts.Reportless") for w in own_data(in_folder)]
-    check(words=words).fails_with("1 problem:", "data.train: Reportless: has no report()")
-
-
-def test_a_set_that_the_stream_cannot_read_is_told(check, in_folder):
-    words = [w.replace("own_parts.Set", "own_parts.Bare") for w in own_data(in_folder)]
-    check(words=words).fails_with("data.stream: ", "'Bare' object has no attribute")
+@pytest.mark.parametrize(
+    ("kind", "words"),
+    [
+        ("Reportless", ("1 problem:", "data.train: Reportless: has no report()")),
+        ("Bare", ("data.stream: ", "'Bare' object has no attribute")),
+    ],
+)
+def test_a_data_set_that_is_none_is_told(check, in_folder, kind, words):
+    check(words=own_data(in_folder, kind)).fails_with(*words)
 
 
 @pytest.mark.parametrize(
@@ -368,6 +368,10 @@ def test_a_metric_of_two_frames_and_a_clip_of_one(check, in_folder):
     words = clip_words(in_folder, "metrics=[y_crop_scale,temporal]")
     fill_clips(in_folder / "clips/val", e=1)
     check(words=words).fails_with("metrics.temporal_difference: compares neighbouring frames")
+
+
+def test_a_set_whose_folder_is_empty_text_is_told_once(check):
+    check("data.train.gt=").fails_with("1 problem:", "data.train.gt: is empty; expected a path")
 
 
 def test_files_that_are_left_out_are_in_the_closing_words(check, in_folder):

@@ -126,9 +126,8 @@ def test_the_config_is_that_of_the_last_launch_that_began(command, in_folder):
     every = train_words(in_folder)
     command(*every, "train.log_every=3").succeeds()
     command(*every, "resume=auto", "arch.num_feat=12").fails_with("of another network")
-    (run,) = (in_folder / "runs").iterdir()
-    stamps = sorted(path.name for path in (run / ".hydra").iterdir())
-    assert len(stamps) >= 1
+    run = in_folder / "runs/toy"
+    assert len(list((run / ".hydra").iterdir())) == 2, "the one that failed left a config, too"
     command("train", "resume=runs/toy", "train.steps=6").succeeds()
     assert state_of(run, 6)["config"]["train"]["log_every"] == 3
 
@@ -188,7 +187,7 @@ def test_check_and_overfit_take_it_too(command, in_folder):
     command(*train_words(in_folder)).succeeds()
     assert "no problem found" in command("check", "resume=runs/toy").succeeds().out
     done = command("overfit", "resume=runs/toy", "num_steps=1", "threshold=100")
-    done.fails_with("best_metric=psnr_y" if "best_metric" in done.err else "overfit failed")
+    done.fails_with("overfit failed")
 
 
 def test_the_printed_line_goes_on_with_a_stopped_run(command, in_folder):

@@ -86,6 +86,15 @@ class Set:
         return "0"
 
 
+class Telling(Set):
+    def warnings(self, num_samples):
+        return []
+
+
+class TellingAll(Set):
+    def warnings(self): ...
+
+
 class Broken(Set):
     def report(self):
         raise KeyError("x")
@@ -112,6 +121,7 @@ def without(kind, *names):
         (OfAnything(), METRIC),
         (Logger(None, 1), LOGGER),
         (Set(), TRAINING_SET),
+        (Telling(), TRAINING_SET),
         (Set(), VALIDATION_SET),
         (Stream(), STREAM),
         (lambda step: 1.0, SCHEDULE),
@@ -132,6 +142,7 @@ def test_what_fits_passes(part, contract):
         (without(Set, "report")(), TRAINING_SET, "has no report()"),
         (without(Set, "fingerprint")(), TRAINING_SET, "has no fingerprint()"),
         (without(Set, "sample")(), TRAINING_SET, "has no sample(epoch, index)"),
+        (TellingAll(), TRAINING_SET, "its warnings() is called as warnings(num_samples)"),
         (without(Set, "whole")(), VALIDATION_SET, "has no whole(index)"),
         (without(Stream, "seek")(), STREAM, "has no seek(position)"),
         (without(Stream, "wait_seconds")(), STREAM, "has no wait_seconds, expected a number"),

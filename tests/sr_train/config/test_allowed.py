@@ -53,7 +53,7 @@ def test_plug_ins_that_cannot_be_are_told_once():
     config = run(plugins=["torch", "os"], arch=HIDDEN, optimizer=HIDDEN, scheduler=HIDDEN)
     assert len(misplaced(config)) == 2
     told = [problem for problem in run_problems(config) if problem.startswith("plugins")]
-    assert told == list(dict.fromkeys(told))
+    assert len(told) == 2
     assert any("'torch' cannot be opened to configs" in problem for problem in told)
 
 

@@ -124,14 +124,14 @@ def fault(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(HydraConfig.instance(), "cfg", None)  # as before any run of this process
 
-    def compose(text: str, *words: str, group: str = "experiment") -> str | None:
-        path = tmp_path / "mine" / group / "case.yaml"
+    def compose(text: str, *words: str) -> str | None:
+        path = tmp_path / "mine/cluster/case.yaml"
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(f"# @package _global_\n{text}\n")
         loader = Loader(Path("mine"))
         try:
             loader.load_configuration(
-                "train", ["+experiment=quickstart", f"+{group}=case", *words], RunMode.RUN
+                "train", ["+experiment=quickstart", "+cluster=case", *words], RunMode.RUN
             )
         except ComposeError as err:
             return str(err)
@@ -143,8 +143,7 @@ def fault(tmp_path, monkeypatch):
 @pytest.mark.parametrize("name", ATTACKS)
 def test_what_no_config_may_ask_for(fault, name):
     text, says = ATTACKS[name]
-    group = "cluster" if "defaults" in text else "experiment"
-    told = fault(text, group=group) if group == "cluster" else fault(text, group="search")
+    told = fault(text)
     assert told is not None
     assert says in told
     assert not os.path.exists(CANARY)
@@ -170,7 +169,7 @@ def test_what_no_config_may_ask_for(fault, name):
     ],
 )
 def test_what_a_person_types_is_theirs(fault, text, word):
-    assert fault(text, word, group="cluster") is None
+    assert fault(text, word) is None
 
 
 @pytest.mark.parametrize(
@@ -185,23 +184,21 @@ def test_what_a_person_types_is_theirs(fault, text, word):
     ],
 )
 def test_what_a_search_or_a_cluster_of_ones_own_needs(fault, text):
-    assert fault(text, group="cluster") is None
+    assert fault(text) is None
 
 
 def test_hydra_writes_no_log_of_its_own(fault):
-    assert "expected hydra/job_logging=none" in str(
-        fault("seed: 1", "hydra/job_logging=default", group="search")
-    )
+    assert "expected hydra/job_logging=none" in str(fault("seed: 1", "hydra/job_logging=default"))
 
 
 def test_no_package_is_imported_by_a_search_path(fault, tmp_path):
     (tmp_path / "evil").mkdir()
     (tmp_path / "evil/__init__.py").write_text("raise SystemExit('was imported')\n")
-    assert fault("hydra: {searchpath: ['pkg://evil']}", group="search") is not None
+    assert fault("hydra: {searchpath: ['pkg://evil']}") is not None
 
 
 def test_no_package_is_imported_by_an_override_of_a_sweep(fault, tmp_path):
     (tmp_path / "evil").mkdir()
     (tmp_path / "evil/__init__.py").write_text("raise SystemExit('was imported')\n")
-    found = fault("seed: 1", "hydra.searchpath=[pkg://evil]", group="search")
+    found = fault("seed: 1", "hydra.searchpath=[pkg://evil]")
     assert "hydra.searchpath: expected --config-dir DIR" in str(found)

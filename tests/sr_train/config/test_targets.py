@@ -328,3 +328,9 @@ def test_a_foreign_package_as_a_plug_in_is_told_to_be_renamed():
 def test_the_choices_of_a_module_are_its_own_classes():
     with pytest.raises(ConfigError, match=r"has no 'Renamed'; valid: SRVGGNetCompact$"):
         resolve_target("archs.compact.Renamed", "arch")
+
+
+def test_a_module_that_fails_says_why(in_folder):
+    (in_folder / "broken_module.py").write_text("1 / 0\n")
+    with pytest.raises(ConfigError, match="importing broken_module fails: ZeroDivisionError"):
+        resolve_target("broken_module.Net", "arch", ["broken_module"])
