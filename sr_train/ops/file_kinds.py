@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from sr_train.ops.text import brief
+from sr_train.ops.torch_files import is_zip
 
 LONGEST_HEADER = 100_000_000
 """Bytes of the longest header that the safetensors format allows."""
@@ -45,7 +46,7 @@ def is_safetensors(head: bytes) -> bool:
 
 def is_torch(head: bytes) -> bool:
     """Tell what torch.save may have written: a zip archive, or pickles one behind the other."""
-    return head[:4] == b"PK\x03\x04" or head[:1] == b"\x80"
+    return is_zip(head) or head[:1] == b"\x80"
 
 
 def told_kind(head: bytes, path: Path) -> str | None:

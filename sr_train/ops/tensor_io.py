@@ -8,8 +8,10 @@ import io
 import math
 import os
 import re
+from collections.abc import Sequence
 from pathlib import Path
 from typing import BinaryIO
+from zipfile import ZIP_STORED, ZipInfo
 
 import numpy as np
 import torch
@@ -109,7 +111,7 @@ def _npy_header(file: BinaryIO, path: Path) -> tuple[tuple[int, ...], np.dtype, 
     NumPy's own reader evaluates the header as Python, which hostile ones crash.
     """
     head = file.read(8)
-    if head[:4] == b"PK\x03\x04":
+    if is_zip(head):
         raise DataError(f"{path}: an archive of several arrays; expected a single one")
     if head[:6] != _NPY_MAGIC or len(head) < 8 or head[6] not in (1, 2, 3):
         raise DataError(f"{path}: damaged, or no .npy file")
@@ -134,7 +136,7 @@ def _npy_header(file: BinaryIO, path: Path) -> tuple[tuple[int, ...], np.dtype, 
 
 def _read_pt(source: io.BytesIO | Path, path: Path) -> np.ndarray:
     try:
-        held = load_plain(source, mapped=isinstance(source, Path))
+        held = load_plain(source, _refuse_packed)
     except TorchFileError as err:
         raise DataError(f"{path}: {err}") from None
     if not isinstance(held, Tensor):
@@ -144,6 +146,16 @@ def _read_pt(source: io.BytesIO | Path, path: Path) -> np.ndarray:
         raise DataError(f"{path}: holds a {why}; expected a dense one of real numbers")
     held = held.detach().resolve_neg()
     return (held.float() if held.dtype == torch.bfloat16 else held).numpy()
+
+
+def _refuse_packed(entries: Sequence[ZipInfo], size: int) -> None:
+    """Raise where an archive would unpack to more than the file's own size.
+
+    `torch.save` never packs, so that an honest archive holds its entries as they are.
+    """
+    is_packed = any(entry.compress_type != ZIP_STORED for entry in entries)
+    if is_packed or sum(entry.file_size for entry in entries) > size:
+        raise TorchFileError("a packed zip archive; torch.save writes none")
 
 
 def _unfit(held: Tensor) -> str | None:

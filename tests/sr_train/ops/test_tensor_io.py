@@ -1,6 +1,7 @@
 """Files of one tensor: read as stored, and nothing in them is run."""
 
 import io
+import pickle
 import re
 import zipfile
 
@@ -36,7 +37,8 @@ class Stowaway:
 def test_code_is_refused(tmp_path, capsys):
     torch.save(Stowaway(), tmp_path / "a.pt")
     np.save(tmp_path / "a.npy", np.array([Stowaway()], dtype=object), allow_pickle=True)
-    with pytest.raises(DataError, match=r"a.pt: holds more than tensors, which could run code"):
+    named = r"a.pt: holds the Python object print beside its tensors, .*could run code"
+    with pytest.raises(DataError, match=named):
         read_tensor(tmp_path / "a.pt")
     with pytest.raises(DataError, match=r"a.npy: holds Python objects"):
         read_tensor(tmp_path / "a.npy")
@@ -172,6 +174,24 @@ def test_hostile_npy_files(tmp_path, data, words, monkeypatch):
     assert not (tmp_path / "touched").exists()
 
 
+COSTLY = (
+    # Tuples without end as a key, which torch hashes by recursion: the stack overflows.
+    b"\x80\x02}N" + b"\x85" * 2_000_000 + b"Ns.",
+    # As many zeros as the pickle likes: 10 GB.
+    b"\x80\x02}X\x01\0\0\0bc__builtin__\nbytearray\n\x8a\x05\0\xe4\x0b\x54\x02\x85Rs.",
+)
+
+
+def archived(data, pickled):
+    """The same archive with another pickle."""
+    target = io.BytesIO()
+    with zipfile.ZipFile(io.BytesIO(data)) as old, zipfile.ZipFile(target, "w") as new:
+        for entry in old.infolist():
+            is_pickle = entry.filename.endswith("data.pkl")
+            new.writestr(entry.filename, pickled if is_pickle else old.read(entry))
+    return target.getvalue()
+
+
 def packed(data):
     """The same archive with its entries deflated, and a large one of zeros."""
     target = io.BytesIO()
@@ -193,11 +213,18 @@ def pt_files():
     yield torch_bytes(plain.to(torch.float8_e4m3fn)), "tensor of float8_e4m3fn"
     yield packed(whole), "a packed zip archive"
     yield whole.replace(b"PK\x01\x02", b"PK\x01\x03"), "damaged zip archive"
-    yield whole.replace(b"_rebuild_tensor_v2", b"_rebuild_tensor_v9"), "could run code"
+    with zipfile.ZipFile(io.BytesIO(whole)) as archive:
+        pickled = archive.read("archive/data.pkl")
+    other = pickled.replace(b"_rebuild_tensor_v2", b"_rebuild_tensor_v9")
+    yield archived(whole, other), "object torch._utils._rebuild_tensor_v9 beside"
+    yield whole.replace(pickled, other), "damaged zip archive: Bad CRC-32"
     yield torch_bytes(plain, _use_new_zipfile_serialization=False)[:-100], "damaged"
     yield b"PK\x03\x04", "damaged zip archive"
     yield b"\x80\x02" + b"(" * 5000, "damaged"
     yield torch_bytes([plain]), "holds list; expected one tensor"
+    for pickled in COSTLY:
+        yield archived(whole, pickled), "holds what no file of weights or tensors does"
+        yield pickle.dumps(1, protocol=2) + pickled, "holds what no file of weights or tensors does"
 
 
 @pytest.mark.parametrize(("data", "words"), list(pt_files()), ids=lambda part: str(part)[:40])
