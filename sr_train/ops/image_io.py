@@ -199,9 +199,8 @@ def write_picture(
     lost: list[str] = []
     if metadata is not None:
         height, width = stored.shape[:2]
-        channels = 1 if stored.ndim == 2 or stored.shape[2] == 1 else 3
-        if suffix == ".webp":
-            channels = 3
+        # WebP has no grey.
+        channels = 3 if stored.shape[2] > 1 or suffix == ".webp" else 1
         result, lost = embedded(suffix, result, metadata, height, width, channels)
     try:
         write_atomically(path, result, sync=False)

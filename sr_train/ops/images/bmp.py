@@ -5,7 +5,7 @@ OpenCV makes 248 of the white of 16-bit files, and garbage of those with an OS/2
 
 import io
 import struct
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import BinaryIO
 
 import cv2
@@ -228,8 +228,8 @@ def _run_lengths(data: bytes, layout: BmpLayout) -> np.ndarray:
     try:
         with Image.open(io.BytesIO(data), formats=("BMP",)) as image:
             indices = np.array(image)
-    except (OSError, SyntaxError, ValueError, struct.error) as error:
+    except (OSError, SyntaxError, ValueError, struct.error, Image.DecompressionBombError) as error:
         raise UnusableError(f"cannot be decoded: {error}") from None
     if indices.shape != (layout.height, layout.width):
         raise UnusableError(f"decoded to {indices.shape}, expected {layout.height, layout.width}")
-    return _coloured(indices, replace(layout, start=0))
+    return _coloured(indices, layout)

@@ -38,7 +38,8 @@ def embedded(
         icc = None
     block = None if metadata.exif is None else metadata.exif.block(height, width)
     if suffix == ".png":
-        return _png(encoded, metadata, icc, block), lost
+        result, more = _png(encoded, metadata, icc, block)
+        return result, lost + more
     if metadata.png_colour and not _is_plain(metadata.png_colour):
         kinds = ", ".join(kind.decode() for kind, _ in metadata.png_colour)
         lost.append(f"what a PNG says about its colours ({kinds})")
@@ -60,18 +61,21 @@ def embedded(
 
 def _png(
     encoded: bytes | memoryview, metadata: Metadata, icc: bytes | None, block: bytes | None
-) -> bytes | memoryview:
-    more = list(metadata.png_colour)
+) -> tuple[bytes | memoryview, list[str]]:
+    more, lost = list(metadata.png_colour), []
     if icc is not None:
         more.append((b"iCCP", b"ICC profile\0\0" + zlib.compress(icc)))
     if metadata.density is not None:
         across, down, per_inch = metadata.density
         scale = 1 / 0.0254 if per_inch else 1.0
-        content = struct.pack(">IIB", round(across * scale), round(down * scale), per_inch)
-        more.append((b"pHYs", content))
+        sides = (round(across * scale), round(down * scale))
+        if all(sides):
+            more.append((b"pHYs", struct.pack(">IIB", *sides, per_inch)))
+        else:
+            lost.append(_RESOLUTION)
     if block is not None:
         more.append((b"eXIf", block))
-    return png.with_chunks(encoded, more) if more else encoded
+    return png.with_chunks(encoded, more) if more else encoded, lost
 
 
 def _jpeg(

@@ -15,7 +15,7 @@ TYPE_BYTES = {
 }  # fmt: skip
 """Bytes of a value by its type."""
 
-BYTE, ASCII, SHORT, LONG, RATIONAL, UNDEFINED = 1, 2, 3, 4, 5, 7
+SHORT, LONG, RATIONAL, UNDEFINED = 3, 4, 5, 7
 
 _INTEGERS = {1: "B", 3: "H", 4: "I", 6: "b", 8: "h", 9: "i", 13: "I", 16: "Q", 17: "q", 18: "Q"}
 _UNIT_BYTES = {5: 4, 10: 4}

@@ -15,6 +15,7 @@ from sr_train.ops.images.metadata import Density, RawMetadata
 _START_OF_FRAME = frozenset(range(0xC0, 0xD0)) - {0xC4, 0xC8, 0xCC}
 _SUPPORTED_FRAMES = {0xC0, 0xC1, 0xC2, 0xC3, 0xC9, 0xCA}
 """Sequential, progressive and lossless; Huffman or arithmetic coding."""
+_SEQUENTIAL = {0xC0, 0xC1, 0xC9}
 _PROGRESSIVE = {0xC2, 0xCA}
 _LOSSLESS = 0xC3
 _SCAN, _FILL = 0xDA, 0xFF
@@ -77,23 +78,19 @@ def decode(data: bytes, layout: JpegLayout) -> Planes:
     several = layout.frame in _PROGRESSIVE or not _holds_all(data, layout.scan, layout.components)
     if several and layout.frame != _LOSSLESS:
         _check_scans(data, layout)
-    return decoded(data, layout.channels), None
+    return _decoded(data, layout), None
 
 
-def decoded(data: bytes, channels: int) -> np.ndarray:
-    """Return (H, W, channels) of a JPEG stream, strictly.
-
-    Raises:
-        UnusableError: for whatever libjpeg-turbo warns of, but what is known to be harmless.
-    """
-    colours = "RGB" if channels == 3 else "GRAY"
+def _decoded(data: bytes, layout: JpegLayout) -> np.ndarray:
+    """Return (H, W, channels); what libjpeg-turbo warns of is an error, but what is harmless."""
+    colours = "RGB" if layout.channels == 3 else "GRAY"
     try:
         return simplejpeg.decode_jpeg(data, colours)
     except ValueError as error:
         words = str(error)
     if _HARMLESS.search(words):
         try:
-            return simplejpeg.decode_jpeg(_mended(data), colours)
+            return simplejpeg.decode_jpeg(_mended(data, layout), colours)
         except ValueError as error:
             words = str(error)
     if "Premature end of JPEG file" in words:
@@ -309,7 +306,7 @@ def _next_marker(data: bytes, position: int, is_behind_scan: bool) -> int:
     return len(data) if found is None else found.start()
 
 
-def _mended(data: bytes) -> bytes:
+def _mended(data: bytes, layout: JpegLayout) -> bytes:
     """Return a JPEG without what some cameras write and libjpeg warns of, but is no damage.
 
     Another JFIF version than 1; the parameters of a sequential scan, which say nothing; padding
@@ -319,24 +316,14 @@ def _mended(data: bytes) -> bytes:
     version = data.find(b"JFIF\0", 0, 64)
     if version >= 0:
         mended[version + 5 : version + 7] = b"\x01\x02"
-    scan, is_sequential = _first_scan(data)
-    content = scan + 5 + 2 * data[scan + 4]
-    if is_sequential and content + 3 <= len(data):
-        mended[content : content + 3] = b"\x00\x3f\x00"
-    end = data.find(b"\xff\xd9", scan)
+    if layout.frame in _SEQUENTIAL and layout.scan + 4 < len(data):
+        content = layout.scan + 5 + 2 * data[layout.scan + 4]
+        if content + 3 <= len(data):
+            mended[content : content + 3] = b"\x00\x3f\x00"
+    end = data.find(b"\xff\xd9", layout.scan)
     kept = len(data[:end].rstrip(b"\0"))
     if end > kept > 0:
         # A zero behind 0xff belongs to the data.
         kept += data[kept - 1] == 0xFF
         del mended[kept:end]
     return bytes(mended)
-
-
-def _first_scan(data: bytes) -> tuple[int, bool]:
-    """Return the offset of the first scan's marker, and whether its frame is sequential."""
-    position, is_sequential = 2, False
-    while position + 5 < len(data) and data[position + 1] != 0xDA:
-        marker, size = data[position + 1], int.from_bytes(data[position + 2 : position + 4], "big")
-        is_sequential |= marker in (0xC0, 0xC1, 0xC9)
-        position += 1 if marker == 0xFF else 2 + size
-    return min(position, len(data) - 5), is_sequential

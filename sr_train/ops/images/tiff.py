@@ -157,7 +157,7 @@ def places(page: Directory, is_tiled: bool, count: int, size: int) -> list[tuple
     offsets = page.integers(offsets_tag, _MOST_STRIPS)
     lengths = page.integers(lengths_tag, _MOST_STRIPS)
     if lengths_tag not in page and page.integer(259, NONE) == NONE:
-        lengths = (size,) * count
+        lengths = (size,) * min(count, len(offsets))
     if len(offsets) < count or len(lengths) < count:
         found = min(len(offsets), len(lengths))
         raise UnusableError(f"damaged: {found} strips or tiles, expected {count}")

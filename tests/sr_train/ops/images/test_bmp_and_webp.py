@@ -110,6 +110,13 @@ def test_run_lengths():
         decode_picture(file[:-12], "x.bmp")
 
 
+def test_run_lengths_of_more_pixels_than_pillow_takes():
+    """The project's own limit lets 196 megapixels pass; Pillow calls them a bomb."""
+    file = bmp(8, 14_000, 14_000, b"\0\1", 1, behind=bytes(1024))
+    with pytest.raises(DataError, match=r"x\.bmp: cannot be decoded: .*196000000 pixels"):
+        decode_picture(file, "x.bmp")
+
+
 @pytest.mark.parametrize("mode", ["1", "L", "P", "RGB"])
 def test_as_pillow_and_opencv_read_pillows_own(mode):
     image = Image.fromarray(noise(HEIGHT, WIDTH, 3)).convert(mode)

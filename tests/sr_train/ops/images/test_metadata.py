@@ -11,6 +11,7 @@ from PIL import Image, ImageCms
 
 from sr_train.ops.image_io import decode_picture, read_picture, write_picture
 from sr_train.ops.images import exif
+from sr_train.ops.images.metadata import Metadata
 from tests.sr_train.ops.images.files import noise, png, saved
 
 EXIF, GPS, INTEROP = 34665, 34853, 40965
@@ -125,6 +126,17 @@ def test_what_a_format_cannot_hold_is_named(tmp_path):
     only = source(tmp_path, "png", exif=b"", icc_profile=None)
     metadata = read_picture(only, with_metadata=True).metadata
     assert write_picture(tmp_path / "x.webp", pixels, None, metadata) == ["the resolution (dpi)"]
+
+
+@pytest.mark.parametrize("suffix", [".png", ".jpg"])
+def test_a_ratio_that_whole_numbers_do_not_tell_is_named(tmp_path, suffix):
+    """A TIFF tells it in fractions; rounded to 0, it would say something else."""
+    metadata = Metadata(density=(0.25, 0.5, False))
+    pixels = noise(8, 9, 3)
+    assert write_picture(tmp_path / f"x{suffix}", pixels, None, metadata) == [
+        "the resolution (dpi)"
+    ]
+    assert read_picture(tmp_path / f"x{suffix}", True).metadata.density is None
 
 
 def test_a_grey_profile_goes_with_grey_pictures_alone(tmp_path):

@@ -72,6 +72,16 @@ def test_every_kind(colour, bits, interlaced, size):
         assert picture.alpha is None
 
 
+@pytest.mark.parametrize("size", [(1, 1), (2, 3), (3, 5), (19, 37)])
+def test_interlacing_is_what_other_programs_take_it_for(size):
+    """The passes of these files are a table of the tests; Pillow has its own."""
+    values = noise(*size, 3, seed=4)
+    data = png((size[1], size[0], 8, 2, 1), zlib.compress(stream(values, 8, interlaced=True)))
+    with Image.open(io.BytesIO(data)) as image:
+        np.testing.assert_array_equal(np.array(image), values)
+    np.testing.assert_array_equal(decode_picture(data, "x.png").pixels, values)
+
+
 @pytest.mark.parametrize("band_bytes", [1, 700, 5000])
 @pytest.mark.parametrize("filters", [(0, 1, 2, 3, 4, 4, 3), (0,), (2,)])
 def test_many_bands_of_rows(monkeypatch, band_bytes, filters):

@@ -2,6 +2,7 @@
 
 import io
 import itertools
+import resource
 import struct
 
 import cv2
@@ -372,6 +373,17 @@ def test_offsets_of_a_big_file_beyond_all_files(tmp_path, offset):
             read_picture(tmp_path / "x.tif")
         with pytest.raises(DataError, match=r"x\.tif"):
             decode_picture(far, "x.tif")
+
+
+def test_parts_that_are_told_and_are_not_there_take_no_memory():
+    """Tiles of one pixel, in planes, without lengths: billions of them, by a file of 300 bytes."""
+    head = {256: 14_000, 257: 14_000, 258: [8] * 64, 262: 1, 277: 64, 284: 2}
+    tags = {**head, 273: None, 279: None, 322: 1, 323: 1, 324: 8}
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    with pytest.raises(DataError, match=r"1 strips or tiles, expected 12544000000"):
+        decode_picture(tiff(bytes(99), tags), "x.tif")
+    # KiB; those of the pixels, which nobody has written to, do not count.
+    assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 20_000
 
 
 def test_a_directory_that_points_to_itself():
