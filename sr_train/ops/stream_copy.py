@@ -11,6 +11,7 @@ import av
 from av.container import InputContainer, OutputContainer
 
 from sr_train.ops.errors import DataError
+from sr_train.ops.video_decoding import packets_past_errors
 from sr_train.ops.video_order import MOST_AHEAD
 from sr_train.ops.video_source import (
     Source,
@@ -26,8 +27,6 @@ _TAGS_OF_CONTAINERS = ("major_brand", "minor_version", "compatible_brands", "enc
 """What each container says of itself, not of its contents."""
 _WITH_CHAPTERS = ("mp4", "mov", "matroska", "webm")
 _KEPT_FLAGS = ~av.stream.Disposition.attached_pic
-_MOST_FAILURES = 30
-"""Errors in a row after which reading the source is given up."""
 
 
 class StreamCopy:
@@ -163,22 +162,15 @@ class StreamCopy:
     def _shifted(self) -> Iterator[tuple[Fraction, av.Packet]]:
         """Yield (seconds since the file's start, packet), past what is damaged."""
         streams = [self._container.streams[index] for index in self._streams]
-        failures = 0
-        while streams and failures < _MOST_FAILURES:
-            try:
-                for packet in self._container.demux(streams):
-                    if packet.size and self._clocks[packet.stream_index].set(packet, self._origin):
-                        failures = 0
-                        time = Fraction(packet.dts or 0) * packet.time_base
-                        packet.stream = self._streams[packet.stream_index]
-                        yield time, packet
-                return
-            except IndexError:
-                # PyAV cannot flush streams that turned up on the way; all packets were read.
-                return
-            except av.FFmpegError:
-                failures += 1
-        self.notes.append("its sound and subtitles could not be read to their end: damaged")
+        errors: list[str | None] = []
+        for packet in packets_past_errors(self._container, streams, errors.append):
+            errors.clear()
+            if packet.size and self._clocks[packet.stream_index].set(packet, self._origin):
+                time = Fraction(packet.dts or 0) * packet.time_base
+                packet.stream = self._streams[packet.stream_index]
+                yield time, packet
+        if errors:
+            self.notes.append("its sound and subtitles could not be read to their end: damaged")
 
     def copy_until(self, time: Fraction | None) -> None:
         """Copy what is heard before a time; all that is left for None."""

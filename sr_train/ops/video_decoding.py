@@ -1,6 +1,6 @@
 """Packets and frames of a video stream in the order of the file, past what is damaged."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 from typing import Any
@@ -53,6 +53,31 @@ class Sent:
     """A part of it is missing."""
     follows_damage: bool
     """Bytes before it, or some of its own, are lost."""
+
+
+def packets_past_errors(
+    container: InputContainer, streams: Sequence[Any], failed: Callable[[str | None], None]
+) -> Iterator[av.Packet]:
+    """Yield packets; after an error go on with what comes next, until too many come in a row.
+
+    Args:
+        container: to read.
+        streams: whose packets; none: of all.
+        failed: called with the words of each error.
+    """
+    failures = 0
+    while failures < _MOST_FAILURES:
+        try:
+            for packet in container.demux(*streams):
+                failures = 0
+                yield packet
+            return
+        except IndexError:
+            # PyAV cannot flush streams that turned up on the way; all packets were read.
+            return
+        except av.FFmpegError as err:
+            failures += 1
+            failed(err.strerror)
 
 
 class Packets:
@@ -108,20 +133,13 @@ class Packets:
 
     def _all(self) -> Iterator[av.Packet]:
         """Yield packets of all streams; after an error, go on with what comes next."""
-        failures = 0
-        while failures < _MOST_FAILURES:
-            try:
-                for packet in self._container.demux():
-                    failures, self.error = 0, None
-                    yield packet
-                return
-            except IndexError:
-                # PyAV cannot flush streams that turned up on the way; all packets were read.
-                return
-            except av.FFmpegError as err:
-                failures += 1
-                self._lost_bytes = True
-                self.error = err.strerror
+        for packet in packets_past_errors(self._container, (), self._note_error):
+            self.error = None
+            yield packet
+
+    def _note_error(self, words: str | None) -> None:
+        self._lost_bytes = True
+        self.error = words
 
     def _look_at(self, packet: av.Packet) -> None:
         """Note how far the file has been read, and what lies between two packets."""
