@@ -33,10 +33,6 @@ class Footprint:
     power: float
     """1 for convolutions and windows, 2 where all pixels are compared with all."""
 
-    def at(self, pixels: int) -> float:
-        """Return the bytes that so many LQ pixels take."""
-        return self.bytes * (pixels / self.pixels) ** self.power
-
     def most_pixels(self, room: float) -> int:
         """Return how many LQ pixels fit into so many bytes."""
         return int(self.pixels * (room / self.bytes) ** (1 / self.power))

@@ -2,9 +2,9 @@
 
 import logging
 import math
-from collections.abc import Iterator
-from functools import lru_cache
-from typing import Literal
+from collections.abc import Callable, Iterator
+from functools import lru_cache, partial
+from typing import Literal, TypeVar
 
 import torch
 from torch import Tensor
@@ -17,6 +17,8 @@ from sr_train.ops.memory import is_out_of_memory
 from sr_train.ops.spec import NetSpec
 
 log = logging.getLogger(__name__)
+
+FoundT = TypeVar("FoundT")
 
 _WIDE_FIELD = 64
 """Receptive field, in LQ pixels, from which exact tiles are too costly to be the default."""
@@ -158,9 +160,10 @@ class SizedTiler:
         """Yield the patches of the tiles that were asked for, and say how far they are off."""
         most = self._most_pixels(forward, lq)
         found: Deviation | None = None
+        where = "the whole"
         if most >= _pixels(lq):
-            comparison = _comparison(forward, lq, self._device)
-            patches, where = self._tiles.patches(forward, lq), "the whole of"
+            patches = self._tiles.patches(forward, lq)
+            comparison = _unless_short(partial(Comparison, forward, lq, self._device))
             if comparison is None:
                 yield from patches
             else:
@@ -168,21 +171,19 @@ class SizedTiler:
                 found = comparison.result()
         else:
             part = _middle(lq, min(most, _pixels(lq) // 2))
-            found, where = _deviation(self._tiles, forward, part), f"{_size(part)} of"
+            found, where = _deviation(self._tiles, forward, part), _size(part)
             yield from self._tiles.patches(forward, lq)
-        if found is None:
-            return
         tile, shared = self._tiles.tile_and_shared()
+        small = found is not None and found.is_small
         log.log(
-            logging.INFO if found.is_small else logging.WARNING,
-            "tiles of %d that share %d pixels are no exact cut for this network: off by %s, "
-            "measured on %s %s%s",
+            logging.INFO if small else logging.WARNING,
+            "tiles of %d that share %d pixels are no exact cut for this network: off by %s%s",
             tile,
             shared,
-            found,
-            where,
-            name,
-            "" if found.is_small else "; tiling.tile=auto goes whole where memory allows",
+            f"{found}, measured on {where} of {name}"
+            if found
+            else "an unknown amount, as memory is too short to measure it",
+            "" if small else "; tiling.tile=auto goes whole where memory allows",
         )
 
     def _tiler(self, tile: int, overlap: int) -> Tiler:
@@ -230,28 +231,23 @@ def _say_blended(field: int | None, tile: int, shared: int) -> None:
     )
 
 
-def _comparison(forward: Forward, lq: Tensor, device: torch.device) -> Comparison | None:
-    """Run the whole; None where memory runs out."""
-    try:
-        return Comparison(forward, lq, device)
-    except (RuntimeError, MemoryError, TooManyFramesError) as err:
-        if not _is_short_of_memory(err):
-            raise
-    return None
-
-
 def _deviation(tiler: Tiler, forward: Forward, lq: Tensor) -> Deviation | None:
-    """Return how far tiles are off; None where memory runs out."""
+    """Return how far tiles are off; None where no tile cuts the input, or memory runs out."""
+    if not tiler.cuts(lq):
+        return None
+    return _unless_short(partial(measure_deviation, tiler, forward, lq))
+
+
+def _unless_short(measure: Callable[[], FoundT]) -> FoundT | None:
+    """Return what is measured; None where memory runs out."""
     try:
-        return measure_deviation(tiler, forward, lq)
-    except (RuntimeError, MemoryError, TooManyFramesError) as err:
-        if not _is_short_of_memory(err):
+        return measure()
+    except TooManyFramesError:
+        return None
+    except (RuntimeError, MemoryError) as err:
+        if not is_out_of_memory(err):
             raise
-    return None
-
-
-def _is_short_of_memory(err: Exception) -> bool:
-    return isinstance(err, TooManyFramesError) or is_out_of_memory(err)
+        return None
 
 
 def _pixels(lq: Tensor) -> int:
@@ -261,6 +257,7 @@ def _pixels(lq: Tensor) -> int:
 def _middle(lq: Tensor, pixels: int) -> Tensor:
     """Return the middle of an input, about square, with at most so many pixels."""
     height, width = lq.shape[-2:]
+    pixels = max(pixels, 1)
     rows = min(height, math.isqrt(pixels))
     columns = min(width, pixels // rows)
     rows = min(height, pixels // columns)

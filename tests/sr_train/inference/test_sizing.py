@@ -56,8 +56,13 @@ def room(monkeypatch, caplog):
     return lambda size: monkeypatch.setattr(sizing, "room_for_tensors", lambda device: size)
 
 
+def bytes_at(found, pixels):
+    """Return what so many pixels take by a footprint."""
+    return found.bytes * (pixels / found.pixels) ** found.power
+
+
 def bytes_of(net, pixels):
-    return measure_footprint(net, ramp(96, 96), CPU).at(pixels)
+    return bytes_at(measure_footprint(net, ramp(96, 96), CPU), pixels)
 
 
 def test_tiles_of_a_given_size_say_how_far_they_are_off(room, caplog):
@@ -159,6 +164,15 @@ def test_auto_takes_tiles_that_are_off_by_less_than_a_step_of_8_bits(room, caplo
     assert max(net.pixels) <= 400_000
 
 
+def test_auto_says_so_where_tiles_that_share_so_much_cannot_be_measured(room, caplog):
+    net, lq = Pooling(), ramp(700, 700)
+    room(bytes_of(net, 300_000))
+    run(SizedTiler(net.spec, CPU, "auto", 300, 1, measure=True), net, lq)
+    [record] = caplog.records
+    assert record.levelname == "WARNING"
+    assert "tiles of 600 that share 300 pixels are off by an unknown amount" in record.message
+
+
 def test_auto_unmeasured_is_the_same_each_time_whatever_memory_there_is(room, caplog):
     shapes = []
     for size in (1e3, 1e12):
@@ -216,7 +230,7 @@ def test_a_network_that_takes_no_small_inputs_is_used_all_the_same(room, caplog)
 
 
 @pytest.mark.parametrize("tile", [32, "auto"])
-def test_running_out_of_memory_while_measuring_ends_the_measuring_alone(room, tile):
+def test_running_out_of_memory_while_measuring_ends_the_measuring_alone(room, caplog, tile):
     room(1e12)
     lq = ramp(64, 96) if tile == 32 else ramp(600, 600)
     limit = 33 * 33 if tile == 32 else 300 * 300
@@ -230,9 +244,23 @@ def test_running_out_of_memory_while_measuring_ends_the_measuring_alone(room, ti
 
     net = Short()
     out = run(SizedTiler(net.spec, CPU, tile, None, 1, measure=True), net, lq)
-    assert torch.isfinite(out).all()
-    assert out.min() >= 0.0
     assert 0 in net.pixels
+    assert out.min() > 0.0, "every pixel sees the mean, so that none that was made is 0"
+    if tile == 32:
+        torch.testing.assert_close(out, tiled_forward(Pooling(), lq, net.spec, 32))
+        assert "off by an unknown amount, as memory is too short to measure it" in caplog.text
+
+
+@pytest.mark.parametrize("pixels", [0, 1, 1000])
+def test_a_part_that_no_tile_cuts_tells_nothing(room, caplog, pixels):
+    """Tiles of 32 on a part of at most 31 x 32 would be off by nothing at all."""
+    net, lq = Pooling(), ramp(64, 96)
+    room(bytes_of(net, pixels))
+    out = run(SizedTiler(net.spec, CPU, 32, None, 1, measure=True), net, lq)
+    torch.testing.assert_close(out, tiled_forward(net, lq, net.spec, 32))
+    [record] = caplog.records
+    assert record.levelname == "WARNING"
+    assert "off by an unknown amount, as memory is too short to measure it" in record.message
 
 
 # Footprints.
@@ -243,8 +271,8 @@ def test_the_memory_of_convolutions_grows_with_their_pixels():
     found = measure_footprint(net, torch.rand(1, 3, 200, 200), CPU)
     assert found.power == 1.0
     # Of the input of a ReLU and its result, 16 channels of float32 each; twice for what is beside.
-    assert found.at(200 * 200) == pytest.approx(2 * 2 * 16 * 4 * 200 * 200, rel=0.05)
-    assert found.most_pixels(found.at(12_345)) == pytest.approx(12_345, abs=1)
+    assert bytes_at(found, 200 * 200) == pytest.approx(2 * 2 * 16 * 4 * 200 * 200, rel=0.05)
+    assert found.most_pixels(bytes_at(found, 12_345)) == pytest.approx(12_345, abs=1)
 
 
 def test_the_memory_of_attention_over_all_pixels_grows_with_their_square():
