@@ -42,7 +42,7 @@ def write_atomically(path: Path, data: bytes | memoryview) -> None:
     except OSError as err:
         raise CheckpointError(
             f"{path}: could not be written ({err.strerror}); what was there before is intact. "
-            "Make room, then go on with resume=auto"
+            "Mend that, then try again; a run goes on with resume=auto"
         ) from err
 
 

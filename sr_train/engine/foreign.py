@@ -94,8 +94,8 @@ def _told(content: Any) -> str:
     if not content:
         return "it is empty"
     return (
-        f"found the keys {_listed(list(content), 6)}; expected tensors, or one of "
-        f"{', '.join(('params_ema', 'params', 'state_dict', 'model'))}"
+        f"found the keys {_listed(list(content), 6)}; expected tensors, or one of params_ema, "
+        "params, state_dict, model"
     )
 
 

@@ -19,7 +19,6 @@ _MOST_STEPS = 10**8
 
 _MOST_SHOWN = 4
 
-
 _PARTS = frozenset({"net_g", "generator", "card", "policies", "random", "config"})
 
 

@@ -11,7 +11,6 @@ from sr_train.ops.files import write_atomically
 DIVERGED = "diverged"
 """Folder beside the states for those that a run saved on its way to losses that are not finite."""
 
-
 _NOTE = "healthy_step.txt"
 
 
