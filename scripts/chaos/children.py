@@ -1,7 +1,7 @@
 """Whole commands in forked children: quick to start, watched, killed at need, told how they ended.
 
-The parent imports the program once. A child sets sys.argv and calls `sr_train.cli.entry.main`, as
-`python -m sr_train` does, in a session of its own.
+The parent imports the program once. A child sets sys.argv and calls `sr_train.cli.entry.program`,
+as `python -m sr_train` does, in a session of its own.
 """
 
 import atexit

@@ -128,13 +128,14 @@ def using(report: Report, disk: SmallDisk, network: Path) -> None:
 def not_writable(report: Report, disk: SmallDisk, network: Path) -> None:
     """Use and train on a disk that nothing can be written to."""
     shutil.copytree(network, disk.place / "runs/ro")
-    resume = ["train", *toy_runs.tiny_words(report.data, "ro", "train.steps=9")[1:], "resume=auto"]
+    gt = report.data / "gt"
+    new = toy_runs.tiny_words(gt, "new")
     commands = {
         **uses(report, disk.place / "runs/ro", "scores"),
-        "train": toy_runs.tiny_words(report.data, "new"),
-        "resume": resume,
-        "check": ["check", *toy_runs.tiny_words(report.data, "new")[1:]],
-        "overfit": ["overfit", *toy_runs.tiny_words(report.data, "o")[1:], "num_steps=3"],
+        "train": ["train", *new],
+        "resume": ["train", *toy_runs.tiny_words(gt, "ro", "train.steps=9", "resume=auto")],
+        "check": ["check", *new],
+        "overfit": ["overfit", *toy_runs.tiny_words(gt, "o", "num_steps=3")],
     }
     with disk.read_only():
         for what, words in commands.items():

@@ -28,14 +28,19 @@ GAN = [
 ]  # fmt: skip
 
 
-class Evil:
-    """Makes a file when it is unpickled."""
+class Call:
+    """Calls a function when it is unpickled."""
 
-    def __init__(self, canary: Path) -> None:
-        self.canary = canary
+    def __init__(self, function: Any, *arguments: Any) -> None:
+        self.function, self.arguments = function, arguments
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return os.system, (f"touch {self.canary}",)
+        return self.function, self.arguments
+
+
+def touching(canary: Path) -> Call:
+    """Return what makes a file when it is unpickled."""
+    return Call(os.system, f"touch {canary}")
 
 
 def plain(data: Path) -> list[str]:
@@ -99,7 +104,7 @@ def lay_traps(folder: Path, canary: Path) -> None:
     folder.mkdir()
     code = f"import pathlib\npathlib.Path({str(canary)!r}).touch()\ndef x(**k):\n    return None\n"
     (folder / "hubconf.py").write_text(code)
-    torch.save(Evil(canary), folder / "evil.pth")
+    torch.save(touching(canary), folder / "evil.pth")
 
 
 class Fuzzer:

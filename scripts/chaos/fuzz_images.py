@@ -89,11 +89,8 @@ def use(report: Report, network: Path, names: list[str], good: set[str], number:
         report.add("not_written", **facts, tail=ended.out[-1000:])
     if out.exists() and toy_runs.leftovers(out):
         report.add("leftover_files", case=case, files=toy_runs.leftovers(out))
-    words = toy_runs.tiny_words(report.data, "index", "data.train.on_bad=skip", "train.steps=3")
-    words = [w for w in words if not w.startswith("data.train.gt=")] + [
-        f"data.train.gt={folder.name}"
-    ]
-    ended = children.run(words, report.work, report.log, limit_s=180)
+    words = toy_runs.tiny_words(folder.name, "index", "data.train.on_bad=skip", "train.steps=3")
+    ended = children.run(["train", *words], report.work, report.log, limit_s=180)
     report.judge({"train": case}, ended, table="train", slow_s=90)
     for each in (folder, out, report.work / "runs/index"):
         shutil.rmtree(each, ignore_errors=True)

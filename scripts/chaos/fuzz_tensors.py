@@ -16,7 +16,7 @@ import numpy as np
 import torch
 
 from scripts.chaos import children
-from scripts.chaos.fuzz_config import Evil
+from scripts.chaos.fuzz_config import Call, touching
 from scripts.chaos.mutation import mutated
 from scripts.chaos.report import JUDGED, Report, arguments
 
@@ -58,7 +58,7 @@ def saved(value: Any, *, legacy: bool = False) -> bytes:
     return written(lambda f: torch.save(value, f, _use_new_zipfile_serialization=not legacy))
 
 
-def handmade(evil: Evil) -> dict[str, bytes]:
+def handmade(evil: Call) -> dict[str, bytes]:
     """Return good, odd and malicious files by name."""
     good = np.random.default_rng(0).normal(size=(3, 8, 10)).astype(np.float32)
     tensor = torch.from_numpy(good)
@@ -114,7 +114,7 @@ def main() -> int:
     report = Report("fuzz_tensors", options, JUDGED)
     draw, canary = random.Random(options.seed), report.work / "canary"
     children.preload()
-    cases = handmade(Evil(canary))
+    cases = handmade(touching(canary))
     pool = [name for name in cases if name.startswith(("good", "old", "half", "dict"))]
     while len(cases) < options.cases:
         name = draw.choice(pool)

@@ -53,7 +53,7 @@ def commands(path: Path, number: int, data: Path) -> list[list[str]]:
     checkpoint = f"checkpoint={path}"
     own = ARCH if path.name.startswith("table") or path.suffix == ".pth" else []
     found = [["infer", checkpoint, "input=in", "output=out", "device=cpu", *own]]
-    train = toy_runs.tiny_words(data, "r", "train.steps=3")
+    train = ["train", *toy_runs.tiny_words(data / "gt", "r", "train.steps=3")]
     if path.suffix == ".pt":
         found.append([*train, f"resume={path}"])
     elif number % 3 == 0:

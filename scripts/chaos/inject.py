@@ -68,16 +68,15 @@ class Injector:
 
     def commands(self, folder: str) -> dict[str, list[str]]:
         """Return a command of each kind that reads a folder."""
-        tiny = [w for w in toy_runs.tiny_words(Path(), "t") if "data.train.gt" not in w][1:]
+        tiny = toy_runs.tiny_words(folder, "t")
         use = [f"checkpoint={self.network}", "device=cpu"]
-        gt = f"data.train.gt={folder}"
         return {
             "infer": ["infer", *use, f"input={folder}", f"output=out_{folder}"],
             "video": ["infer", *use, f"input={folder}", f"output={folder}.mp4", "fps=5"],
             "validate": ["validate", *use, "+dataset=main", f"data.val.main.gt={folder}",
                          f"output=scores_{folder}", "save_pictures=true"],
-            "check": ["check", *tiny, gt],
-            "train": ["train", *tiny, gt, "data.train.on_bad=skip"],
+            "check": ["check", *tiny],
+            "train": ["train", *tiny, "data.train.on_bad=skip"],
         }  # fmt: skip
 
     def every_command(self, folder: str, **environment: str) -> None:

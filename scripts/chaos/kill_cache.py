@@ -37,7 +37,7 @@ def slow_steps() -> None:
     """Let every step take longer; a hook."""
     from sr_train.engine.model import SRModel
 
-    moments.wrap(SRModel, "optimize_parameters", lambda: time.sleep(STEP_SEC) is None)
+    moments.wrap(SRModel, "optimize_parameters", lambda: time.sleep(STEP_SEC))
 
 
 def at_once(jobs: list[Callable[[], Any]], folder: Path) -> list[Any]:

@@ -113,15 +113,10 @@ class Loader:
             (folder / f"f{number:06d}{suffix}").write_bytes(content)
         return root
 
-    def words(self, root: Path, name: str, *more: str) -> list[str]:
-        """Return the words of a tiny run on a folder, without a command."""
-        words = toy_runs.tiny_words(self.report.data, name, *more)[1:]
-        return [*(w for w in words if not w.startswith("data.train.gt=")), f"data.train.gt={root}"]
-
 
 def many_files(loader: Loader, count: int) -> None:
     """Index many images, many empty ones and many files of other kinds."""
-    few = ["check", *loader.words(loader.report.data / "gt", "few"), "step=false"]
+    few = ["check", *toy_runs.tiny_words(loader.report.data / "gt", "few"), "step=false"]
     loader.command("check of 6 images", few)
     for label, content, suffix, more, codes in (
         ("images", loader.small, ".png", (), (0,)),
@@ -130,10 +125,10 @@ def many_files(loader: Loader, count: int) -> None:
         ("texts", b"x", ".txt", (), (2,)),
     ):
         root = loader.tree("many", count, content, suffix)
-        words = [*loader.words(root, "many", *more), "step=false"]
+        words = [*toy_runs.tiny_words(root, "many", *more), "step=false"]
         loader.command(f"check of {count} {label}", ["check", *words], codes)
         if content == loader.small:
-            train = ["train", *loader.words(root, "many", "train.steps=50")]
+            train = ["train", *toy_runs.tiny_words(root, "many", "train.steps=50")]
             loader.command(f"50 steps on {count} images", train)
         shutil.rmtree(root)
 
@@ -148,7 +143,9 @@ def long_runs(loader: Loader, steps: int) -> None:
     often = (f"train.steps={steps}", "train.log_every=10", "train.checkpoint_every=250")
     for label, more in (("plain", ()), ("with a discriminator", gan)):
         name = label.split()[-1]
-        words = [w for w in loader.words(data / "gt", name, *often, *more) if w != "logger=none"]
+        words = [
+            w for w in toy_runs.tiny_words(data / "gt", name, *often, *more) if w != "logger=none"
+        ]
         done = loader.command(f"{steps} steps {label}", ["train", *words])
         growth = done.growth_mib() / (0.6 * steps) * 1000
         loader.report.figures[f"{steps} steps {label}, MiB for each 1000"] = round(growth, 3)
@@ -163,7 +160,7 @@ def long_runs(loader: Loader, steps: int) -> None:
 
 def sweep(loader: Loader, jobs: int) -> None:
     """Run many one-step runs in one process."""
-    words = loader.words(loader.report.data / "gt", "sweep", f"seed=range({jobs})")
+    words = toy_runs.tiny_words(loader.report.data / "gt", "sweep", f"seed=range({jobs})")
     done = loader.command(f"sweep of {jobs} runs", ["train", "-m", *words])
     growth = done.growth_mib(0.2) / (0.8 * jobs)
     loader.report.figures["MiB for each run of a sweep"] = round(growth, 3)
@@ -176,7 +173,7 @@ def sweep(loader: Loader, jobs: int) -> None:
 
 def much_use(loader: Loader, count: int) -> None:
     """Upscale many images in one go."""
-    loader.command("train for use", ["train", *loader.words(loader.report.data / "gt", "w")])
+    loader.command("train for use", ["train", *toy_runs.tiny_words(loader.report.data / "gt", "w")])
     root = loader.tree("inputs", count, loader.small)
     words = ["infer", "checkpoint=runs/w", f"input={root}", "output=out", "device=cpu"]
     loader.command(f"infer of {count} images", words)

@@ -7,8 +7,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-Met = Callable[[], bool]
-"""Called at each moment of the kind; acts at the n-th, and then returns True if it comes back."""
+Met = Callable[[], None]
+"""Called at each moment of the kind."""
 
 IMAGES = {".png", ".jpg"}
 
@@ -17,12 +17,11 @@ def at(kind: str, number: int, act: Callable[[], None]) -> Callable[[], None]:
     """Return a hook for `children.run` that acts at the n-th moment of a kind."""
     count = 0
 
-    def met() -> bool:
+    def met() -> None:
         nonlocal count
         count += 1
         if count == number:
             act()
-        return count == number
 
     return lambda: PATCHES[kind](met)
 

@@ -58,10 +58,9 @@ def words(case: str, data: Path, name: str, *more: str) -> list[str]:
     return ["train", *(w.format(data=data) for w in _CASES[case]), f"name={name}", *more]
 
 
-def tiny_words(data: Path, name: str, *more: str) -> list[str]:
-    """Return the words that train the tiny network for a step, without validation."""
-    settings = [f"data.train.gt={data}/gt", "~data.val.main", "train.steps=1"]
-    return ["train", *TINY, *settings, f"name={name}", *more]
+def tiny_words(gt: Path | str, name: str, *more: str) -> list[str]:
+    """Return settings, without a command, that train the tiny network for a step, unvalidated."""
+    return [*TINY, f"data.train.gt={gt}", "~data.val.main", "train.steps=1", f"name={name}", *more]
 
 
 def unbroken(case: str, report: Report) -> tuple[Path, float]:
@@ -77,7 +76,7 @@ def unbroken(case: str, report: Report) -> tuple[Path, float]:
 
 def tiny_run(report: Report, name: str = "w") -> Path:
     """Train the tiny network; return its folder."""
-    ended = children.run(tiny_words(report.data, name), report.work, report.log)
+    ended = children.run(["train", *tiny_words(report.data / "gt", name)], report.work, report.log)
     if ended.code != 0:
         raise RuntimeError(f"the tiny run fails:\n{ended.out[-3000:]}")
     return report.work / "runs" / name

@@ -20,19 +20,10 @@ import safetensors.torch
 import torch
 from torch import Tensor
 
+from scripts.chaos.fuzz_config import Call
 from scripts.chaos.fuzz_tensors import saved, written
 
 COMPACT = "archs.compact.SRVGGNetCompact"
-
-
-class Call:
-    """Calls a function when it is unpickled."""
-
-    def __init__(self, function: Any, *arguments: Any) -> None:
-        self.function, self.arguments = function, arguments
-
-    def __reduce__(self) -> tuple[Any, ...]:
-        return self.function, self.arguments
 
 
 def malicious(weights: dict[str, Tensor], canary: Path) -> Iterator[tuple[str, bytes]]:
