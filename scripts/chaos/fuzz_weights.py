@@ -3,8 +3,8 @@
 Example: python -m scripts.chaos.fuzz_weights --cases 120 --seed 1 --out chaos
 
 `--cases` mutations beside the handmade files (`--handmade` of them at random; 0: all). A mutation
-that is taken must give the output of the file as it was: a bit that changes weights and is not
-noticed is a finding, where the file carries a checksum.
+of a file with a checksum inside, if it is taken, must give the output of the file as it was: a bit
+that changes weights and is not noticed is a finding.
 """
 
 import random
@@ -37,9 +37,10 @@ def make_files(report: Report, run: Path, cases: int, most: int, draw: random.Ra
     if ended.code != 0:
         raise RuntimeError(f"the files could not be made:\n{ended.out[-3000:]}")
     report.figures["handmade"] = len(list(folder.iterdir()))
-    weights = toy_runs.tensors_and_metadata(best)[0]
+    weights, about = toy_runs.tensors_and_metadata(best)
     pool = {
         "state.pt": state, "own.safetensors": best.read_bytes(),
+        **weight_cases.without_checksums(state, weights, about),
         "foreign.pth": saved({"params": weights}), "old.pth": saved(weights, legacy=True),
     }  # fmt: skip
     for number in range(cases):
@@ -87,7 +88,7 @@ def main() -> int:
             ended = children.run(argv, report.work, report.log, limit_s=60)
             report.judge({argv[0]: path.name}, ended, table=argv[0], canary=canary)
             made = report.work / "out/a.png"
-            checked = path.name.endswith("own.safetensors")
+            checked = path.name.endswith(("_own.safetensors", "_state.pt"))
             if argv[0] == "infer" and checked and made.exists() and made.read_bytes() != expected:
                 report.add("silently_different", case=path.name, tail=ended.out[-500:])
     return report.finish()

@@ -24,6 +24,8 @@ from scripts.chaos.fuzz_config import Call
 from scripts.chaos.fuzz_tensors import saved, written
 
 COMPACT = "archs.compact.SRVGGNetCompact"
+CHECKSUM = "sr_train_checksum"
+"""The key of the checksum in the metadata of our .safetensors files."""
 
 
 def malicious(weights: dict[str, Tensor], canary: Path) -> Iterator[tuple[str, bytes]]:
@@ -115,12 +117,16 @@ def odd_values(weights: dict[str, Tensor]) -> Iterator[tuple[str, bytes]]:
 
 
 def odd_states(state: dict[str, Any], canary: Path) -> Iterator[tuple[str, bytes]]:
-    """Yield training states with a part missing or of the wrong kind."""
+    """Yield training states with a part missing or of the wrong kind, their checksum as it should.
+
+    With the checksum of the whole state they would be refused before anybody looked at a part.
+    """
     wrong = {"none": None, "int": 7, "text": "\x1b[31mx", "list": [1], "dict": {}}
     for key in sorted(state):
         for label, value in wrong.items():
-            yield f"state {key} {label}.pt", saved({**state, key: value})
-        yield f"state {key} gone.pt", saved({k: v for k, v in state.items() if k != key})
+            yield f"state {key} {label}.pt", sealed_state({**state, key: value}, key)
+        gone = {k: v for k, v in state.items() if k != key}
+        yield f"state {key} gone.pt", sealed_state(gone, key)
     touch, card = {"command": f"touch {canary}"}, state["card"]
     cards = {
         "system": {"architecture": "os.system", "arguments": touch, "scale": 2},
@@ -131,7 +137,31 @@ def odd_states(state: dict[str, Any], canary: Path) -> Iterator[tuple[str, bytes
         "scale text": {**card, "scale": "x"},
         "architecture none": {**card, "architecture": None},
     }
-    yield from ((f"state card {name}.pt", saved({**state, "card": c})) for name, c in cards.items())
+    for name, changed in cards.items():
+        yield f"state card {name}.pt", sealed_state({**state, "card": changed})
+
+
+def sealed_state(state: dict[str, Any], changed: str = "") -> bytes:
+    """Return the file of a training state with a checksum of its own, unless that was changed."""
+    from sr_train.engine.checksum import checksum
+
+    if changed != "checksum":
+        content = {key: value for key, value in state.items() if key != "checksum"}
+        state = {**content, "checksum": checksum(content)}
+    return saved(state)
+
+
+def without_checksums(
+    state: bytes, weights: dict[str, Tensor], about: dict[str, str]
+) -> dict[str, bytes]:
+    """Return a state and weights as they were before files of ours carried a checksum."""
+    loaded = torch.load(io.BytesIO(state), weights_only=True)
+    loaded = {k: v for k, v in loaded.items() if k != "checksum"} | {"format": 2}
+    told = {k: v for k, v in about.items() if k not in (CHECKSUM, "layout")}
+    return {
+        "older.pt": saved(loaded),
+        "older.safetensors": safetensors.torch.save(weights, metadata=told),
+    }
 
 
 def table(header: Any, body: bytes = b"\0" * 64) -> bytes:
@@ -187,11 +217,21 @@ ARCHITECTURES = [
 def odd_cards(
     tensors: dict[str, Tensor], meta: dict[str, str], canary: Path
 ) -> Iterator[tuple[str, bytes]]:
-    """Yield our own files with metadata that are newer, lacking, broken or malicious."""
+    """Yield our own files with metadata that are newer, lacking, broken or malicious.
+
+    Their checksums are those of what they hold, unless these are what is broken.
+    """
+    from sr_train.engine.cards import sealed
+
+    def sealed_card(weights: dict[str, Tensor], about: dict[str, str]) -> bytes:
+        told = {key: value for key, value in about.items() if key != CHECKSUM}
+        return safetensors.torch.save(weights, metadata=sealed(told, weights))
 
     def card(**change: str | None) -> bytes:
         kept = {k: v for k, v in {**meta, **change}.items() if v is not None}
-        return safetensors.torch.save(tensors, metadata=kept)
+        if CHECKSUM in change:
+            return safetensors.torch.save(tensors, metadata=kept)
+        return sealed_card(tensors, kept)
 
     for key in meta:
         yield f"card no {key}", card(**{key: None})
@@ -216,7 +256,7 @@ def odd_cards(
         "half": Tensor.half, "huge": lambda v: v * 1e30, "bool": lambda v: v > 0,
     }.items():  # fmt: skip
         changed = {key: change(value) for key, value in tensors.items()}
-        yield f"card weights {name}", safetensors.torch.save(changed, metadata=meta)
+        yield f"card weights {name}", sealed_card(changed, meta)
 
 
 def odd_arguments(good: dict[str, Any], canary: Path) -> list[dict[str, Any]]:
