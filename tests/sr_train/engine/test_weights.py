@@ -112,7 +112,7 @@ def test_weights_that_are_no_finite_numbers_are_named(value):
 ODD = {
     "sparse": lambda value: value.to_sparse(),
     "without numbers \\(meta\\)": lambda value: value.to("meta"),
-    "nested": lambda value: torch.nested.nested_tensor([torch.ones(2), torch.ones(3)]),
+    "of another shape": lambda value: torch.nested.nested_tensor([torch.ones(2), torch.ones(3)]),
 }
 
 
@@ -120,7 +120,7 @@ ODD = {
 @pytest.mark.parametrize("kind", ODD)
 def test_tensors_that_hold_no_plain_numbers(kind):
     net = nn.Linear(2, 3)
-    with pytest.raises(CheckpointError, match=f"1 ({kind}|of another shape): weight"):
+    with pytest.raises(CheckpointError, match=f"1 {kind}: weight"):
         load_into(net, weights_of(net, weight=ODD[kind](net.weight.detach())))
 
 
@@ -144,7 +144,7 @@ def test_a_prefix_that_all_names_share_comes_off_where_it_helps(prefix):
 def test_a_prefix_of_the_network_s_own_names_stays():
     net = nn.Sequential(nn.Sequential(nn.Linear(2, 3)))
     load_into(net, weights_of(net))
-    with pytest.raises(CheckpointError, match="2 missing in the file"):
+    with pytest.raises(CheckpointError, match=r"2 missing in .*\n.* unknown .*: 9\.0\.0\.w$"):
         load_into(net, Weights({"9.0.0.w": torch.zeros(1)}, None, Path("other.pth")))
 
 

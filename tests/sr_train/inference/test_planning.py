@@ -5,7 +5,6 @@ import os
 import pytest
 
 from sr_train.inference.naming import (
-    Output,
     check_suffix,
     inside,
     longest_name,
@@ -501,5 +500,7 @@ def test_a_single_picture_for_a_network_that_takes_clips(tmp_path):
             plan(tmp_path / "a.png", output, takes_clips=True)
 
 
-def test_an_output_is_a_value():
-    assert Output(parse_output("a/o.mp4").path, "video").folder.name == "a"
+def test_results_appear_in_the_folder_that_output_names_or_is_in(tmp_path):
+    assert parse_output(str(tmp_path / "a/o.mp4")).folder == tmp_path / "a"
+    assert parse_output(str(tmp_path / "a/o.png")).folder == tmp_path / "a"
+    assert parse_output(str(tmp_path / "a/o")).folder == tmp_path / "a/o"
