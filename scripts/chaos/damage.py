@@ -32,6 +32,8 @@ SIDES = (
     ".sr_00000000.tmp", "checkpoints/abandoned", "checkpoints/.last.safetensors.part",
 )  # fmt: skip
 """What lies in a run's folder, and what older or other programs may have left there."""
+GONE = {"metrics.csv": "metrics.csv", "checkpoints/best_psnr_y.safetensors": "weights best"}
+"""Files of which no other holds the content, and how what is gone with them is told."""
 DAMAGES: dict[str, Callable[[bytes, random.Random], bytes | None]] = {
     "deleted": lambda data, draw: None,
     "empty": lambda data, draw: b"",
@@ -205,11 +207,13 @@ def side_files(report: Report, stopped: Path, whole: Path, draw: random.Random, 
         elif ended.code != 0:
             report.add("lost", **facts, tail=ended.out[-2000:])
         else:
-            faults = toy_runs.faults_of(target, whole)
-            # Rows and earlier bests that were in the damaged file are gone with it.
-            kept = [f for f in faults if not f.startswith(("metrics.csv", "weights best"))]
-            if kept:
-                report.add("different", **facts, faults=kept)
+            faults = [
+                fault
+                for fault in toy_runs.faults_of(target, whole)
+                if not any(pattern == file and fault.startswith(of) for file, of in GONE.items())
+            ]
+            if faults:
+                report.add("different", **facts, faults=faults)
 
 
 def main() -> int:
