@@ -347,7 +347,7 @@ def _refuse_existing(plan: Plan, output: Output, wish: Wish) -> None:
     for clip in plan.clips:
         if not clip.runs and not clip.makes_video:
             ending = "png" if wish.format == "same" else wish.format
-            first = clip.target / f"{0:08d}{wish.suffix}.{ending}"
+            first = clip.target / f"00000000{wish.suffix}.{ending}"
             there += [str(first)] if os.path.lexists(first) else []
     if there:
         what = "a file" if len(there) == 1 else f"{len(there)} files"

@@ -343,6 +343,16 @@ def test_what_lies_beside_the_input_is_not_replaced_without_a_word(tmp_path, giv
     assert len(plan(tmp_path / given, tmp_path / "out").pictures) == 1
 
 
+def test_frames_beside_the_video_that_they_would_come_from_are_not_replaced(tmp_path):
+    """How many there will be is not known before; the first tells of them."""
+    touch(tmp_path, "a.mp4", "00000000_x2.png")
+    with pytest.raises(Problems) as caught:
+        plan(tmp_path / "a.mp4", tmp_path, suffix="_x2")
+    assert str(tmp_path / "00000000_x2.png") in str(caught.value)
+    assert len(plan(tmp_path / "a.mp4", tmp_path, suffix="_x2", overwrite=True).clips) == 1
+    assert len(plan(tmp_path / "a.mp4", tmp_path, suffix="_x3").clips) == 1
+
+
 def test_inputs_are_never_replaced_whatever_their_other_names(tmp_path):
     touch(tmp_path, "in/a.png")
     (tmp_path / "out").mkdir()

@@ -286,6 +286,15 @@ def test_smaller_tiles_when_memory_runs_out_on_any_device(tile, error, caplog):
     assert_as_whole(out, net, lq)
     words = str(error).removeprefix("[enforce fail at alloc_cpu.cpp:127] err == 0. ").split(". ")[0]
     assert f"{words}: going on with tile=" in caplog.text
+    assert "not exact" not in caplog.text
+
+
+def test_smaller_tiles_that_are_blended_are_said_to_be(caplog):
+    net = Global(2)
+    with caplog.at_level(logging.WARNING):
+        tiled_forward(memory_for(net, 60 * 60), torch.rand(1, 3, 150, 130), net.spec, None)
+    assert all("; such tiles are blended and not exact" in text for text in caplog.messages)
+    assert caplog.messages
 
 
 def test_other_errors_are_no_lack_of_memory():
