@@ -169,7 +169,7 @@ class _Resolved:
         for name in names:
             place = f"{path}.{name}" if path else str(name)
             self._count += 1
-            if depth > _DEEPEST:
+            if self._count > _MOST_VALUES or depth > _DEEPEST:
                 self._stop(place)
                 return
             try:
