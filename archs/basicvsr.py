@@ -10,8 +10,8 @@ import torch
 from torch import Tensor, nn
 
 from archs.recurrent_layers import RecurrentNet, ResidualBlocks, check_sizes, enlarge, lrelu
+from sr_train.api.network import NetSpec
 from sr_train.ops.flow import flow_warp
-from sr_train.ops.spec import NetSpec
 
 
 class BasicVSR(RecurrentNet):

@@ -20,10 +20,10 @@ from torchvision.ops import deform_conv2d
 
 from archs.common import at_least_fp32, check_count, without_autocast
 from archs.recurrent_layers import RecurrentNet, ResidualBlocks, check_sizes, enlarge
-from sr_train.ops.errors import ConfigError
+from sr_train.api.errors import ConfigError
+from sr_train.api.network import NetSpec
 from sr_train.ops.flow import flow_warp
 from sr_train.ops.padding import pad_to
-from sr_train.ops.spec import NetSpec
 
 BRANCHES = ("backward_1", "forward_1", "backward_2", "forward_2")
 """In the order in which they run; each sees the features of those before it."""

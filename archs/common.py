@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 from torch.utils.checkpoint import checkpoint
 
-from sr_train.ops.errors import ConfigError
+from sr_train.api.errors import ConfigError
 
 ResultT = TypeVar("ResultT")
 

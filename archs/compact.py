@@ -14,9 +14,9 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from archs.common import SHUFFLE_SCALES, check_choice, check_count, colour_of
-from sr_train.ops.errors import ConfigError
-from sr_train.ops.names import Argument, Shape
-from sr_train.ops.spec import NetSpec
+from sr_train.api.errors import ConfigError
+from sr_train.api.names import Argument, Shape
+from sr_train.api.network import NetSpec
 
 _CONV = re.compile(r"body\.\d{1,9}\.weight")
 

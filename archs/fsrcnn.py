@@ -11,7 +11,7 @@ import math
 from torch import Tensor, nn
 
 from archs.common import check_choice, check_count
-from sr_train.ops.spec import NetSpec
+from sr_train.api.network import NetSpec
 
 
 class FSRCNN(nn.Module):

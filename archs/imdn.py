@@ -17,8 +17,8 @@ from archs.common import (
     colour_of,
     run_block,
 )
-from sr_train.ops.errors import ConfigError
-from sr_train.ops.spec import NetSpec
+from sr_train.api.errors import ConfigError
+from sr_train.api.network import NetSpec
 
 VARIANCE_EPS = 1e-10
 """Keeps the gradient of the standard deviation finite on flat features."""

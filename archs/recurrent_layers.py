@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from archs.common import check_choice, check_count, run_block
-from sr_train.ops.names import accept_other_names
+from sr_train.api.names import accept_other_names
 from sr_train.ops.spynet import make_spynet
 
 SCALES = (1, 2, 4)

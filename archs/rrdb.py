@@ -15,9 +15,9 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from archs.common import check_choice, check_count, colour_of, run_block
-from sr_train.ops.names import Argument, Shape
+from sr_train.api.names import Argument, Shape
+from sr_train.api.network import NetSpec
 from sr_train.ops.padding import pad_to
-from sr_train.ops.spec import NetSpec
 
 _TRUNK = re.compile(
     r"(?:RRDB_trunk|(?:model\.)?1\.sub)\.(\d+)\.RDB([123])\.conv([1-5])(?:\.0)?\.(weight|bias)"

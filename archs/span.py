@@ -22,9 +22,9 @@ from archs.common import (
     run_block,
     without_autocast,
 )
-from sr_train.ops.errors import ConfigError
-from sr_train.ops.names import Argument, Shape
-from sr_train.ops.spec import NetSpec
+from sr_train.api.errors import ConfigError
+from sr_train.api.names import Argument, Shape
+from sr_train.api.network import NetSpec
 
 _UNCHANGED = "no_norm"
 """How other programs mark weights of networks that take the input as it is."""

@@ -13,9 +13,9 @@ from torch.nn import functional
 
 from archs.common import check_choice, check_count, colour_of
 from archs.swin_layers import ResidualGroup, SwinBlock, shift_mask
-from sr_train.ops.errors import ConfigError
+from sr_train.api.errors import ConfigError
+from sr_train.api.network import NetSpec
 from sr_train.ops.padding import pad_to
-from sr_train.ops.spec import NetSpec
 
 HEAD_FEAT = 64
 """Channels of the heads that work on the enlarged grid."""

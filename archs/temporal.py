@@ -12,8 +12,8 @@ import torch
 from torch import Tensor, nn
 
 from archs.common import check_count, colour_of
-from sr_train.ops.errors import ConfigError
-from sr_train.ops.spec import NetSpec
+from sr_train.api.errors import ConfigError
+from sr_train.api.network import NetSpec
 
 
 class TemporalWindow(nn.Module):

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from archs.common import check_choice, check_count
-from sr_train.ops.errors import ConfigError
+from sr_train.api.errors import ConfigError
 
 INPUT_SIZES = (32, 64, 128, 256, 512)
 LAST_SIZE = 4

@@ -26,9 +26,9 @@ from archs.vrt_checks import (
 )
 from archs.vrt_layers import AttentionGroup, GatedPerceptron, Size
 from archs.vrt_warping import FlowGuidedAlignment, flows_to_later, pictures_of_next
-from sr_train.ops.errors import ConfigError
+from sr_train.api.errors import ConfigError
+from sr_train.api.network import NetSpec
 from sr_train.ops.padding import pad_to
-from sr_train.ops.spec import NetSpec
 from sr_train.ops.spynet import make_spynet
 
 COLOURS = 3

@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 
 from archs.common import check_count
-from sr_train.ops.errors import ConfigError
+from sr_train.api.errors import ConfigError
 
 NUM_STAGES = 7
 """Stages at changing sizes; the groups of attention after them are any number from one on."""

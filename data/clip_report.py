@@ -3,10 +3,10 @@
 from collections import Counter
 from dataclasses import dataclass
 
+from data.index.sequences import SequenceIndex
 from data.report import told_kinds
-from data.sequences import SequenceIndex
-from sr_train.ops.memory import available_bytes
-from sr_train.ops.text import one_line
+from sr_train.api.text import one_line
+from sr_train.utils.memory import available_bytes
 
 _SHOWN = 10
 _GIB = 1 << 30

@@ -11,25 +11,24 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from data import arguments
-from data.arguments import Texts, texts
-from data.clip_frames import CacheMode, ClipFrames, cropped
+from data.cache.clip_frames import CacheMode, ClipFrames, cropped
+from data.cache.frame_cache import budget
 from data.clip_report import ClipReport, make_clip_report
-from data.cutting import Crops, place_pictures, place_tensors
-from data.damage import BadFileError, Damage, reason, skip_advice, stand_ins
-from data.dataset import TrainSet
-from data.doubts import Pair, Sized, doubts, spread
-from data.identity import cache_key, fingerprint
-from data.layouts import find_sequences
-from data.sampler import mixed
-from data.selecting import make_selection
-from data.sequences import PICTURES, SequenceIndex, Wanted, build_index
-from data.store import budget
-from data.threads import num_spare_threads, num_threads
+from data.index import arguments
+from data.index.arguments import Texts, texts
+from data.index.damage import BadFileError, Damage, reason, skip_advice, stand_ins
+from data.index.doubts import Pair, Sized, doubts, spread
+from data.index.identity import cache_key, fingerprint
+from data.index.layouts import find_sequences
+from data.index.selecting import make_selection
+from data.index.sequences import PICTURES, SequenceIndex, Wanted, build_index
+from data.loading.cutting import Crops, place_pictures, place_tensors
 from data.whole import WholeClip
-from sr_train.ops.errors import DataError, Problems, did_you_mean
-from sr_train.ops.overlap import SetFile
-from sr_train.ops.text import one_line
+from sr_train.api.dataset import SetFile, TrainSet
+from sr_train.api.errors import DataError, Problems, did_you_mean
+from sr_train.api.text import one_line
+from sr_train.utils.splitmix import splitmix64
+from sr_train.utils.threads import num_spare_threads, num_threads
 
 log = logging.getLogger(__name__)
 
@@ -46,10 +45,10 @@ class ClipSet(TrainSet):
 
     What is neither `gt` nor `lq` is a further input, kept as it is: pictures, or tensors (S, H, W)
     on the grid of the LQ in `.npy` or `.pt` files. How frames are paired, numbered and checked
-    says `data.sequences`. Rules for pictures are those of `PictureSet`: grey becomes RGB, alpha is
-    ignored, where one frame is 16 bit all samples are uint16 and 8-bit values are multiplied by
-    257, the GT is cropped at its right and bottom to scale times the LQ, and an LQ made here is
-    MATLAB's bicubic of the whole cropped GT.
+    says `data.index.sequences`. Rules for pictures are those of `PictureSet`: grey becomes RGB,
+    alpha is ignored, where one frame is 16 bit all samples are uint16 and 8-bit values are
+    multiplied by 257, the GT is cropped at its right and bottom to scale times the LQ, and an LQ
+    made here is MATLAB's bicubic of the whole cropped GT.
 
     A clip lies within one sequence, and crosses no gap in its numbering. All its frames and
     modalities are cropped and mirrored alike. A sample is a pure function of (seed, epoch, index):
@@ -117,8 +116,8 @@ class ClipSet(TrainSet):
                 counted from 0 in their order, up to but without `end`; null: to the last.
             on_bad: `error` raises when any sequence cannot be used; `skip` leaves those out and
                 names them in the report. What turns out to be damaged, changed or gone only when
-                it is decoded is named in the log, and `data.damage` says which clips stand in for
-                those that hold it; a set for validation decodes every file now to find it.
+                it is decoded is named in the log, and `data.index.damage` says which clips stand in
+                for those that hold it; a set for validation decodes every file now to find it.
                 Sequences that are too short are always left out, and named in the report.
             name: for tables and logs; None: the name of the first root.
 
@@ -195,7 +194,7 @@ class ClipSet(TrainSet):
         return [one_line(f"{path}: {why}") for path, why in self._index.left_out]
 
     def fingerprint(self) -> str:
-        """Return 16 hex digits that are the same for copies of the files; see `data.identity`."""
+        """Return 16 hex digits, the same for copies of the files; see `data.index.identity`."""
         return fingerprint(self._index.parts(), self._index.files())
 
     def report(self) -> ClipReport:
@@ -214,7 +213,7 @@ class ClipSet(TrainSet):
             return list(dict.fromkeys(self._damaged + lines))
 
     def warnings(self, num_samples: int = 8) -> list[str]:
-        """Return what makes one doubt the set, though it can be used; see `data.doubts`."""
+        """Return what makes one doubt the set, though it can be used; see `data.index.doubts`."""
         headers = [run.tracks["gt"].header for run in self._runs]
         sizes = [(header.height, header.width) for header in headers]
         sized = [Sized(run.name, *size) for run, size in zip(self._runs, sizes, strict=True)]
@@ -307,7 +306,7 @@ class ClipSet(TrainSet):
 
     def _write(self, epoch: int, index: int, out: Sequence[np.ndarray]) -> None:
         """Write one sample into its arrays; of another clip where its own has a damaged frame."""
-        bits = mixed(mixed(mixed(self._seed) ^ epoch) ^ index)
+        bits = splitmix64(splitmix64(splitmix64(self._seed) ^ epoch) ^ index)
         self._damage.replace(
             stand_ins(self._seed, epoch, index, len(self._clips)),
             lambda number: self._write_crop(number, bits, out),
@@ -319,7 +318,7 @@ class ClipSet(TrainSet):
         run, side, count = self._runs[number], out[0].shape[-1], len(out[0])
         top = ((bits >> 32) * (run.lq_height - side + 1)) >> 32
         left = ((bits & 0xFFFFFFFF) * (run.lq_width - side + 1)) >> 32
-        bits = mixed(bits)
+        bits = splitmix64(bits)
         step = self._strides[((bits >> 32) * len(self._strides)) >> 32]
         symmetry = bits & 7 if self._augment else 0
         is_backwards = self._reverse and bool(bits & 8)

@@ -11,25 +11,25 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from data.arguments import Texts
-from data.cutting import place_picture
-from data.damage import BadFileError, Damage, reading, reason, skip_advice, stand_ins
-from data.dataset import TrainSet
-from data.doubts import Pair, Sized, doubts, spread
-from data.folders import FoundFile, resolve_roots, root_name
-from data.identity import cache_key, fingerprint
-from data.index import Entry, Wanted, build_index
+from data.cache.frame_cache import FrameStore, Record, budget
+from data.index.arguments import Texts
+from data.index.damage import BadFileError, Damage, reading, reason, skip_advice, stand_ins
+from data.index.doubts import Pair, Sized, doubts, spread
+from data.index.folders import FoundFile, resolve_roots, root_name
+from data.index.identity import cache_key, fingerprint
+from data.index.pairs import Entry, Wanted, build_index
+from data.index.selecting import make_selection
+from data.loading.cutting import place_picture
+from data.loading.sampler import mixed
 from data.report import Report, make_report
-from data.sampler import mixed
-from data.selecting import make_selection
-from data.store import FrameStore, Record, budget
-from data.threads import num_spare_threads, num_threads
 from data.whole import WholePicture
-from sr_train.ops.errors import DataError, Problems
-from sr_train.ops.image_io import PictureHeader, read_picture, to_rgb
-from sr_train.ops.overlap import SetFile
+from sr_train.api.dataset import TrainSet
+from sr_train.api.errors import DataError, Problems
+from sr_train.api.text import one_line
+from sr_train.commands.checks.overlap import SetFile
+from sr_train.io.images import PictureHeader, read_picture, to_rgb
 from sr_train.ops.resize import imresize
-from sr_train.ops.text import one_line
+from sr_train.utils.threads import num_spare_threads, num_threads
 
 log = logging.getLogger(__name__)
 
@@ -83,7 +83,7 @@ class PictureSet(TrainSet):
                 all.
             on_bad: `error` raises when any picture cannot be used; `skip` leaves those out and
                 names them in the report. What turns out to be damaged, changed or gone only when
-                it is decoded is named in the log, and `data.damage` says which samples stand in
+                it is decoded is named in the log, and `data.index.damage` says which samples stand in
                 for its own; a set for validation decodes every file now to find it.
             name: for tables and logs; None: the name of the first root.
 
@@ -143,7 +143,7 @@ class PictureSet(TrainSet):
         return [one_line(f"{path}: {why}") for path, why in self._index.left_out]
 
     def fingerprint(self) -> str:
-        """Return 16 hex digits that are the same for copies of the files; see `data.identity`."""
+        """Return 16 hex digits that are the same for copies of the files; see `data.index.identity`."""
         return fingerprint(self.names(), self._index.files())
 
     def report(self) -> Report:
@@ -157,7 +157,7 @@ class PictureSet(TrainSet):
             return self._damaged + [str(error) for errors in found for error in errors]
 
     def warnings(self, num_samples: int = 8) -> list[str]:
-        """Return what makes one doubt the set, though it can be used; see `data.doubts`."""
+        """Return what makes one doubt the set, though it can be used; see `data.index.doubts`."""
         sized = [Sized(e.name, e.gt_header.height, e.gt_header.width) for e in self._entries]
         places = [n for n, entry in enumerate(self._entries) if entry.lq is not None]
         chosen = [places[place] for place in spread(len(places), num_samples)]

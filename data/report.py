@@ -4,10 +4,10 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from data.index import Entry, Index
-from data.store import FrameStore
-from sr_train.ops.memory import available_bytes
-from sr_train.ops.text import one_line
+from data.cache.frame_cache import FrameStore
+from data.index.pairs import Entry, Index
+from sr_train.api.text import one_line
+from sr_train.utils.memory import available_bytes
 
 _SHOWN = 10
 _GIB = 1 << 30

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from data.clip_frames import ClipFrames
+from data.cache.clip_frames import ClipFrames
 
 
 @dataclass(frozen=True)
@@ -25,7 +25,7 @@ class WholeClip:
 
     def __init__(self, name: str, frame_names: Sequence[str], run: int, frames: ClipFrames) -> None:
         self.name = name
-        """The sequence's path below the root, with `/`; see `data.sequences.Run`."""
+        """The sequence's path below the root, with `/`; see `data.index.sequences.Run`."""
         self._frame_names = frame_names
         self._run = run
         self._frames = frames

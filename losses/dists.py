@@ -7,8 +7,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from losses.features import PLANES, shared_features
-from sr_train.ops.errors import CheckpointError
-from sr_train.ops.pretrained import check_numbers, find_weights, read_state
+from sr_train.api.errors import CheckpointError
+from sr_train.io.pretrained import check_numbers, find_weights, read_state
 
 LAYERS = ("relu1_2", "relu2_2", "relu3_3", "relu4_3", "relu5_3")
 CHANNELS = (3, 64, 128, 256, 512, 512)

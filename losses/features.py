@@ -17,9 +17,9 @@ from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 
 from losses.common import check_pair
-from sr_train.ops.errors import did_you_mean
+from sr_train.api.errors import did_you_mean
+from sr_train.io.pretrained import find_weights, read_state, stored_tensor
 from sr_train.ops.padding import pad_to
-from sr_train.ops.pretrained import find_weights, read_state, stored_tensor
 
 log = logging.getLogger(__name__)
 

@@ -8,8 +8,8 @@ import torch
 from torch import Tensor, nn
 
 from losses.features import BACKBONES, PLANES, Precision, shared_features
-from sr_train.ops.errors import CheckpointError
-from sr_train.ops.pretrained import read_state, stored_tensor
+from sr_train.api.errors import CheckpointError
+from sr_train.io.pretrained import read_state, stored_tensor
 
 LAYERS = {
     "alex": ("relu1", "relu2", "relu3", "relu4", "relu5"),

@@ -6,8 +6,8 @@ import torch
 from torch import Tensor, nn
 
 from losses.common import fixed, pair
+from sr_train.io.pretrained import find_weights
 from sr_train.ops.flow import flow_warp
-from sr_train.ops.pretrained import find_weights
 from sr_train.ops.spynet import PUBLISHED, URL, make_spynet
 
 

@@ -27,12 +27,12 @@ import cv2
 from rich.console import Console
 from rich.table import Table
 
-from data.loader import TrainStream
+from data.cache.sharing import SharedBytes
+from data.loading.stream import TrainStream
 from data.pictures import PictureSet
-from data.sharing import SharedBytes
 from scripts.bench_data import read_photos
-from sr_train.ops.errors import SRTrainError
-from sr_train.ops.image_io import write_picture
+from sr_train.api.errors import SRTrainError
+from sr_train.io.images import write_picture
 
 HEIGHT, WIDTH, SCALE = 480, 720, 4
 DISTINCT = 8

@@ -22,12 +22,12 @@ from torch import Tensor
 
 from scripts.bench_networks import Figures, measure
 from scripts.bench_step import DTYPES, configured, our_step
-from sr_train.cli.assemble import choose_device
-from sr_train.cli.learning import input_shape, make_model
+from sr_train.api.errors import SRTrainError
 from sr_train.config.schema import RunConfig
-from sr_train.engine.host import keep_heap
 from sr_train.engine.model import SRModel
-from sr_train.ops.errors import SRTrainError
+from sr_train.factory.components import choose_device
+from sr_train.factory.models import input_shape, make_model
+from sr_train.utils.heap import keep_heap
 
 
 @dataclass(frozen=True)

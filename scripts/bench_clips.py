@@ -25,10 +25,10 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
 from data.clips import ClipSet
-from data.loader import TrainStream
+from data.loading.stream import TrainStream
 from scripts.bench_data import rate, show
-from sr_train.ops.errors import SRTrainError
-from sr_train.ops.image_io import write_picture
+from sr_train.api.errors import SRTrainError
+from sr_train.io.images import write_picture
 
 Batch = dict[str, Tensor]
 

@@ -29,11 +29,11 @@ from rich.table import Table
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
-from data.folders import list_folder, resolve_root
-from data.loader import TrainStream
+from data.index.folders import list_folder, resolve_root
+from data.loading.stream import TrainStream
 from data.pictures import PictureSet
-from sr_train.ops.errors import SRTrainError
-from sr_train.ops.image_io import read_picture, to_rgb, write_picture
+from sr_train.api.errors import SRTrainError
+from sr_train.io.images import read_picture, to_rgb, write_picture
 from sr_train.ops.resize import imresize
 
 Batch = dict[str, Tensor]

@@ -21,12 +21,12 @@ import torch
 from hydra import compose, initialize_config_module
 
 from scripts.bench_data import MADE_SETS, make_set, read_photos
-from sr_train.cli.assemble import choose_device, make_sets
-from sr_train.cli.learning import make_model
 from sr_train.config.build import build
 from sr_train.config.compose import typed
 from sr_train.config.schema import RunConfig, store_schemas
-from sr_train.engine.host import keep_heap
+from sr_train.factory.components import choose_device, make_sets
+from sr_train.factory.models import make_model
+from sr_train.utils.heap import keep_heap
 
 
 def configure(args: argparse.Namespace, gt: str, lq: str) -> RunConfig:

@@ -28,10 +28,10 @@ from scripts.bench_step import (
     random_batch,
     timed,
 )
-from sr_train.cli.assemble import choose_device
-from sr_train.cli.learning import make_model
-from sr_train.engine.host import PeakMemory, keep_heap
-from sr_train.ops.errors import SRTrainError
+from sr_train.api.errors import SRTrainError
+from sr_train.factory.components import choose_device
+from sr_train.factory.models import make_model
+from sr_train.utils.heap import PeakMemory, keep_heap
 
 SCALE = 4
 NETS = {

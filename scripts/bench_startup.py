@@ -59,7 +59,7 @@ def main() -> None:
     parser.add_argument("--repeats", type=int, default=7)
     parser.add_argument("--precision", default="fp32", choices=["fp32", "bf16"])
     args = parser.parse_args()
-    from data.folders import resolve_root
+    from data.index.folders import resolve_root
 
     pictures = resolve_root("pkg://skimage/data")
     scratch = tempfile.mkdtemp()

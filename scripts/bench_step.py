@@ -17,12 +17,12 @@ import torch
 from hydra import compose, initialize_config_module
 from torch import Tensor, nn
 
-from sr_train.cli.assemble import choose_device
-from sr_train.cli.learning import make_model
 from sr_train.config.compose import typed
 from sr_train.config.schema import RunConfig, store_schemas
-from sr_train.engine.host import keep_heap
 from sr_train.engine.model import SRModel
+from sr_train.factory.components import choose_device
+from sr_train.factory.models import make_model
+from sr_train.utils.heap import keep_heap
 
 DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 GAN = ("discriminator=unet_sn", "adversary=[gan]", "objective=[l1,gan]")

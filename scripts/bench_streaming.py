@@ -22,11 +22,11 @@ from torch import Tensor, nn
 
 from archs.compact import SRVGGNetCompact
 from archs.temporal import TemporalWindow
-from sr_train.engine.host import give_back_large_blocks, keep_heap, peak_host_bytes
+from sr_train.api.network import NetSpec
 from sr_train.inference.clips import ClipUpscaler
 from sr_train.inference.streams import VideoSource, VideoWish, upscale_clip, writing_video
-from sr_train.ops.spec import NetSpec
-from sr_train.ops.video_out import VideoWriter
+from sr_train.io.video.writer import VideoWriter
+from sr_train.utils.heap import give_back_large_blocks, keep_heap, peak_host_bytes
 
 SCALE = 2
 

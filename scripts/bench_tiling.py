@@ -26,11 +26,11 @@ import numpy as np
 import torch
 from torch import nn
 
-from sr_train.engine.host import keep_heap
+from sr_train.api.network import NetSpec
 from sr_train.inference.tiling import tiled_forward
 from sr_train.inference.upscaler import Upscaler
-from sr_train.ops.image_io import read_picture, to_rgb
-from sr_train.ops.spec import NetSpec
+from sr_train.io.images import read_picture, to_rgb
+from sr_train.utils.heap import keep_heap
 
 
 def make_net(options: argparse.Namespace) -> nn.Module:

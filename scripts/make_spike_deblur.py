@@ -29,8 +29,8 @@ from rich.progress import track
 
 from data.clips import ClipSet
 from data.whole import WholeClip
-from sr_train.ops.errors import DataError, SRTrainError, did_you_mean
-from sr_train.ops.image_io import write_picture
+from sr_train.api.errors import DataError, SRTrainError, did_you_mean
+from sr_train.io.images import write_picture
 
 _LUMA = np.array([0.2126, 0.7152, 0.0722])
 

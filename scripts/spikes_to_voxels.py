@@ -23,8 +23,8 @@ import numpy as np
 from rich.console import Console
 from rich.progress import track
 
-from data.folders import list_folder
-from sr_train.ops.errors import DataError, SRTrainError
+from data.index.folders import list_folder
+from sr_train.api.errors import DataError, SRTrainError
 
 CONSOLE = Console()
 

@@ -33,8 +33,8 @@ PRELOADED = [
     "losses.gan",
     "losses.ldl",
     "losses.pixel",
-    "sr_train.cli.joining",
-    "sr_train.cli.learning",
+    "sr_train.engine.joining",
+    "sr_train.factory.models",
     "tests.ranks",
     "tests.sr_train.config.test_shipped",
 ]

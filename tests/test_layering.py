@@ -95,7 +95,7 @@ def test_a_fault_in_a_plug_in_would_be_seen(tmp_path, monkeypatch):
         "from losses.pixel import L1Loss\n"
         "import sr_train.engine.model\n"
         "from sr_train import inference\n"
-        "from sr_train.ops.spec import NetSpec\n"
+        "from sr_train.api.network import NetSpec\n"
         "from sr_train.ops import colour\n"
         "from archs.common import init\n"
     )

@@ -11,6 +11,7 @@ from pathlib import Path
 from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 
+from sr_train.api.errors import ConfigError
 from sr_train.cli.entry import COMMANDS
 from sr_train.cli.flags import is_override, parse
 from sr_train.config.loader import ComposeError, Loader
@@ -18,7 +19,6 @@ from sr_train.config.prepare import Preparation, _has
 from sr_train.config.schema import SCHEMAS
 from sr_train.config.schema_keys import entry_of, hint_at, keys_of
 from sr_train.config.targets import kind_of, resolve_target
-from sr_train.ops.errors import ConfigError
 
 ROOT = Path(__file__).resolve().parent.parent
 

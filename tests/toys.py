@@ -13,7 +13,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from sr_train.ops.image_io import write_picture
+from sr_train.io.images import write_picture
 from sr_train.ops.resize import imresize
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -63,7 +63,7 @@ def fill(
 
 def fill_lq(folder: Path, gt: Path, scale: int) -> Path:
     """Write the bicubic partner of every picture in `gt`."""
-    from sr_train.ops.image_io import read_picture
+    from sr_train.io.images import read_picture
 
     folder.mkdir(parents=True, exist_ok=True)
     for path in sorted(gt.glob("*.png")):

@@ -22,10 +22,10 @@ from typing import Any
 PRELOADED = [
     "av", "cv2", "hydra", "lpips", "PIL.Image", "safetensors.torch", "torchvision", "torch._dynamo",
     "torch.utils.tensorboard", "archs.compact", "archs.temporal", "archs.patchgan", "data.clips",
-    "data.loader", "data.pictures", "losses.gan", "losses.pixel",
-    "sr_train.cli.assemble", "sr_train.cli.checking", "sr_train.cli.dry_step", "sr_train.cli.entry",
-    "sr_train.cli.inferring", "sr_train.cli.learning", "sr_train.cli.networks",
-    "sr_train.cli.overfitting", "sr_train.cli.training", "sr_train.cli.using",
+    "data.loading.stream", "data.pictures", "losses.gan", "losses.pixel",
+    "sr_train.factory.components", "sr_train.commands.check", "sr_train.commands.checks.dry_step", "sr_train.cli.entry",
+    "sr_train.commands.infer", "sr_train.factory.models", "sr_train.factory.networks",
+    "sr_train.commands.overfit", "sr_train.commands.train", "sr_train.cli.using",
 ]  # fmt: skip
 """What commands import as they go; missing ones are passed over, children import them then."""
 

@@ -26,12 +26,12 @@ TARGETS = [
     "torch.nn.functional.relu", "torch.nn.functional.torch.load", "torch.hub.load", "torch.load",
     "torch.nn.Identity", "torch.nn.Conv2d", "torch.optim.Optimizer", "torch.jit.load",
     "torch.optim.lr_scheduler.StepLR", "torch.optim.LBFGS", "torch.optim.SparseAdam",
-    "data.loader.TrainStream", "data.pictures.PictureSet", "losses.pixel.L1Loss",
+    "data.loading.stream.TrainStream", "data.pictures.PictureSet", "losses.pixel.L1Loss",
     "sr_train.engine.ema.Ema", "archs.compact.SRVGGNetCompact.forward",
     "archs.compact.SRVGGNetCompact", "archs.compact.torch.nn.Linear",
     "archs.compact.SRVGGNetCompact ", "Archs.Compact", "archs/compact",
     "archs.compact:SRVGGNetCompact", "torch.nn.x\\ny", "\u00e9.\u00e8",
-    "sr_train.ops.errors.SRTrainError", "torch.nn.Sequential", "sr_train.cli.entry.sys.exit",
+    "sr_train.api.errors.SRTrainError", "torch.nn.Sequential", "sr_train.cli.entry.sys.exit",
     "functools.partial", "operator.attrgetter", "importlib.import_module", "numpy.load",
     "hydra.utils.instantiate", "lpips.LPIPS", "torchvision.models.vgg19",
 ]  # fmt: skip
@@ -194,7 +194,7 @@ FILES = {
     "training null": "data: {train: null}\n",
     "data null": "data: null\n",
     "loss no module": _as_loss(
-        "{_target_: sr_train.ops.errors.did_you_mean, wanted: a, known: [b]}"
+        "{_target_: sr_train.api.errors.did_you_mean, wanted: a, known: [b]}"
     ),
     "metric no metric": "metrics: {psnr_y: {_target_: torch.nn.Identity}}\n",
     "scheduler none": "scheduler: {_target_: torch.nn.Identity}\n",

@@ -72,8 +72,8 @@ def state_cases(data: bytes, checksum: bytes, flips: int, draw: random.Random) -
 
 def look_at_state(folder: Path, newest: str, good: dict[str, Any]) -> str:
     """Return what `newest_state` makes of a folder."""
+    from sr_train.api.errors import SRTrainError
     from sr_train.engine.checkpoint import newest_state
-    from sr_train.ops.errors import SRTrainError
 
     try:
         found = newest_state(folder)
@@ -111,8 +111,8 @@ def states(folder: Path, scratch: Path, flips: int, seed: int) -> dict[str, Coun
 
 def look_at_weights(path: Path, good: list[Any]) -> str:
     """Return what `read_weights` makes of a file."""
+    from sr_train.api.errors import SRTrainError
     from sr_train.engine.weights import read_weights
-    from sr_train.ops.errors import SRTrainError
 
     try:
         found = read_weights(path)

@@ -93,8 +93,8 @@ def handmade(evil: Call) -> dict[str, bytes]:
 
 def look(path: Path) -> None:
     """Read a file's header, then the file; print what came of it."""
-    from data.frame_files import read_frame, read_frame_header
-    from sr_train.ops.errors import DataError
+    from data.index.frame_files import read_frame, read_frame_header
+    from sr_train.api.errors import DataError
 
     told = []
     for read in (read_frame_header, read_frame):

@@ -54,7 +54,7 @@ def frame(number: int, width: int, height: int) -> np.ndarray:
 
 def make(folder: Path) -> None:
     """Write good videos of many kinds."""
-    from sr_train.ops.video_out import VideoWriter
+    from sr_train.io.video.writer import VideoWriter
 
     for name, (codec, size) in OURS.items():
         with VideoWriter(folder / name, size, 25, codec) as writer:
@@ -78,17 +78,17 @@ def make(folder: Path) -> None:
 
 def look(path: Path) -> None:
     """Probe a file, read all frames, then some by number; print what came of it."""
-    from sr_train.ops import video_io
-    from sr_train.ops.errors import DataError
+    from sr_train.api.errors import DataError
+    from sr_train.io.video import frames
 
     def by_number() -> None:
-        with video_io.FrameReader(path) as reader:
+        with frames.FrameReader(path) as reader:
             for number in (0, len(reader) - 1, len(reader) // 2, min(1, len(reader) - 1)):
                 reader[number]
 
     told = []
     for read in (
-        lambda: video_io.probe(path), lambda: sum(1 for _ in video_io.read_timed_frames(path)),
+        lambda: frames.probe(path), lambda: sum(1 for _ in frames.read_timed_frames(path)),
         by_number,
     ):  # fmt: skip
         try:

@@ -76,7 +76,7 @@ def _removing(met: Met) -> None:
 
 def _half_written(met: Met, suffixes: set[str] | None = None) -> None:
     """Act when half of a file's bytes are there."""
-    from sr_train.ops.files import TemporaryFile
+    from sr_train.io.files import TemporaryFile
 
     write = TemporaryFile.write
 
@@ -125,21 +125,21 @@ def _saving(met: Met) -> None:
 
 
 def _frame(met: Met) -> None:
-    from sr_train.ops.video_out import VideoWriter
+    from sr_train.io.video.writer import VideoWriter
 
     wrap(VideoWriter, "write", met)
 
 
 def _building(met: Met) -> None:
-    from sr_train.cli import training
+    from sr_train.commands import train
 
-    wrap(training.learning, "make_model", met)
+    wrap(train.learning, "make_model", met)
 
 
 def _closing(met: Met) -> None:
-    from sr_train.cli import training
+    from sr_train.commands import train
 
-    wrap(training, "tell_summary", met)
+    wrap(train, "tell_summary", met)
 
 
 def _baseline(met: Met) -> None:

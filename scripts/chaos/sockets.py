@@ -106,7 +106,7 @@ def read_by_proc() -> int:
 
 def taken(report: Report, label: str, prefix: str, *, backlog: int, clients: int) -> None:
     """Start over a name that another user has taken."""
-    from data.sharing import SharedBytes
+    from data.cache.sharing import SharedBytes
 
     name = f"chaos_{label.replace(' ', '_')}"
     with squatter([f"{prefix}{name}"], backlog=backlog, clients=clients):
@@ -122,7 +122,7 @@ def taken(report: Report, label: str, prefix: str, *, backlog: int, clients: int
 
 def many_names(report: Report, prefix: str, count: int) -> None:
     """Measure what names with full queues cost the start of any run."""
-    from data.sharing import SharedBytes
+    from data.cache.sharing import SharedBytes
 
     names = [f"{prefix}stall{number}" for number in range(count)]
     with squatter(names, backlog=0, clients=4):
@@ -141,7 +141,7 @@ def main() -> int:
         report.figures["skipped"] = "root alone may become another user"
         return report.finish()
     children.preload()
-    from data import sharing
+    from data.cache import sharing
 
     memory, _ = sharing.SharedBytes.by_name("chaos", 1 << 16, b"secret-frames")
     prefix = sharing._prefix()

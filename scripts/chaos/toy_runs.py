@@ -50,7 +50,7 @@ STATE = (
     "precision",
 )  # fmt: skip
 _LEFTOVER = re.compile(r"\.sr_[0-9a-f]{8}\.tmp|.*\.(part|tmp)")
-"""What `sr_train.ops.files.remove_leftovers` removes, and older names of the same."""
+"""What `sr_train.io.files.remove_leftovers` removes, and older names of the same."""
 
 
 def words(case: str, data: Path, name: str, *more: str) -> list[str]:

@@ -9,7 +9,7 @@ from sr_train.cli.running import Request, run_job
 @reported
 def job(cfg: DictConfig) -> None:
     """Look."""
-    from sr_train.cli.checking import run_check
+    from sr_train.commands.check import run_check
 
     run_check(cfg)
 

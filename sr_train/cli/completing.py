@@ -10,13 +10,13 @@ from pathlib import Path
 
 from omegaconf import DictConfig, OmegaConf
 
+from sr_train.api.errors import ConfigError
 from sr_train.cli.flags import NAMES, is_override
 from sr_train.config.loader import Loader
 from sr_train.config.prepare import Preparation
 from sr_train.config.schema import SCHEMAS
 from sr_train.config.schema_keys import hint_at, keys_of
 from sr_train.config.signatures import options_of
-from sr_train.ops.errors import ConfigError
 
 _SCRIPT = """\
 _sr_train_complete() {

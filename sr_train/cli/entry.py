@@ -9,12 +9,12 @@ from collections.abc import Sequence
 from typing import NoReturn
 
 from sr_train import __version__
+from sr_train.api.errors import ConfigError, SRTrainError, did_you_mean
 from sr_train.cli.flags import Flags, is_override, parse, stray
 from sr_train.cli.reporting import INTERRUPTED, USER_ERROR, is_outside, report
 from sr_train.cli.running import Request
 from sr_train.config.packages import own_packages
-from sr_train.ops.errors import ConfigError, SRTrainError, did_you_mean
-from sr_train.ops.launch import Launch, adopt_srun, end_with_launcher
+from sr_train.utils.launch import Launch, adopt_srun, end_with_launcher
 
 COMMANDS = {
     "train": "train a network, or go on with a run (resume=auto)",

@@ -5,9 +5,9 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from sr_train.api.errors import ConfigError, did_you_mean
 from sr_train.config.aliases import known_as
 from sr_train.config.schema_keys import keys_of
-from sr_train.ops.errors import ConfigError, did_you_mean
 
 _INFO = ("all", "config", "defaults", "defaults-tree", "plugins", "searchpath")
 _CFG = ("job", "hydra", "all")

@@ -2,12 +2,12 @@
 
 from omegaconf import DictConfig
 
+from sr_train.api.errors import Problems
 from sr_train.cli.reporting import reported
-from sr_train.cli.run_plugins import with_plugins_of_run
 from sr_train.cli.running import Request, run_job
+from sr_train.commands.run_plugins import with_plugins_of_run
 from sr_train.config.compose import typed
 from sr_train.config.schema import InferConfig
-from sr_train.ops.errors import Problems
 
 
 @reported
@@ -21,7 +21,7 @@ def job(cfg: DictConfig) -> None:
     problems = use_problems(config)
     if problems:
         raise Problems(problems)
-    from sr_train.cli.inferring import run_infer
+    from sr_train.commands.infer import run_infer
 
     run_infer(config)
 

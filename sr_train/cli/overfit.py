@@ -2,11 +2,11 @@
 
 from omegaconf import DictConfig
 
+from sr_train.api.errors import Problems
 from sr_train.cli.reporting import reported
 from sr_train.cli.running import Request, run_job
 from sr_train.config.compose import typed
 from sr_train.config.schema import OverfitConfig
-from sr_train.ops.errors import Problems
 
 
 @reported
@@ -18,7 +18,7 @@ def job(cfg: DictConfig) -> None:
     problems = overfit_problems(config)
     if problems:
         raise Problems(problems)
-    from sr_train.cli.overfitting import run_overfit
+    from sr_train.commands.overfit import run_overfit
 
     run_overfit(config)
 

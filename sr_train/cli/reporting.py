@@ -10,10 +10,10 @@ from typing import TypeVar
 
 from omegaconf import DictConfig
 
-from sr_train.ops.errors import PluginError, SRTrainError
-from sr_train.ops.failures import in_words, users_place
-from sr_train.ops.launch import Launch, SharedError
-from sr_train.ops.text import printable
+from sr_train.api.errors import PluginError, SRTrainError
+from sr_train.api.text import printable
+from sr_train.utils.failures import in_words, users_place
+from sr_train.utils.launch import Launch, SharedError
 
 USER_ERROR = 2
 INTERRUPTED = 130

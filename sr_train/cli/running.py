@@ -18,6 +18,7 @@ from hydra.types import RunMode
 from omegaconf import DictConfig
 from omegaconf.errors import OmegaConfBaseException
 
+from sr_train.api.errors import ConfigError
 from sr_train.cli.flags import Flags
 from sr_train.config.loader import ComposeError, Loader
 from sr_train.config.prepare import Preparation
@@ -25,10 +26,9 @@ from sr_train.config.stored import StoredRun, replaced_groups, stored_run
 from sr_train.config.targets import plugin_problems
 from sr_train.config.words import Prepared, of_first_run
 from sr_train.config.yaml_files import first_line
+from sr_train.io.files import naming_path
 from sr_train.monitoring.console import console
-from sr_train.ops.errors import ConfigError
-from sr_train.ops.files import naming_path
-from sr_train.ops.launch import Launch
+from sr_train.utils.launch import Launch
 
 log = logging.getLogger(__name__)
 

@@ -8,9 +8,9 @@ from typing import Any
 from omegaconf import DictConfig, OmegaConf, open_dict, read_write
 from yaml import safe_load  # type: ignore[import-untyped]
 
+from sr_train.api.errors import ConfigError
 from sr_train.config.build import resolve_target
 from sr_train.monitoring.console import console
-from sr_train.ops.errors import ConfigError
 
 _RESULT = "optimization_results.yaml"
 """Written by Hydra's Optuna sweeper into the sweep's folder."""

@@ -9,10 +9,10 @@ from pathlib import Path
 from rich.table import Table
 from yaml import YAMLError, safe_load  # type: ignore[import-untyped]
 
+from sr_train.api.text import csv_cell, one_line
+from sr_train.io.files import write_atomically
+from sr_train.io.folders import natural_key
 from sr_train.monitoring.records import last_launch
-from sr_train.ops.files import write_atomically
-from sr_train.ops.folders import natural_key
-from sr_train.ops.text import csv_cell, one_line
 
 ERROR_FILE = "error.txt"
 """What ended a run of a sweep, in that run's folder."""

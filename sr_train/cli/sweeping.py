@@ -18,13 +18,13 @@ from hydra.experimental.callback import Callback
 from hydra.types import RunMode, TaskFunction
 from omegaconf import DictConfig, OmegaConf
 
+from sr_train.api.errors import ConfigError, DataError, Problems, SRTrainError
 from sr_train.cli.reporting import USER_ERROR, mendable, report, reported, words_of
 from sr_train.cli.searching import is_search, prepare_search, sum_up_search
 from sr_train.cli.sweep_table import ERROR_FILE, failures, sweep_table, swept_runs, write_sweep
 from sr_train.config.words import unquoted
 from sr_train.monitoring.console import console, start_logging
-from sr_train.ops.errors import ConfigError, DataError, Problems, SRTrainError
-from sr_train.ops.launch import Launch, Stopped, adopt_srun
+from sr_train.utils.launch import Launch, Stopped, adopt_srun
 
 log = logging.getLogger(__name__)
 

@@ -5,11 +5,11 @@ from pathlib import Path
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig
 
+from sr_train.api.errors import Problems
 from sr_train.cli.running import Request, run_job
 from sr_train.cli.sweeping import ended_early, one_of_many
 from sr_train.config.compose import plain, typed
 from sr_train.config.schema import RunConfig
-from sr_train.ops.errors import Problems
 
 
 @one_of_many
@@ -21,7 +21,7 @@ def job(cfg: DictConfig) -> float | None:
     problems = run_problems(config)
     if problems:
         raise Problems(problems)
-    from sr_train.cli.training import run_training
+    from sr_train.commands.train import run_training
 
     run_dir = Path(HydraConfig.get().runtime.output_dir)
     return run_training(config, plain(cfg), run_dir)

@@ -6,30 +6,30 @@ from pathlib import Path
 
 from omegaconf import DictConfig, OmegaConf, open_dict
 
-from sr_train.cli import assemble, networks
-from sr_train.cli.command_lines import command_line
-from sr_train.cli.inputs import check_inputs
-from sr_train.cli.joining import check_same_data
-from sr_train.cli.run_plugins import with_plugins_of_run
-from sr_train.cli.tables import directions_of, score_table, write_scores
+from sr_train.api.errors import ConfigError, Problems, raise_all
+from sr_train.commands.checks.inputs import check_inputs
+from sr_train.commands.run_plugins import with_plugins_of_run
+from sr_train.commands.tables import directions_of, score_table, write_scores
 from sr_train.config.build import at_scale
 from sr_train.config.compose import typed
 from sr_train.config.paths import empty_paths
 from sr_train.config.preflight import use_problems
 from sr_train.config.schema import ExportConfig, ValidateConfig
 from sr_train.engine.distributed import device_of_rank, start_world, stop_world
-from sr_train.engine.host import keep_heap
+from sr_train.engine.joining import check_same_data
 from sr_train.engine.validator import Scored, Validator, on_last
 from sr_train.engine.weights import read_weights, save_weights
+from sr_train.factory import components, networks
 from sr_train.inference.clips import frame_by_frame
 from sr_train.inference.naming import inside
+from sr_train.io.files import remove_leftovers
+from sr_train.io.formats.limits import set_max_megapixels
+from sr_train.io.images import write_picture
 from sr_train.monitoring.console import console, progress_bar, start_logging
-from sr_train.ops.errors import ConfigError, Problems, raise_all
-from sr_train.ops.files import remove_leftovers
-from sr_train.ops.image_io import write_picture
-from sr_train.ops.images.limits import set_max_megapixels
-from sr_train.ops.launch import Launch
-from sr_train.ops.signals import Stop
+from sr_train.utils.command_lines import command_line
+from sr_train.utils.heap import keep_heap
+from sr_train.utils.launch import Launch
+from sr_train.utils.signals import Stop
 
 
 def run_validate(cfg: DictConfig) -> None:
@@ -58,19 +58,19 @@ def _validate(cfg: DictConfig, stop: Stop) -> None:
         raise ConfigError(
             "data.val: no data set; add +dataset=set5, or +dataset=main data.val.main.gt=FOLDER"
         )
-    device = device_of_rank(assemble.choose_device(config.device))
+    device = device_of_rank(components.choose_device(config.device))
     world = start_world(device)
     with world.together():
         net, spec, weights = networks.load_for_use(config)
-        precision = assemble.make_precision(config.precision, device)
+        precision = components.make_precision(config.precision, device)
         nodes = {f"data.val.{name}": node for name, node in config.data.val.items()}
-        sets = assemble.make_sets(nodes, config.plugins)
+        sets = components.make_sets(nodes, config.plugins)
     check_same_data(sets, world)
     with world.together():
         check_inputs(spec, sets)
         validator = Validator(
             {path.removeprefix("data.val."): dataset for path, dataset in sets.items()},
-            assemble.make_metrics(config.metrics, config.plugins),
+            components.make_metrics(config.metrics, config.plugins),
             spec.scale,
             world,
         )

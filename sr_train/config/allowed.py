@@ -4,9 +4,9 @@ from collections.abc import Iterator, Mapping
 from dataclasses import asdict
 from typing import Any
 
+from sr_train.api.errors import ConfigError
 from sr_train.config.build import nodes_in
 from sr_train.config.targets import SEAMS, kind_of, plugin_problems, resolve_target
-from sr_train.ops.errors import ConfigError
 
 
 def forbidden(config: Any) -> list[str]:

@@ -6,10 +6,10 @@ import inspect
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
+from sr_train.api.errors import CheckpointError, ConfigError, SRTrainError
 from sr_train.config.signatures import hints_of, mentions, shown, signature_problems
 from sr_train.config.targets import KINDS, kind_of, resolve_target
-from sr_train.ops.errors import CheckpointError, ConfigError, SRTrainError
-from sr_train.ops.memory import is_out_of_memory
+from sr_train.utils.memory import is_out_of_memory
 
 __all__ = ["at_scale", "build", "is_node", "node_problems", "nodes_in", "resolve_target"]
 
@@ -37,7 +37,7 @@ def build(node: Mapping[str, Any], path: str, plugins: Sequence[str] = (), **run
     problems = node_problems(node, path, plugins, runtime)
     if problems:
         raise ConfigError("; ".join(problems))
-    from sr_train.ops.allocation import WithinMemory  # torch takes seconds; --help needs none
+    from sr_train.utils.allocation import WithinMemory  # torch takes seconds; --help needs none
 
     with WithinMemory():
         return _made(node, path, plugins, kind_of(path), runtime)

@@ -12,12 +12,12 @@ from omegaconf.errors import (
     ValidationError,
 )
 
+from sr_train.api.errors import Problems, did_you_mean
+from sr_train.api.text import one_line
 from sr_train.config.paths import with_literal_tildes
 from sr_train.config.schema_keys import hint_at
 from sr_train.config.signatures import expected, fits, options_of, shown
 from sr_train.config.yaml_files import first_line
-from sr_train.ops.errors import Problems, did_you_mean
-from sr_train.ops.text import one_line
 
 Schema = TypeVar("Schema")
 

@@ -9,6 +9,7 @@ from hydra.types import RunMode
 from omegaconf import DictConfig, ListConfig, OmegaConf, open_dict
 from omegaconf.errors import OmegaConfBaseException
 
+from sr_train.api.errors import ConfigError, Problems, SRTrainError, did_you_mean
 from sr_train.config.aliases import known_as
 from sr_train.config.compose import is_leaf, lenient
 from sr_train.config.loader import ComposeError, Loader
@@ -18,7 +19,6 @@ from sr_train.config.schema_keys import entry_of, hint_at, keys_of
 from sr_train.config.signatures import expected
 from sr_train.config.words import Prepared, Word
 from sr_train.config.yaml_files import first_line
-from sr_train.ops.errors import ConfigError, Problems, SRTrainError, did_you_mean
 
 _EXTRAS = {"optuna": "sweep", "submitit_local": "slurm", "submitit_slurm": "slurm"}
 """Choices of Hydra's own groups that a package brings, and the extra with that package."""

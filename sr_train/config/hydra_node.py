@@ -11,8 +11,8 @@ from hydra.core.override_parser.types import Override
 from omegaconf import DictConfig, ListConfig, OmegaConf
 from omegaconf.errors import InterpolationToMissingValueError, OmegaConfBaseException
 
-from sr_train.ops.errors import Problems
-from sr_train.ops.text import one_line
+from sr_train.api.errors import Problems
+from sr_train.api.text import one_line
 
 _BASIC = "hydra._internal.core_plugins"
 _SUBMITIT = "hydra_plugins.hydra_submitit_launcher.submitit_launcher"

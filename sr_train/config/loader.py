@@ -13,11 +13,11 @@ from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
+from sr_train.api.errors import ConfigError, Problems
 from sr_train.config.hydra_node import check_hydra_node, check_search_path
 from sr_train.config.paths import name_problems
 from sr_train.config.schema import store_schemas
 from sr_train.config.sources import hidden_by_shipped, search_path
-from sr_train.ops.errors import ConfigError, Problems
 
 
 class ComposeError(Exception):

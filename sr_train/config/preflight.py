@@ -5,6 +5,8 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+from sr_train.api.errors import ConfigError, did_you_mean
+from sr_train.api.optimizers import averages_itself
 from sr_train.config.allowed import misplaced
 from sr_train.config.build import at_scale, is_node, node_problems, resolve_target
 from sr_train.config.paths import empty_paths, name_problems
@@ -20,9 +22,7 @@ from sr_train.config.schema import (
 )
 from sr_train.config.targets import plugin_problems
 from sr_train.config.term_checks import gan_problems, term_problems
-from sr_train.ops.errors import ConfigError, did_you_mean
-from sr_train.ops.memory import available_bytes
-from sr_train.ops.optimizers import averages_itself
+from sr_train.utils.memory import available_bytes
 
 _RUNTIME = {
     "optimizer": {"params"},

@@ -13,13 +13,13 @@ from hydra.types import RunMode
 from omegaconf import DictConfig, ListConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
+from sr_train.api.errors import ConfigError
 from sr_train.config.loader import ComposeError, Loader
 from sr_train.config.schema import SCHEMAS
 from sr_train.config.schema_keys import default_groups, entry_of, hint_at, is_open
 from sr_train.config.signatures import hints_of, options_of, takes_text, takes_texts
 from sr_train.config.targets import kind_of, resolve_target
 from sr_train.config.words import Kind, Prepared, Word, of_first_run, quoted
-from sr_train.ops.errors import ConfigError
 
 _PARSER = OverridesParser.create()
 

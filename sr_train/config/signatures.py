@@ -9,7 +9,7 @@ from enum import Enum
 from pathlib import Path
 from typing import Any, Literal, Union
 
-from sr_train.ops.errors import did_you_mean
+from sr_train.api.errors import did_you_mean
 
 _PRIMITIVES = (int, float, bool, str, type(None))
 

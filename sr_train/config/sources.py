@@ -11,9 +11,9 @@ from hydra.core.plugins import Plugins
 from hydra.plugins.config_source import ConfigResult, ConfigSource
 from omegaconf import DictConfig, ListConfig
 
+from sr_train.api.errors import ConfigError
 from sr_train.config.packages import ROOT
 from sr_train.config.yaml_files import header_of, read_yaml
-from sr_train.ops.errors import ConfigError
 
 SHIPPED = ROOT / "configs"
 

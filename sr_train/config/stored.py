@@ -9,11 +9,11 @@ from typing import Any
 from hydra.core.config_store import ConfigStore
 from omegaconf import DictConfig, OmegaConf
 
+from sr_train.api.errors import ConfigError, did_you_mean
 from sr_train.config.schema_keys import default_groups
 from sr_train.config.sources import SHIPPED
 from sr_train.config.words import Word
 from sr_train.config.yaml_files import read_yaml
-from sr_train.ops.errors import ConfigError, did_you_mean
 
 _HELD_BY = {
     "dataset": ("data.train", "data.val"),

@@ -14,8 +14,8 @@ from fnmatch import fnmatchcase
 from importlib import import_module
 from typing import Any
 
+from sr_train.api.errors import ConfigError, did_you_mean
 from sr_train.config.packages import OWN, own_packages, shadowing
-from sr_train.ops.errors import ConfigError, did_you_mean
 
 EXTRAS = {"pytorch_optimizer": "optimizers"}
 """Packages that shipped configs name but a plain install lacks, and the extra that brings each."""
@@ -89,7 +89,7 @@ KINDS: dict[str, Kind] = {
         ),
         Kind("schedule", ("sr_train.engine.schedule",), methods=("__call__",)),
         Kind("data set", ("data",), methods=("__len__", "sample|whole")),
-        Kind("stream", ("data.loader",), methods=("__next__", "seek", "close")),
+        Kind("stream", ("data.loading.stream",), methods=("__next__", "seek", "close")),
         Kind("metric", ("sr_train.metrics",), methods=("__call__",)),
         Kind(
             "logger",

@@ -3,10 +3,10 @@
 from collections.abc import Iterator, Sequence
 from typing import Any
 
+from sr_train.api import loss_inputs
+from sr_train.api.errors import ConfigError, did_you_mean
 from sr_train.config.build import is_node, resolve_target
 from sr_train.config.schema import DiscriminatorConfig, RunConfig, TermConfig
-from sr_train.ops import loss_inputs
-from sr_train.ops.errors import ConfigError, did_you_mean
 
 FEATURES = {"fake_features", "real_features"}
 

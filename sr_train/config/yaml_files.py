@@ -10,8 +10,8 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf._utils import get_yaml_loader
 from omegaconf.errors import OmegaConfBaseException
 
-from sr_train.ops.errors import ConfigError
-from sr_train.ops.text import one_line
+from sr_train.api.errors import ConfigError
+from sr_train.api.text import one_line
 
 _MOST_BYTES = 2**20
 _MOST_VALUES = 20_000

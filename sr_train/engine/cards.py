@@ -11,9 +11,9 @@ import torch
 from torch import Tensor
 
 from sr_train import __version__
+from sr_train.api.errors import CheckpointError
+from sr_train.api.text import brief
 from sr_train.engine.checksum import checksum
-from sr_train.ops.errors import CheckpointError
-from sr_train.ops.text import brief
 
 log = logging.getLogger(__name__)
 

@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from sr_train.ops.weight_files import is_dense
+from sr_train.io.weight_files import is_dense
 
 _ALGORITHM = "sha256"
 """Of those that nobody can forge by chance, the one that processors have instructions for."""

@@ -7,6 +7,8 @@ from typing import Protocol
 import torch
 from torch import Tensor, nn
 
+from sr_train.api.errors import ConfigError
+from sr_train.api.network import NetSpec
 from sr_train.engine.ema import Shadow
 from sr_train.engine.guarding import (
     called,
@@ -17,9 +19,7 @@ from sr_train.engine.guarding import (
 from sr_train.engine.learner import Learner
 from sr_train.engine.precision import Precision
 from sr_train.ops.colour import YCbCr
-from sr_train.ops.errors import ConfigError
 from sr_train.ops.resize import resize_tensor
-from sr_train.ops.spec import NetSpec
 
 Logits = Tensor | Sequence[Tensor]
 """What a discriminator returns: one tensor, or one for each scale."""

@@ -16,10 +16,10 @@ import torch
 import torch.distributed as dist
 from torch import Tensor
 
+from sr_train.api.errors import ConfigError, SRTrainError
 from sr_train.engine import notices
 from sr_train.monitoring.meter import Tally
-from sr_train.ops.errors import ConfigError, SRTrainError
-from sr_train.ops.launch import Launch, SharedError
+from sr_train.utils.launch import Launch, SharedError
 
 CAPACITY = 512
 """Scalars that one reduction can hold."""

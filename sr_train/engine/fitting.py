@@ -6,9 +6,9 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from sr_train.ops.names import Argument, Describes, Shape, to_own_names
-from sr_train.ops.text import brief
-from sr_train.ops.weight_files import is_dense
+from sr_train.api.names import Argument, Describes, Shape, to_own_names
+from sr_train.api.text import brief
+from sr_train.io.weight_files import is_dense
 
 _MOST_PREFIXES = 8
 """Wrappers around a network that are tried to be taken off."""

@@ -7,8 +7,8 @@ from typing import Any
 
 from torch import Tensor
 
-from sr_train.ops.errors import CheckpointError
-from sr_train.ops.text import brief
+from sr_train.api.errors import CheckpointError
+from sr_train.api.text import brief
 
 log = logging.getLogger(__name__)
 

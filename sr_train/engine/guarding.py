@@ -5,9 +5,9 @@ from typing import Any
 
 from torch import Tensor, nn
 
+from sr_train.api.errors import PluginError
 from sr_train.engine.distributed import fault_of_ranks
-from sr_train.ops.errors import PluginError
-from sr_train.ops.failures import naming
+from sr_train.utils.failures import naming
 
 
 def called(net: nn.Module, picture: Tensor, where: str, *, with_features: bool = False) -> Any:

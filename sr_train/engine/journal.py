@@ -9,8 +9,8 @@ from typing import Any, Protocol
 import torch
 from torch import Tensor
 
+from sr_train.api.text import duration
 from sr_train.engine.distributed import World
-from sr_train.engine.host import peak_host_bytes
 from sr_train.engine.model import SRModel
 from sr_train.engine.run_folder import RunFolder
 from sr_train.engine.sharding import joint_norm, local
@@ -19,8 +19,8 @@ from sr_train.monitoring.drift import ParameterDrift
 from sr_train.monitoring.meter import Window
 from sr_train.monitoring.records import MetricsFile
 from sr_train.monitoring.sentinel import NonFiniteError, Sentinel
-from sr_train.ops.failures import naming
-from sr_train.ops.text import duration
+from sr_train.utils.failures import naming
+from sr_train.utils.heap import peak_host_bytes
 
 log = logging.getLogger(__name__)
 

@@ -11,12 +11,12 @@ from torch.distributed.fsdp import FSDPModule
 from torch.nn.parallel import DistributedDataParallel
 from torch.optim import Optimizer
 
+from sr_train.api.optimizers import averages_itself, is_fused
 from sr_train.engine.learning_rates import LearningRates
 from sr_train.engine.optimizer_state import OptimizerState
 from sr_train.engine.precision import LossScaler
 from sr_train.engine.schedule import Schedule
 from sr_train.engine.sharding import joint_norm, joint_peaks, local
-from sr_train.ops.optimizers import averages_itself, is_fused
 
 
 @dataclass(frozen=True)

@@ -16,9 +16,9 @@ from sr_train.engine.validator import (
     on_last,
 )
 from sr_train.inference.clips import ClipUpscale, frame_by_frame
+from sr_train.io.images import write_picture
 from sr_train.monitoring.comparison import panel, sheet
 from sr_train.monitoring.console import Bar, progress_bar
-from sr_train.ops.image_io import write_picture
 
 
 class PictureLogger(Protocol):

@@ -6,6 +6,8 @@ from contextlib import AbstractContextManager, nullcontext
 import torch
 from torch import Tensor, nn
 
+from sr_train.api.errors import CheckpointError
+from sr_train.api.network import NetSpec
 from sr_train.engine.adversary import Adversary, frozen
 from sr_train.engine.context import StepContext
 from sr_train.engine.ema import Ema, Shadow
@@ -19,8 +21,6 @@ from sr_train.engine.state_fit import check_fits
 from sr_train.engine.swa import Swa
 from sr_train.monitoring.meter import Meter
 from sr_train.ops.colour import YCbCr
-from sr_train.ops.errors import CheckpointError
-from sr_train.ops.spec import NetSpec
 
 
 class SRModel:

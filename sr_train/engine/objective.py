@@ -7,12 +7,12 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
+from sr_train.api.errors import ConfigError, PluginError, did_you_mean
+from sr_train.api.loss_inputs import COLOURS, GENERATOR, PICTURES, TARGETS, asked_by
 from sr_train.engine.context import View
 from sr_train.engine.distributed import fault_of_ranks
 from sr_train.engine.guarding import kind_of
-from sr_train.ops.errors import ConfigError, PluginError, did_you_mean
-from sr_train.ops.failures import naming
-from sr_train.ops.loss_inputs import COLOURS, GENERATOR, PICTURES, TARGETS, asked_by
+from sr_train.utils.failures import naming
 
 
 @dataclass(frozen=True)
@@ -31,7 +31,7 @@ class Term(nn.Module):
 
     Args:
         name: key in the log.
-        loss: a module whose forward names what it needs (see sr_train.ops.loss_inputs).
+        loss: a module whose forward names what it needs (see sr_train.api.loss_inputs).
         weight: factor in the total; its sign counts; zero is an error.
         target: what `target` means to the loss: `gt`, or `lq` upscaled by bicubic.
         colour: `rgb` (the network's own planes), `y`, or `cbcr`.

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from sr_train.engine.sharding import split_moments
-from sr_train.ops.weight_files import is_dense
+from sr_train.io.weight_files import is_dense
 
 _SET_BY_US = {"params", "lr", "initial_lr", "start"}
 

@@ -6,8 +6,8 @@ from pathlib import Path
 
 from filelock import FileLock, Timeout
 
-from sr_train.ops.errors import ConfigError
-from sr_train.ops.files import remove_leftovers, set_aside
+from sr_train.api.errors import ConfigError
+from sr_train.io.files import remove_leftovers, set_aside
 
 
 @dataclass(frozen=True)

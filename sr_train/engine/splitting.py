@@ -8,10 +8,10 @@ from typing import Protocol
 import torch
 from torch import Tensor
 
+from sr_train.api.errors import SRTrainError
 from sr_train.engine.distributed import World
 from sr_train.engine.model import SRModel
-from sr_train.ops.errors import SRTrainError
-from sr_train.ops.memory import is_out_of_memory
+from sr_train.utils.memory import is_out_of_memory
 
 log = logging.getLogger(__name__)
 

@@ -9,10 +9,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from sr_train.api.errors import CheckpointError
+from sr_train.api.text import brief
 from sr_train.engine.precision import DTYPES
-from sr_train.ops.errors import CheckpointError
-from sr_train.ops.text import brief
-from sr_train.ops.weight_files import is_dense
+from sr_train.io.weight_files import is_dense
 
 _MOST_STEPS = 10**8
 """Beyond any run; a schedule is laid out over twice as many steps as were taken."""

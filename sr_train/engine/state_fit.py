@@ -6,8 +6,8 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import nn
 
+from sr_train.api.errors import CheckpointError
 from sr_train.engine.fitting import fit_of, phrase
-from sr_train.ops.errors import CheckpointError
 
 if TYPE_CHECKING:
     from sr_train.engine.model import SRModel

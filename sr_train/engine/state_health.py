@@ -5,8 +5,8 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from sr_train.engine.checkpoint import move_states
+from sr_train.io.files import write_atomically
 from sr_train.monitoring.meter import Window
-from sr_train.ops.files import write_atomically
 
 DIVERGED = "diverged"
 """Folder beside the states for those that a run saved on its way to losses that are not finite."""

@@ -8,8 +8,8 @@ from collections.abc import Sequence
 from types import FrameType, TracebackType
 
 from sr_train.engine.distributed import World
-from sr_train.ops.launch import announcement
-from sr_train.ops.signals import ENDING, Handlers, say
+from sr_train.utils.launch import announcement
+from sr_train.utils.signals import ENDING, Handlers, say
 
 _SECONDS_APART = 2.0
 _MOST_STEPS_APART = 1000

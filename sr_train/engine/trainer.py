@@ -10,6 +10,7 @@ from typing import Any, Protocol
 
 from torch import Tensor
 
+from sr_train.api.errors import PluginError
 from sr_train.engine.cards import Card
 from sr_train.engine.checkpoint import save_state
 from sr_train.engine.distributed import World
@@ -33,8 +34,7 @@ from sr_train.engine.weights import save_weights
 from sr_train.inference.wrapping import NonFinitePredictionError
 from sr_train.monitoring.console import Bar, progress_bar
 from sr_train.monitoring.sentinel import NonFiniteError, Sentinel
-from sr_train.ops.errors import PluginError
-from sr_train.ops.launch import SharedError
+from sr_train.utils.launch import SharedError
 
 log = logging.getLogger(__name__)
 

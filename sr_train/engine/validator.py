@@ -11,13 +11,13 @@ from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 
+from sr_train.api.errors import ConfigError, PluginError
 from sr_train.engine.distributed import World
 from sr_train.inference.clips import ClipUpscale
 from sr_train.inference.wrapping import NonFinitePredictionError
 from sr_train.metrics.base import ClipMetric
-from sr_train.ops.errors import ConfigError, PluginError
-from sr_train.ops.failures import naming
 from sr_train.ops.resize import imresize
+from sr_train.utils.failures import naming
 
 MetricFunction = Callable[[np.ndarray, np.ndarray, int], float]
 

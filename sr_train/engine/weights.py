@@ -8,14 +8,14 @@ from typing import Any
 import safetensors.torch
 from torch import Tensor, nn
 
+from sr_train.api.errors import CheckpointError, PluginError, did_you_mean
+from sr_train.api.text import brief
 from sr_train.engine.cards import Card, read_card, sealed
 from sr_train.engine.checkpoint import checked_state, newest_state, states, write_atomically
 from sr_train.engine.fitting import Fit, fit_of
 from sr_train.engine.foreign import state_dict_in
 from sr_train.engine.state_checks import is_state
-from sr_train.ops.errors import CheckpointError, PluginError, did_you_mean
-from sr_train.ops.text import brief
-from sr_train.ops.weight_files import read_any
+from sr_train.io.weight_files import read_any
 
 log = logging.getLogger(__name__)
 

@@ -22,6 +22,8 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from sr_train.api.errors import ConfigError, DataError
+from sr_train.api.network import NetSpec
 from sr_train.inference.sizing import SizedTiler
 from sr_train.inference.tiling import TooManyFramesError, out_of_memory_words, raised_cosine
 from sr_train.inference.wrapping import (
@@ -33,9 +35,7 @@ from sr_train.inference.wrapping import (
     run_network,
     stored_tensor,
 )
-from sr_train.ops.errors import ConfigError, DataError
-from sr_train.ops.memory import is_out_of_memory
-from sr_train.ops.spec import NetSpec
+from sr_train.utils.memory import is_out_of_memory
 
 log = logging.getLogger(__name__)
 

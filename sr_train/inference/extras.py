@@ -11,12 +11,12 @@ from pathlib import Path
 
 import numpy as np
 
+from sr_train.api.errors import DataError
 from sr_train.inference.planning import ClipJob
-from sr_train.ops import tensor_io
-from sr_train.ops.errors import DataError
-from sr_train.ops.folders import natural_key
-from sr_train.ops.numbering import difference, find_runs, match_frames
-from sr_train.ops.video_io import FrameReader
+from sr_train.io import tensors
+from sr_train.io.folders import natural_key
+from sr_train.io.numbering import difference, find_runs, match_frames
+from sr_train.io.video.frames import FrameReader
 
 
 @dataclass(frozen=True)
@@ -67,7 +67,7 @@ def _track(key: str, folder: Path, job: ClipJob) -> _Track:
         (
             path
             for path in folder.iterdir()
-            if path.suffix.lower() in tensor_io.SUFFIXES and not path.name.startswith(".")
+            if path.suffix.lower() in tensors.SUFFIXES and not path.name.startswith(".")
         ),
         key=lambda path: natural_key(path.name),
     )
@@ -114,7 +114,7 @@ def _file(track: _Track, name: str, number: int) -> Path:
 
 
 def _read(file: Path) -> np.ndarray:
-    tensor = tensor_io.read_tensor(file)
+    tensor = tensors.read_tensor(file)
     if tensor.ndim != 3:
         raise DataError(f"{file}: expected a tensor (C, H, W), got {tensor.shape}")
     return np.moveaxis(tensor, 0, -1).astype(np.float32)

@@ -9,9 +9,9 @@ from pathlib import Path
 import av
 import cv2
 
-from sr_train.ops.errors import MOST_SHOWN, Problems, SRTrainError
-from sr_train.ops.memory import is_out_of_memory
-from sr_train.ops.text import one_line
+from sr_train.api.errors import MOST_SHOWN, Problems, SRTrainError
+from sr_train.api.text import one_line
+from sr_train.utils.memory import is_out_of_memory
 
 _DECODERS = (cv2.error, av.FFmpegError, UnicodeError, EOFError, struct.error, zlib.error)
 """What libraries raise about one file, where it slips through our own words."""

@@ -10,8 +10,8 @@ from sr_train.inference.clips import Frame
 from sr_train.inference.extras import Extra
 from sr_train.inference.faults import told
 from sr_train.inference.wrapping import Pixels
-from sr_train.ops.images.metadata import Metadata
-from sr_train.ops.signals import Stop
+from sr_train.io.formats.metadata import Metadata
+from sr_train.utils.signals import Stop
 
 
 @dataclass(frozen=True)

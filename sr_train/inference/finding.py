@@ -10,11 +10,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from sr_train.ops.errors import DataError, did_you_mean
-from sr_train.ops.folders import natural_key, walk
-from sr_train.ops.image_io import SUFFIXES as PICTURES
-from sr_train.ops.video_io import SUFFIXES as VIDEOS
-from sr_train.ops.video_out import SUFFIXES as WRITABLE_VIDEOS
+from sr_train.api.errors import DataError, did_you_mean
+from sr_train.io.folders import natural_key, walk
+from sr_train.io.images import SUFFIXES as PICTURES
+from sr_train.io.video.frames import SUFFIXES as VIDEOS
+from sr_train.io.video.writer import SUFFIXES as WRITABLE_VIDEOS
 
 
 @dataclass(frozen=True)

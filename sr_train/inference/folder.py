@@ -5,11 +5,11 @@ import tempfile
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
+from sr_train.api.errors import DataError
 from sr_train.inference.planning import PictureJob
 from sr_train.inference.upscaler import Upscaler
-from sr_train.ops.errors import DataError
-from sr_train.ops.files import remove_leftovers
-from sr_train.ops.image_io import read_picture, unwritable, write_picture
+from sr_train.io.files import remove_leftovers
+from sr_train.io.images import read_picture, unwritable, write_picture
 
 OnPicture = Callable[[PictureJob, Exception | None, Sequence[str]], None]
 """Called behind each picture with what went wrong, if anything did, and what of its metadata the

@@ -11,7 +11,7 @@ from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
-from sr_train.ops.memory import available_bytes
+from sr_train.utils.memory import available_bytes
 
 _SIDES = (48, 96)
 """LQ pixels of the two inputs."""

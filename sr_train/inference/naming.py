@@ -8,12 +8,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
+from sr_train.api.errors import ConfigError, DataError, did_you_mean
 from sr_train.inference.finding import Found
-from sr_train.ops.errors import ConfigError, DataError, did_you_mean
-from sr_train.ops.image_io import SUFFIXES as PICTURES
-from sr_train.ops.video_io import SUFFIXES as VIDEOS
-from sr_train.ops.video_out import SUFFIXES as WRITABLE_VIDEOS
-from sr_train.ops.video_out import encoding_problems
+from sr_train.io.images import SUFFIXES as PICTURES
+from sr_train.io.video.frames import SUFFIXES as VIDEOS
+from sr_train.io.video.writer import SUFFIXES as WRITABLE_VIDEOS
+from sr_train.io.video.writer import encoding_problems
 
 FORMATS = ("png", "jpg", "webp", "tif", "bmp", "same")
 """What pictures can be written as; `same` as the input."""

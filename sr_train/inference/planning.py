@@ -6,6 +6,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from sr_train.api.errors import ConfigError, DataError, Problems
 from sr_train.inference.finding import Finds, Found, find
 from sr_train.inference.naming import (
     Output,
@@ -15,10 +16,9 @@ from sr_train.inference.naming import (
     too_long,
     video_ending,
 )
-from sr_train.ops.errors import ConfigError, DataError, Problems
-from sr_train.ops.image_io import SUFFIXES as PICTURES
-from sr_train.ops.numbering import find_runs
-from sr_train.ops.video_io import SUFFIXES as VIDEOS
+from sr_train.io.images import SUFFIXES as PICTURES
+from sr_train.io.numbering import find_runs
+from sr_train.io.video.frames import SUFFIXES as VIDEOS
 
 
 @dataclass(frozen=True)

@@ -9,12 +9,12 @@ from typing import Literal, TypeVar
 import torch
 from torch import Tensor
 
+from sr_train.api.errors import ConfigError, PluginError
+from sr_train.api.network import NetSpec
 from sr_train.inference.deviation import Comparison, Deviation, measure_deviation
 from sr_train.inference.footprint import Footprint, measure_footprint, room_for_tensors
 from sr_train.inference.tiling import BLEND_OVERLAP, Forward, Patch, Tiler, TooManyFramesError
-from sr_train.ops.errors import ConfigError, PluginError
-from sr_train.ops.memory import is_out_of_memory
-from sr_train.ops.spec import NetSpec
+from sr_train.utils.memory import is_out_of_memory
 
 log = logging.getLogger(__name__)
 

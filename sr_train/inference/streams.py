@@ -13,22 +13,22 @@ from itertools import count
 from pathlib import Path
 from typing import Protocol
 
+from sr_train.api.errors import ConfigError, DataError
 from sr_train.inference.clips import ClipUpscale
 from sr_train.inference.feeding import Feeder, Label, Unread
 from sr_train.inference.folder import make_folder
 from sr_train.inference.planning import ClipJob, PictureJob
 from sr_train.inference.wrapping import Pixels
-from sr_train.ops.errors import ConfigError, DataError
-from sr_train.ops.image_io import (
+from sr_train.io.images import (
     PictureHeader,
     read_header,
     read_picture,
     to_rgb,
     write_picture,
 )
-from sr_train.ops.signals import Stop, Stopped
-from sr_train.ops.video_io import Losses, VideoInfo, probe, read_timed_frames
-from sr_train.ops.video_out import VideoWriter
+from sr_train.io.video.frames import Losses, VideoInfo, probe, read_timed_frames
+from sr_train.io.video.writer import VideoWriter
+from sr_train.utils.signals import Stop, Stopped
 
 NotKept = dict[str, list[Path]]
 """What pictures say beside their pixels and results do not, by name."""

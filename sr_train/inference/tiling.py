@@ -17,9 +17,9 @@ from functools import lru_cache
 import torch
 from torch import Tensor
 
-from sr_train.ops.errors import ConfigError, PluginError, SRTrainError
-from sr_train.ops.memory import is_out_of_memory
-from sr_train.ops.spec import NetSpec
+from sr_train.api.errors import ConfigError, PluginError, SRTrainError
+from sr_train.api.network import NetSpec
+from sr_train.utils.memory import is_out_of_memory
 
 log = logging.getLogger(__name__)
 

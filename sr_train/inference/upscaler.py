@@ -9,6 +9,8 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from sr_train.api.errors import ConfigError, DataError
+from sr_train.api.network import NetSpec
 from sr_train.inference.sizing import SizedTiler
 from sr_train.inference.tiling import Patch
 from sr_train.inference.wrapping import (
@@ -21,9 +23,7 @@ from sr_train.inference.wrapping import (
     stored_tensor,
 )
 from sr_train.ops.colour import YCbCr
-from sr_train.ops.errors import ConfigError, DataError
 from sr_train.ops.resize import imresize
-from sr_train.ops.spec import NetSpec
 
 _LUMA_BLACK = 16 / 255
 _LUMA_SPAN = 219 / 255

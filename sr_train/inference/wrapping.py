@@ -9,9 +9,9 @@ import numpy.typing as npt
 import torch
 from torch import Tensor, nn
 
+from sr_train.api.errors import DataError, PluginError, SRTrainError
 from sr_train.inference.tiling import Patch
-from sr_train.ops.errors import DataError, PluginError, SRTrainError
-from sr_train.ops.failures import naming
+from sr_train.utils.failures import naming
 
 Pixels = npt.NDArray[Any]
 """(H, W, C), uint8 or uint16."""

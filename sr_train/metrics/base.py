@@ -7,8 +7,8 @@ from typing import Any, ClassVar, Literal, Protocol
 import numpy as np
 import numpy.typing as npt
 
+from sr_train.api.errors import ConfigError, DataError
 from sr_train.ops.colour import luma
-from sr_train.ops.errors import ConfigError, DataError
 
 Pixels = npt.NDArray[Any]
 Border = int | Literal["scale"]

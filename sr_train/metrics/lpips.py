@@ -9,9 +9,9 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from sr_train.api.errors import ConfigError
+from sr_train.io.pretrained import find_weights, read_state, stored_tensor
 from sr_train.metrics.base import Border, Pixels, check_border, cropped_pair
-from sr_train.ops.errors import ConfigError
-from sr_train.ops.pretrained import find_weights, read_state, stored_tensor
 
 log = logging.getLogger(__name__)
 

@@ -22,7 +22,7 @@ from rich.progress import (
 )
 from rich.text import Text
 
-from sr_train.ops.text import printable
+from sr_train.api.text import printable
 
 log = logging.getLogger(__name__)
 

@@ -8,7 +8,7 @@ from tensorboard.backend.event_processing.event_file_loader import RawEventFileL
 from tensorboard.compat.proto.event_pb2 import Event
 from tensorboard.summary.writer.record_writer import RecordWriter
 
-from sr_train.ops.files import TemporaryFile
+from sr_train.io.files import TemporaryFile
 
 _OLD = re.compile(r"events\.out\.tfevents\.(0\d{9})\.launch")
 

@@ -12,7 +12,7 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
-from sr_train.ops.files import set_aside, write_atomically
+from sr_train.io.files import set_aside, write_atomically
 
 _COLUMNS = ("step", "name", "value")
 _PACKAGES = ("sr_train", "torch", "numpy", "opencv-python", "hydra-core", "safetensors")

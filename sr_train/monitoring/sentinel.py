@@ -8,8 +8,8 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from sr_train.ops.errors import SRTrainError
-from sr_train.ops.files import write_atomically
+from sr_train.api.errors import SRTrainError
+from sr_train.io.files import write_atomically
 
 log = logging.getLogger(__name__)
 

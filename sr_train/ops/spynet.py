@@ -15,9 +15,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from sr_train.api.names import accept_other_names, to_own_names
+from sr_train.io.pretrained import find_weights, read_state, stored_tensor
 from sr_train.ops.flow import flow_warp
-from sr_train.ops.names import accept_other_names, to_own_names
-from sr_train.ops.pretrained import find_weights, read_state, stored_tensor
 
 log = logging.getLogger(__name__)
 

@@ -3,9 +3,9 @@ import torch
 from torch.nn import functional
 
 from archs.basicvsr import BasicVSR
-from sr_train.ops.errors import ConfigError
+from sr_train.api.errors import ConfigError
+from sr_train.api.names import to_own_names
 from sr_train.ops.flow import flow_warp
-from sr_train.ops.names import to_own_names
 from tests.archs.networks import basicvsr, build, picture
 from tests.archs.recurrent import (
     conv,

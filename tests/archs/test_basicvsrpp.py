@@ -3,10 +3,10 @@ import torch
 from torch.nn import functional
 
 from archs.basicvsrpp import BasicVSRPlusPlus, SecondOrderAlignment
+from sr_train.api.errors import ConfigError
+from sr_train.api.names import to_own_names
 from sr_train.engine.weights import load_into, read_weights
-from sr_train.ops.errors import ConfigError
 from sr_train.ops.flow import flow_warp
-from sr_train.ops.names import to_own_names
 from tests.archs.networks import basicvsrpp, build, picture
 from tests.archs.recurrent import (
     conv,

@@ -2,7 +2,7 @@ import pytest
 import torch
 
 from archs.common import at_least_fp32, check_choice, check_count, colour_of, run_block
-from sr_train.ops.errors import ConfigError
+from sr_train.api.errors import ConfigError
 
 
 def test_a_choice_names_network_argument_found_and_valid():

@@ -5,8 +5,8 @@ import torch
 from torch.nn import functional
 
 from archs.compact import SRVGGNetCompact
+from sr_train.api.errors import ConfigError
 from sr_train.engine.fitting import fit_of
-from sr_train.ops.errors import ConfigError
 
 
 def test_names_shapes_and_count_are_the_published_ones():

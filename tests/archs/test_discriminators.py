@@ -11,8 +11,8 @@ from torch.autograd import gradcheck, gradgradcheck
 from archs.patchgan import MultiScalePatchGANDiscriminator, PatchGANDiscriminator
 from archs.unet_discriminator import UNetDiscriminatorSN
 from archs.vgg_discriminator import VGGStyleDiscriminator
+from sr_train.api.errors import ConfigError
 from sr_train.config.build import build as build_node
-from sr_train.ops.errors import ConfigError
 from tests.archs.discriminators import ANY_SIZE, SMALL, build, maps, picture, total
 from tests.toys import ROOT
 

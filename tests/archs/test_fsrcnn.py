@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from archs.fsrcnn import FSRCNN
-from sr_train.ops.errors import ConfigError
+from sr_train.api.errors import ConfigError
 
 
 def test_names_shapes_and_count_are_the_published_ones():

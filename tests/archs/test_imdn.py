@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from archs.imdn import IMDN, ContrastAttention
-from sr_train.ops.errors import ConfigError
+from sr_train.api.errors import ConfigError
 
 
 @pytest.mark.parametrize(("scale", "count"), [(2, 694_404), (3, 703_059), (4, 715_176)])

@@ -4,9 +4,9 @@ import pytest
 import torch
 
 from archs.rrdb import RRDBNet
+from sr_train.api.errors import CheckpointError, ConfigError
 from sr_train.engine.fitting import fit_of
 from sr_train.engine.weights import load_into, read_weights
-from sr_train.ops.errors import CheckpointError, ConfigError
 from tests.archs.networks import rrdb
 
 

@@ -7,9 +7,9 @@ import torch
 from torch.nn import functional
 
 from archs.span import SPAN, BranchedConv
+from sr_train.api.errors import CheckpointError, ConfigError
 from sr_train.engine.fitting import fit_of
 from sr_train.engine.weights import Weights, load_into
-from sr_train.ops.errors import CheckpointError, ConfigError
 from tests.archs.networks import build, picture
 
 

@@ -6,7 +6,7 @@ import torch
 
 from archs.swin_layers import DropPath, join_windows, shift_mask, split_windows
 from archs.swinir import SwinIR
-from sr_train.ops.errors import ConfigError
+from sr_train.api.errors import ConfigError
 from tests.archs.networks import build, picture, swinir
 
 LIGHT = {"embed_dim": 60, "depths": (6,) * 4, "num_heads": (6,) * 4}

@@ -7,8 +7,8 @@ from archs.fsrcnn import FSRCNN
 from archs.imdn import IMDN
 from archs.span import SPAN
 from archs.temporal import TemporalWindow
-from sr_train.ops.errors import ConfigError
-from sr_train.ops.spec import NetSpec
+from sr_train.api.errors import ConfigError
+from sr_train.api.network import NetSpec
 from tests.archs.networks import build, picture, swinir
 
 

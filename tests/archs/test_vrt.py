@@ -5,8 +5,8 @@ import pytest
 import torch
 
 from archs.vrt import VRT, Doubling, Halving
-from sr_train.ops.errors import ConfigError
-from sr_train.ops.spec import NetSpec
+from sr_train.api.errors import ConfigError
+from sr_train.api.network import NetSpec
 from tests.archs.networks import build, picture, vrt
 
 DEBLUR = {

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from sr_train.ops.image_io import write_picture
+from sr_train.io.images import write_picture
 
 
 def noise(height, width, channels=3, dtype=np.uint8, seed=0):

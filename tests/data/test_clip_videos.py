@@ -7,11 +7,11 @@ import pytest
 import torch
 
 from data.clips import ClipSet
-from data.loader import TrainStream
-from data.videos import FileInMemory
-from sr_train.ops.errors import DataError, Problems
+from data.index.videos import FileInMemory
+from data.loading.stream import TrainStream
+from sr_train.api.errors import DataError, Problems
+from sr_train.io.video.frames import read_frames
 from sr_train.ops.resize import imresize
-from sr_train.ops.video_io import read_frames
 from tests.data.conftest import write_frames
 from tests.data.test_clips import all_samples, assert_same
 from tests.videos import make_video, moving
@@ -78,8 +78,8 @@ def test_filling_decodes_each_frame_once(videos_dir, monkeypatch):
             given.append(str(source))
             yield pixels
 
-    monkeypatch.setattr("data.clip_frames.read_frames", counted)
-    monkeypatch.delattr("data.videos.OpenVideos.frame")
+    monkeypatch.setattr("data.cache.clip_frames.read_frames", counted)
+    monkeypatch.delattr("data.index.videos.OpenVideos.frame")
     of_videos(videos_dir).preload()
     assert len(given) == 14
 

@@ -5,9 +5,9 @@ import pytest
 import torch
 
 from data.clips import ClipSet
-from data.loader import TrainStream
-from sr_train.ops.errors import DataError, Problems
-from sr_train.ops.image_io import write_picture
+from data.loading.stream import TrainStream
+from sr_train.api.errors import DataError, Problems
+from sr_train.io.images import write_picture
 from sr_train.ops.resize import imresize
 from tests.data.conftest import noise, write_frames, write_tensor
 

@@ -6,8 +6,8 @@ import pytest
 import torch
 
 from data.pictures import PictureSet
-from sr_train.ops.errors import DataError, Problems
-from sr_train.ops.image_io import read_picture, to_rgb, write_picture
+from sr_train.api.errors import DataError, Problems
+from sr_train.io.images import read_picture, to_rgb, write_picture
 from sr_train.ops.resize import imresize
 from tests.data.conftest import fill, noise
 

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import torch
 
-from sr_train.ops.image_io import write_picture
+from sr_train.io.images import write_picture
 from tests.toys import (
     differing,
     fill,
@@ -359,7 +359,7 @@ class Loss(torch.nn.Module):
 
 NAN_PIXELS = """
 import torch
-from data.dataset import TrainSet
+from sr_train.api.dataset import TrainSet
 class Pixels(TrainSet):
     def __init__(self, good):
         self.good = good

@@ -7,14 +7,14 @@ import pytest
 import torch
 
 from sr_train.engine.weights import read_weights
-from sr_train.ops.image_io import write_picture
+from sr_train.io.images import write_picture
 from tests.toys import clip_words, fill, fill_clips, state_of, stripes, toy_words
 
 PARTS = """
 import threading
 import torch
 from torch import nn
-from data.dataset import TrainSet
+from sr_train.api.dataset import TrainSet
 
 class Net(nn.Module):
     def __init__(self):
@@ -395,7 +395,7 @@ def test_a_check_tells_what_it_rehearsed(check):
 def test_what_a_killed_check_left_behind_is_removed(check, in_folder, monkeypatch):
     left = in_folder / ".sr_check_left"
     left.mkdir()
-    monkeypatch.setattr("sr_train.cli.rehearsing._OLD_SEC", -1.0)
+    monkeypatch.setattr("sr_train.commands.checks.rehearsal._OLD_SEC", -1.0)
     check().succeeds()
     assert not left.exists()
 

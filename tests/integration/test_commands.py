@@ -16,7 +16,7 @@ from archs.compact import SRVGGNetCompact
 from archs.span import SPAN
 from sr_train.cli.entry import COMMANDS
 from sr_train.engine.weights import read_weights
-from sr_train.ops.image_io import read_picture, write_picture
+from sr_train.io.images import read_picture, write_picture
 from tests.toys import differing, fill, metrics_rows, no_validation, state_of, stripes, toy_words
 
 ON_VAL = ("+dataset=main", "data.val.main.gt=val")

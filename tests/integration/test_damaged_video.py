@@ -8,9 +8,9 @@ import pytest
 import torch
 
 from archs.compact import SRVGGNetCompact
-from sr_train.ops.image_io import read_picture
-from sr_train.ops.video_io import probe, read_timed_frames
-from tests.sr_train.ops.test_stream_copy import film
+from sr_train.io.images import read_picture
+from sr_train.io.video.frames import probe, read_timed_frames
+from tests.sr_train.io.video.test_stream_copy import film
 from tests.videos import make_video, moving, noisy, with_zeros
 
 PLAIN = {"bf": "0", "sc_threshold": "0"}

@@ -10,7 +10,7 @@ import torch
 from archs.compact import SRVGGNetCompact
 from archs.rrdb import RRDBNet
 from sr_train.engine.weights import read_weights
-from sr_train.ops.image_io import read_picture
+from sr_train.io.images import read_picture
 from tests.archs.test_rrdb import SCHEMES, under
 from tests.toys import differing, state_of, toy_words
 

@@ -13,9 +13,9 @@ import torch
 from archs.compact import SRVGGNetCompact
 from sr_train.config.preflight import use_problems
 from sr_train.config.schema import InferConfig
+from sr_train.io.images import read_picture, write_picture
+from sr_train.io.video.frames import read_frames
 from sr_train.monitoring import console as console_module
-from sr_train.ops.image_io import read_picture, write_picture
-from sr_train.ops.video_io import read_frames
 from tests.toys import ROOT, fill, process, stripes, toy_words
 from tests.videos import make_video, moving
 
@@ -420,7 +420,7 @@ def test_a_signal_ends_export_with_nothing_half(command, in_folder, monkeypatch,
             os.kill(os.getpid(), number)
         return original(descriptor, data)
 
-    monkeypatch.setattr("sr_train.ops.files.os.write", write)
+    monkeypatch.setattr("sr_train.io.files.os.write", write)
     done = command("export", "checkpoint=runs/toy", "output=out/net.safetensors")
     monkeypatch.undo()
     assert done.code == code

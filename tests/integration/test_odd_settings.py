@@ -51,7 +51,7 @@ ODD = [
     ["objective.l1=null"],
     ["objective.l1=5"],
     ["objective.l1.loss=null"],
-    ["objective.l1.loss._target_=sr_train.ops.errors.did_you_mean"],
+    ["objective.l1.loss._target_=sr_train.api.errors.did_you_mean"],
     ["objective.new={weight: 1}"],
     ["metrics=null", "best_metric=x"],
     ["metrics.x=5"],

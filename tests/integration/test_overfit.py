@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from sr_train.cli import learning
+from sr_train.factory import models
 from tests.toys import no_validation, toy_words
 
 NETWORKS = {
@@ -64,13 +64,13 @@ GAN = [
 def models(monkeypatch):
     """Return the models that commands make, as they make them."""
     made = []
-    original = learning.make_model
+    original = models.make_model
 
     def noting(*args, **kwargs):
         made.append(original(*args, **kwargs))
         return made[-1]
 
-    monkeypatch.setattr(learning, "make_model", noting)
+    monkeypatch.setattr(models, "make_model", noting)
     return made
 
 

@@ -7,7 +7,7 @@ import sys
 
 import pytest
 
-from sr_train.cli.run_plugins import with_plugins_of_run
+from sr_train.commands.run_plugins import with_plugins_of_run
 from sr_train.config.schema import UseConfig
 from tests.toys import toy_words
 

@@ -4,9 +4,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from sr_train.ops.image_io import read_picture, write_picture
-from tests.sr_train.ops.images.files import noise, png, smooth, tiff
-from tests.sr_train.ops.images.test_metadata import EXIF, profile, tags
+from sr_train.io.images import read_picture, write_picture
+from tests.sr_train.io.formats.files import noise, png, smooth, tiff
+from tests.sr_train.io.formats.test_metadata import EXIF, profile, tags
 from tests.toys import fill, no_validation, stripes, toy_words
 
 

@@ -2,7 +2,7 @@
 
 import pytest
 
-from sr_train.ops.image_io import write_picture
+from sr_train.io.images import write_picture
 from tests.toys import clip_words, fill, metrics_rows, no_validation, stripes, toy_words
 
 

@@ -14,10 +14,11 @@ from hydra.core.config_store import ConfigStore
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 from tensorboard.plugins.hparams.plugin_data_pb2 import HParamsPluginData
 
-from sr_train.cli import sweeping, training
+from sr_train.cli import sweeping
 from sr_train.cli.sweeping import FailedRunError
+from sr_train.commands import train
 from sr_train.engine import trainer
-from sr_train.ops.launch import Stopped
+from sr_train.utils.launch import Stopped
 from tests.toys import ROOT, broken_loss, metrics_rows, no_validation, state_of, toy_words
 
 SEARCH = ("+search=lr", "hydra.sweeper.n_trials=3")
@@ -162,7 +163,7 @@ def test_a_finished_run_leaves_memory_before_the_next_starts(
 ):
     """Also where it failed: the error that Hydra keeps must not hold on to the network."""
     models, alive = [], []
-    make = training.prepare
+    make = train.prepare
 
     def prepare(*arguments):
         alive.append([model() for model in models].count(None))
@@ -170,7 +171,7 @@ def test_a_finished_run_leaves_memory_before_the_next_starts(
         models.append(weakref.ref(trainer.model))
         return trainer
 
-    monkeypatch.setattr(training, "prepare", prepare)
+    monkeypatch.setattr(train, "prepare", prepare)
     gc.disable()  # by chance it may collect in time
     request.addfinalizer(gc.enable)
     command(*sweep_words(in_folder, *BREAKS), f"optimizer.lr={lr}", "seed=1,2", "-m")

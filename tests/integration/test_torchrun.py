@@ -182,7 +182,7 @@ def test_sigterm_ends_all_processes_after_the_same_step(in_folder):
 PICKY = """
 import os
 from data.pictures import PictureSet
-from sr_train.ops.errors import DataError
+from sr_train.api.errors import DataError
 
 class Picky(PictureSet):
     "Fails on rank 1 after some epochs."

@@ -12,9 +12,9 @@ from archs.compact import SRVGGNetCompact
 from archs.temporal import TemporalWindow
 from sr_train.inference.clips import ClipUpscaler
 from sr_train.inference.extras import Extra
-from sr_train.ops.image_io import read_picture, write_picture
-from sr_train.ops.video_io import Orientation, probe, read_frames, read_timed_frames
-from sr_train.ops.video_out import VideoWriter
+from sr_train.io.images import read_picture, write_picture
+from sr_train.io.video.frames import Orientation, probe, read_frames, read_timed_frames
+from sr_train.io.video.writer import VideoWriter
 from tests.toys import fill
 from tests.videos import make_video, moving
 

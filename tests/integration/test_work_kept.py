@@ -11,7 +11,7 @@ import torch
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from sr_train.engine.weights import read_weights
-from sr_train.ops.image_io import write_picture
+from sr_train.io.images import write_picture
 from tests.toys import differing, no_validation, state_of, stripes, toy_words
 
 RUN = Path("runs/toy")
@@ -158,7 +158,7 @@ PARTS_OF_A_STEP = {
     ),
     "a data set": (
         "+data.train",
-        "from data.dataset import TrainSet\n"
+        "from sr_train.api.dataset import TrainSet\n"
         "class Part(TrainSet):\n"
         "    def __len__(self):\n        return 7\n"
         "    def fingerprint(self):\n        return 'x'\n"

@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from losses.dists import CHANNELS, DISTSLoss, l2_pool
-from sr_train.ops.errors import CheckpointError
+from sr_train.api.errors import CheckpointError
 from tests.losses.published import normalised, vgg16
 from tests.losses.zoo import extractor
 

@@ -14,8 +14,8 @@ from losses.features import (
     check_layers,
     shared_features,
 )
+from sr_train.api.errors import CheckpointError
 from sr_train.engine.precision import DTYPES
-from sr_train.ops.errors import CheckpointError
 from tests.closeness import UNIT
 
 

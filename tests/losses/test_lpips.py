@@ -8,7 +8,7 @@ from torch import nn
 
 from losses.features import read_state
 from losses.lpips import LPIPSLoss
-from sr_train.ops.errors import CheckpointError
+from sr_train.api.errors import CheckpointError
 from tests.losses.zoo import extractor
 
 BACKBONES = {"alex": "alex", "vgg": "vgg16"}

@@ -8,7 +8,7 @@ import pytest
 import torch
 from omegaconf import OmegaConf
 
-from sr_train.ops.loss_inputs import ADVERSARY, GENERATOR, JUDGED, asked_by
+from sr_train.api.loss_inputs import ADVERSARY, GENERATOR, JUDGED, asked_by
 from tests.losses.test_every_loss import noise, value_of
 from tests.losses.zoo import extractor
 

@@ -10,8 +10,8 @@ from torch import nn
 
 from losses.contextual import ContextualLoss
 from losses.perceptual import PerceptualLoss, StyleLoss, gram
+from sr_train.api.errors import CheckpointError
 from sr_train.engine.precision import DTYPES
-from sr_train.ops.errors import CheckpointError
 from tests.closeness import UNIT
 from tests.losses.published import each_layer, vgg19
 from tests.losses.zoo import extractor

@@ -2,7 +2,7 @@ import pytest
 import torch
 
 from losses.temporal import TemporalConsistencyLoss, TemporalDifferenceLoss
-from sr_train.ops.errors import CheckpointError
+from sr_train.api.errors import CheckpointError
 from tests.losses.test_every_loss import noise
 
 

@@ -7,7 +7,7 @@ import pytest
 
 from data.clips import ClipSet
 from scripts.make_spike_deblur import exposures, main
-from sr_train.ops.errors import DataError
+from sr_train.api.errors import DataError
 from tests.data.conftest import write_frames
 
 MODALITIES = {"lq": "blur", "gt": "sharp", "spikes": "spike_vox"}

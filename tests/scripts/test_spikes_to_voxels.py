@@ -7,7 +7,7 @@ import pytest
 
 from data.clips import ClipSet
 from scripts.spikes_to_voxels import main, read_spikes, voxels
-from sr_train.ops.errors import DataError
+from sr_train.api.errors import DataError
 from tests.data.conftest import write_frames
 
 

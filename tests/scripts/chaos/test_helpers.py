@@ -81,13 +81,13 @@ def test_processes_that_a_child_leaves_are_counted_and_killed(in_child):
 @pytest.mark.parametrize("kind", moments.PATCHES)
 def test_every_moment_can_be_waited_for(in_child, kind):
     """The names that it patches are there; a hook fails in the child otherwise."""
-    importlib.import_module("sr_train.cli.training")  # once here, not in each child
+    importlib.import_module("sr_train.commands.train")  # once here, not in each child
     ended = in_child(lambda: None, hook=moments.at(kind, 1, moments.die))
     assert ended.code == 0, ended.out
 
 
 def test_a_hook_acts_at_the_nth_moment(in_child, tmp_path):
-    from sr_train.ops.files import write_atomically
+    from sr_train.io.files import write_atomically
 
     def write():
         for number in range(5):

@@ -6,9 +6,9 @@ import sys
 
 import pytest
 
+from sr_train.api.errors import ConfigError
 from sr_train.cli.completing import candidates, complete
 from sr_train.cli.entry import COMMANDS
-from sr_train.ops.errors import ConfigError
 from tests.toys import ROOT
 
 

@@ -9,9 +9,9 @@ import sys
 import pytest
 
 from sr_train import __version__
+from sr_train.api.errors import ConfigError, Problems
 from sr_train.cli import entry
 from sr_train.cli.reporting import is_outside, report
-from sr_train.ops.errors import ConfigError, Problems
 from tests.toys import ROOT, broken_loss, no_validation, toy_words
 
 

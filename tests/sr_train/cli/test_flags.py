@@ -4,8 +4,8 @@ from pathlib import Path
 
 import pytest
 
+from sr_train.api.errors import ConfigError
 from sr_train.cli.flags import Flags, is_override, parse, stray
-from sr_train.ops.errors import ConfigError
 
 
 @pytest.mark.parametrize(

@@ -4,11 +4,11 @@ import logging
 
 import pytest
 
+from sr_train.api.errors import ConfigError, DataError
 from sr_train.cli import reporting
 from sr_train.engine import notices
 from sr_train.monitoring.console import console, start_logging
-from sr_train.ops.errors import ConfigError, DataError
-from sr_train.ops.launch import Launch, SharedError
+from sr_train.utils.launch import Launch, SharedError
 
 
 @pytest.fixture

@@ -6,8 +6,8 @@ import pytest
 from torch import nn
 
 from losses.pixel import CharbonnierLoss
+from sr_train.api.errors import ConfigError, DataError
 from sr_train.config.build import build, node_problems
-from sr_train.ops.errors import ConfigError, DataError
 
 HERE = ["tests"]
 PLACE = "tests.sr_train.config.test_build"

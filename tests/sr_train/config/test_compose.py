@@ -7,10 +7,10 @@ import pytest
 from hydra.types import RunMode
 from omegaconf import OmegaConf, open_dict
 
+from sr_train.api.errors import Problems
 from sr_train.config.compose import lenient, typed
 from sr_train.config.loader import Loader
 from sr_train.config.schema import RunConfig
-from sr_train.ops.errors import Problems
 
 BASE = ["+experiment=quickstart"]
 

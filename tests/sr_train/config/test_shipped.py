@@ -11,12 +11,12 @@ import torch
 from hydra import compose, initialize_config_module
 from omegaconf import OmegaConf
 
-from sr_train.cli.learning import check_discriminator
+from sr_train.api.errors import Problems
 from sr_train.config.build import build
 from sr_train.config.compose import plain, typed
 from sr_train.config.preflight import run_problems
 from sr_train.config.schema import RunConfig, store_schemas
-from sr_train.ops.errors import Problems
+from sr_train.factory.models import check_discriminator
 from tests.toys import ROOT, fill, fill_clips, fill_lq, metrics_rows
 
 EXPERIMENTS = sorted(path.stem for path in (ROOT / "configs/experiment").glob("*.yaml"))

@@ -5,9 +5,9 @@ from pathlib import Path
 import pytest
 from hydra.types import RunMode
 
+from sr_train.api.errors import ConfigError
 from sr_train.config.loader import ComposeError, Loader
 from sr_train.config.sources import SHIPPED
-from sr_train.ops.errors import ConfigError
 
 
 def experiment(folder: Path, text: str, name: str = "experiment/case.yaml") -> Path:

@@ -9,11 +9,11 @@ from torch import nn
 
 from archs.compact import SRVGGNetCompact
 from losses.pixel import L1Loss
+from sr_train.api.errors import ConfigError
 from sr_train.config import packages
 from sr_train.config.build import build, node_problems
 from sr_train.config.targets import KINDS, kind_of, plugin_problems, resolve_target
 from sr_train.metrics import PSNR
-from sr_train.ops.errors import ConfigError
 from tests.toys import ROOT
 
 PLACE = "tests.sr_train.config.test_targets"
@@ -90,9 +90,9 @@ WALKS = [
     "archs.common.checkpoint",
     "losses.pixel.__doc__",
     "losses.features.read_weights",
-    "data.loader.threading.Thread",
-    "data.sharing.SharedBytes",
-    "data.workers.Workers",
+    "data.loading.stream.threading.Thread",
+    "data.cache.sharing.SharedBytes",
+    "data.loading.workers.Workers",
     "data.pictures.read_picture",
     "configs.x",
     "hydra.utils.instantiate",
@@ -138,7 +138,7 @@ def test_what_stands_in_one_seam_does_not_in_another(kind):
         "optimizer": "torch.optim.Adam",
         "schedule": "sr_train.engine.schedule.Cosine",
         "data set": "data.pictures.PictureSet",
-        "stream": "data.loader.TrainStream",
+        "stream": "data.loading.stream.TrainStream",
         "metric": "sr_train.metrics.PSNR",
         "logger": "sr_train.monitoring.tensorboard.TensorBoardLogger",
     }
@@ -187,7 +187,7 @@ def test_a_plug_in_is_allowed_by_name_alone():
         ("os.system", "cannot be imported"),
         ("SRVGGNetCompact", "is archs.compact.SRVGGNetCompact"),
         ("PSNR", "is sr_train.metrics.psnr.PSNR, which lies outside the allowed packages"),
-        ("ConfigError", "is sr_train.ops.errors.ConfigError, which lies outside"),
+        ("ConfigError", "is sr_train.api.errors.ConfigError, which lies outside"),
         ("Part", "is no network; expected a subclass of torch.nn.Module"),
         ("Nett", "has no 'Nett'; did you mean 'Net'?"),
     ],

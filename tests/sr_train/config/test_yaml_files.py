@@ -5,8 +5,8 @@ import os
 import pytest
 from omegaconf import OmegaConf
 
+from sr_train.api.errors import ConfigError
 from sr_train.config.yaml_files import header_of, read_yaml
-from sr_train.ops.errors import ConfigError
 
 BOMB = "a: &a [x,x,x,x,x,x,x,x,x]\n" + "".join(
     f"{name}: &{name} [{','.join([f'*{before}'] * 9)}]\n"

@@ -5,13 +5,13 @@ import torch
 from torch import nn
 
 from losses.pixel import L1Loss
+from sr_train.api.network import NetSpec
 from sr_train.engine.ema import Ema
 from sr_train.engine.learner import Learner
 from sr_train.engine.model import SRModel
 from sr_train.engine.objective import Objective, Term
 from sr_train.engine.precision import LossScaler, resolve_precision
 from sr_train.engine.schedule import Constant, Schedule
-from sr_train.ops.spec import NetSpec
 
 CPU = torch.device("cpu")
 

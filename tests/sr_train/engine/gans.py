@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from archs.unet_discriminator import UNetDiscriminatorSN
 from losses.gan import DiscriminatorLoss, GeneratorLoss
 from losses.pixel import L1Loss
+from sr_train.api import loss_inputs
 from sr_train.engine.adversary import Adversary, Pace
 from sr_train.engine.ema import Ema
 from sr_train.engine.learner import Learner
@@ -17,7 +18,6 @@ from sr_train.engine.model import SRModel
 from sr_train.engine.objective import Objective, Term
 from sr_train.engine.precision import LossScaler, Precision, resolve_precision
 from sr_train.engine.schedule import Constant, Schedule
-from sr_train.ops import loss_inputs
 
 from .conftest import CPU, TinyNet
 

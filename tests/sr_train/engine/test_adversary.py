@@ -14,8 +14,8 @@ from losses.gan import (
     R1Penalty,
 )
 from losses.pixel import L1Loss
+from sr_train.api.errors import PluginError
 from sr_train.engine.adversary import Pace, frozen, separation
-from sr_train.ops.errors import PluginError
 from tests.toys import differing
 
 from .conftest import pieces

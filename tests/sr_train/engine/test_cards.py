@@ -10,9 +10,9 @@ import safetensors.torch
 import torch
 from torch import nn
 
+from sr_train.api.errors import CheckpointError
 from sr_train.engine.cards import Card, read_card, sealed
 from sr_train.engine.weights import read_weights, save_weights
-from sr_train.ops.errors import CheckpointError
 
 CARD = Card("archs.compact.SRVGGNetCompact", {"scale": 2}, 2, 7, "ema", {"psnr_y": 30.5})
 TENSORS = {"w": torch.arange(3.0)}

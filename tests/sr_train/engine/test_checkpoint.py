@@ -5,6 +5,7 @@ import random
 import pytest
 import torch
 
+from sr_train.api.errors import CheckpointError
 from sr_train.engine.checkpoint import (
     flat_differences,
     newest_state,
@@ -15,7 +16,6 @@ from sr_train.engine.checkpoint import (
     write_atomically,
 )
 from sr_train.engine.checksum import checksum
-from sr_train.ops.errors import CheckpointError
 from tests.states import toy_state
 
 

@@ -11,11 +11,11 @@ from losses.gan import GeneratorLoss
 from losses.pixel import L1Loss
 from losses.ssim import SSIMLoss
 from losses.temporal import TemporalDifferenceLoss
-from sr_train.cli.learning import placed
+from sr_train.api.errors import ConfigError
+from sr_train.api.network import NetSpec
 from sr_train.engine.context import AdversaryContext, StepContext
 from sr_train.engine.objective import Term
-from sr_train.ops.errors import ConfigError
-from sr_train.ops.spec import NetSpec
+from sr_train.factory.models import placed
 from tests.closeness import assert_rounded_alike
 
 from .conftest import TinyNet, pieces

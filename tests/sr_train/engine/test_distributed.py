@@ -3,6 +3,7 @@
 import pytest
 import torch
 
+from sr_train.api.errors import ConfigError, DataError
 from sr_train.engine.distributed import (
     CAPACITY,
     World,
@@ -18,7 +19,6 @@ from sr_train.engine.randomness import (
 )
 from sr_train.engine.stop import GracefulStop
 from sr_train.monitoring.meter import Meter, Tally
-from sr_train.ops.errors import ConfigError, DataError
 from tests.ranks import on_ranks
 
 pytestmark = pytest.mark.dist

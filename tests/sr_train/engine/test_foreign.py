@@ -6,8 +6,8 @@ from pathlib import Path
 import pytest
 import torch
 
+from sr_train.api.errors import CheckpointError
 from sr_train.engine.foreign import state_dict_in
-from sr_train.ops.errors import CheckpointError
 
 PATH = Path("other.pth")
 WANTED = {"a.w": torch.ones(2), "b.w": torch.ones(1)}

@@ -6,13 +6,13 @@ from torch import nn
 from torch.distributed.algorithms.ddp_comm_hooks.default_hooks import allreduce_hook
 
 from archs.compact import SRVGGNetCompact
-from sr_train.cli.joining import share
-from sr_train.cli.learning import make_model
+from sr_train.api.errors import ConfigError
 from sr_train.config.compose import typed
 from sr_train.config.schema import RunConfig
 from sr_train.engine.distributed import World, fault_of_ranks
+from sr_train.engine.joining import share
 from sr_train.engine.sharding import whole
-from sr_train.ops.errors import ConfigError
+from sr_train.factory.models import make_model
 from tests.closeness import assert_rounded_alike
 from tests.ranks import on_ranks
 from tests.sr_train.config.test_shipped import raw

@@ -3,9 +3,9 @@
 import pytest
 import torch
 
-from sr_train.cli.learning import make_model
 from sr_train.config.compose import typed
 from sr_train.config.schema import RunConfig, store_schemas
+from sr_train.factory.models import make_model
 
 
 def model_of(*overrides):

@@ -8,8 +8,8 @@ from torch import nn
 from torch.profiler import ProfilerActivity, profile
 
 from losses.pixel import CharbonnierLoss, L1Loss, MSELoss
+from sr_train.api.network import NetSpec
 from sr_train.engine.objective import Term
-from sr_train.ops.spec import NetSpec
 from tests.closeness import assert_rounded_alike
 
 from .conftest import pieces

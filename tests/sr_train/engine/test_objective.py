@@ -3,9 +3,9 @@ import torch
 from torch import nn
 
 from losses.pixel import L1Loss
+from sr_train.api.errors import ConfigError
+from sr_train.api.loss_inputs import GENERATOR, asked_by, check_planes
 from sr_train.engine.objective import Objective, Term
-from sr_train.ops.errors import ConfigError
-from sr_train.ops.loss_inputs import GENERATOR, asked_by, check_planes
 
 
 class Wants(nn.Module):

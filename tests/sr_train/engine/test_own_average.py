@@ -5,13 +5,13 @@ import torch
 from torch import nn
 
 from losses.pixel import L1Loss
+from sr_train.api.optimizers import averages_itself
 from sr_train.engine.learner import Learner
 from sr_train.engine.model import SRModel
 from sr_train.engine.objective import Objective, Term
 from sr_train.engine.own_average import OwnAverage
 from sr_train.engine.precision import LossScaler, resolve_precision
 from sr_train.engine.schedule import Constant
-from sr_train.ops.optimizers import averages_itself
 
 from .conftest import CPU, TinyNet
 

@@ -1,9 +1,9 @@
 import pytest
 import torch
 
+from sr_train.api.errors import ConfigError
 from sr_train.engine import precision as module
 from sr_train.engine.precision import LossScaler, resolve_precision
-from sr_train.ops.errors import ConfigError
 
 CPU = torch.device("cpu")
 

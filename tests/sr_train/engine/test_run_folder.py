@@ -1,7 +1,7 @@
 import pytest
 
+from sr_train.api.errors import ConfigError
 from sr_train.engine.run_folder import RunFolder
-from sr_train.ops.errors import ConfigError
 
 
 def test_two_processes_cannot_write_into_one_run(tmp_path):

@@ -6,9 +6,9 @@ import pytest
 import torch
 from torch.optim import lr_scheduler
 
+from sr_train.api.errors import ConfigError
 from sr_train.config.build import build
 from sr_train.engine.schedule import Constant, Cosine, CosineRestarts, MultiStep, OneCycle
-from sr_train.ops.errors import ConfigError
 
 PEAK = 0.01
 

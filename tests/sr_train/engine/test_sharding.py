@@ -5,11 +5,11 @@ from dataclasses import dataclass
 import numpy as np
 import pytest
 
+from sr_train.api.errors import DataError
 from sr_train.engine.distributed import World
 from sr_train.engine.live_validation import LiveValidation
 from sr_train.engine.validator import Scores, Validator
 from sr_train.inference.clips import frame_by_frame
-from sr_train.ops.errors import DataError
 from tests.ranks import on_ranks
 from tests.toys import stripes
 

@@ -8,6 +8,8 @@ from torch import nn
 
 from losses.gan import DiscriminatorLoss, GeneratorLoss
 from losses.pixel import L1Loss
+from sr_train.api import loss_inputs
+from sr_train.api.errors import PluginError, SRTrainError
 from sr_train.engine.adversary import Adversary, Pace
 from sr_train.engine.distributed import World
 from sr_train.engine.learner import Learner
@@ -15,9 +17,7 @@ from sr_train.engine.objective import Objective, Term
 from sr_train.engine.precision import LossScaler
 from sr_train.engine.schedule import Constant
 from sr_train.engine.splitting import MemoryShortError, Splitter
-from sr_train.ops import loss_inputs
-from sr_train.ops.errors import PluginError, SRTrainError
-from sr_train.ops.memory import is_out_of_memory
+from sr_train.utils.memory import is_out_of_memory
 
 CPU = torch.device("cpu")
 

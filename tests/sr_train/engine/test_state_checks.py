@@ -5,9 +5,9 @@ import copy
 import pytest
 import torch
 
+from sr_train.api.errors import CheckpointError
 from sr_train.engine.checkpoint import newest_state, read_state, save_state
 from sr_train.engine.state_checks import check_state
-from sr_train.ops.errors import CheckpointError
 from tests.states import toy_learner, toy_state
 
 FULL = {

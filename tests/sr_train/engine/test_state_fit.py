@@ -6,8 +6,8 @@ import pytest
 import torch
 from torch import nn
 
+from sr_train.api.errors import CheckpointError
 from sr_train.engine.optimizer_state import OptimizerState
-from sr_train.ops.errors import CheckpointError
 from tests.toys import differing
 
 from .conftest import TinyNet

@@ -5,11 +5,11 @@ from dataclasses import dataclass
 import numpy as np
 import pytest
 
+from sr_train.api.errors import ConfigError
 from sr_train.engine.live_validation import LiveValidation
 from sr_train.engine.validator import Validator
 from sr_train.inference.clips import frame_by_frame
 from sr_train.metrics import TemporalDifference
-from sr_train.ops.errors import ConfigError
 from tests.toys import stripes
 
 

@@ -5,9 +5,9 @@ import pytest
 import torch
 from torch import nn
 
+from sr_train.api.errors import CheckpointError
 from sr_train.engine.checkpoint import save_state
 from sr_train.engine.weights import Weights, load_into, read_weights
-from sr_train.ops.errors import CheckpointError
 from tests.states import toy_state
 
 

@@ -9,10 +9,10 @@ import torch
 from torch import nn
 from torch.nn import functional
 
+from sr_train.api.errors import ConfigError, DataError, SRTrainError
+from sr_train.api.network import NetSpec
 from sr_train.inference.clips import ClipUpscaler, frame_by_frame
 from sr_train.inference.upscaler import Upscaler
-from sr_train.ops.errors import ConfigError, DataError, SRTrainError
-from sr_train.ops.spec import NetSpec
 from tests.sr_train.inference.toys import Nearest
 
 

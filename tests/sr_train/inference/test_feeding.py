@@ -6,9 +6,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from sr_train.api.errors import DataError
 from sr_train.inference.feeding import Feeder, Label, Unread
-from sr_train.ops.errors import DataError
-from sr_train.ops.signals import Stop, Stopped
+from sr_train.utils.signals import Stop, Stopped
 
 
 class NoExtra:

@@ -7,14 +7,14 @@ import numpy as np
 import pytest
 import torch
 
+from sr_train.api.errors import DataError, PluginError, Problems, SRTrainError
 from sr_train.inference import folder as module
 from sr_train.inference.faults import Failures, told
 from sr_train.inference.folder import check_writable, upscale_pictures
 from sr_train.inference.naming import parse_output
 from sr_train.inference.planning import Wish, plan_inputs
 from sr_train.inference.upscaler import Upscaler
-from sr_train.ops.errors import DataError, PluginError, Problems, SRTrainError
-from sr_train.ops.image_io import read_picture, write_picture
+from sr_train.io.images import read_picture, write_picture
 from tests.sr_train.inference.toys import Nearest, below, make
 
 

@@ -4,6 +4,7 @@ import os
 
 import pytest
 
+from sr_train.api.errors import ConfigError, DataError, Problems
 from sr_train.inference.naming import (
     check_suffix,
     inside,
@@ -12,7 +13,6 @@ from sr_train.inference.naming import (
     parse_output,
 )
 from sr_train.inference.planning import Wish, plan_inputs
-from sr_train.ops.errors import ConfigError, DataError, Problems
 from tests.sr_train.inference.toys import make
 
 

@@ -8,12 +8,12 @@ import torch
 from torch import nn
 from torch.nn import functional
 
+from sr_train.api.errors import PluginError
+from sr_train.api.network import NetSpec
 from sr_train.inference import sizing
 from sr_train.inference.footprint import measure_footprint
 from sr_train.inference.sizing import SizedTiler
 from sr_train.inference.tiling import tiled_forward
-from sr_train.ops.errors import PluginError
-from sr_train.ops.spec import NetSpec
 
 CPU = torch.device("cpu")
 

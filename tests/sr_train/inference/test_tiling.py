@@ -8,11 +8,11 @@ import torch
 from torch import nn
 from torch.nn import functional
 
+from sr_train.api.errors import ConfigError, PluginError, SRTrainError
+from sr_train.api.network import NetSpec
 from sr_train.inference import tiling
 from sr_train.inference.tiling import Tiler, blend_weights, plan_axis, tiled_forward
-from sr_train.ops.errors import ConfigError, PluginError, SRTrainError
 from sr_train.ops.padding import pad_to
-from sr_train.ops.spec import NetSpec
 from tests.closeness import assert_rounded_alike, sum_of_magnitudes
 
 

@@ -7,12 +7,12 @@ import numpy as np
 import pytest
 import torch
 
+from sr_train.api.errors import ConfigError, DataError, PluginError, SRTrainError
+from sr_train.api.network import NetSpec
 from sr_train.inference import sizing
 from sr_train.inference.upscaler import Upscaler
 from sr_train.ops.colour import luma
-from sr_train.ops.errors import ConfigError, DataError, PluginError, SRTrainError
 from sr_train.ops.resize import imresize
-from sr_train.ops.spec import NetSpec
 from tests.sr_train.inference.toys import Nearest
 
 

@@ -5,8 +5,8 @@ import torch
 from torch import nn
 from torch.nn import functional
 
-from sr_train.ops.image_io import write_picture
-from sr_train.ops.spec import NetSpec
+from sr_train.api.network import NetSpec
+from sr_train.io.images import write_picture
 
 
 class Nearest(nn.Module):

@@ -3,8 +3,8 @@
 import numpy as np
 import pytest
 
+from sr_train.api.errors import DataError
 from sr_train.metrics.base import cropped_pair, to_units
-from sr_train.ops.errors import DataError
 
 
 def picture(*shape, dtype=np.uint8):

@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 import torch
 
+from sr_train.api.errors import CheckpointError, ConfigError, DataError
 from sr_train.metrics import LPIPS
 from sr_train.metrics.lpips import _build
-from sr_train.ops.errors import CheckpointError, ConfigError, DataError
 
 
 @pytest.fixture(scope="module")

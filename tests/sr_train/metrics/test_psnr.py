@@ -5,8 +5,8 @@ import math
 import numpy as np
 import pytest
 
+from sr_train.api.errors import ConfigError, DataError
 from sr_train.metrics import PSNR
-from sr_train.ops.errors import ConfigError, DataError
 
 
 def slow_psnr(pred, gt, colour, border):

@@ -9,8 +9,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from sr_train.io.images import read_picture, to_rgb
 from sr_train.metrics import PSNR, SSIM
-from sr_train.ops.image_io import read_picture, to_rgb
 from sr_train.ops.resize import imresize
 
 ROOT = os.environ.get("SR_TRAIN_TEST_DATA")

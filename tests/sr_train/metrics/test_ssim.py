@@ -3,8 +3,8 @@
 import numpy as np
 import pytest
 
+from sr_train.api.errors import DataError
 from sr_train.metrics import SSIM
-from sr_train.ops.errors import DataError
 
 
 def window_means(x):

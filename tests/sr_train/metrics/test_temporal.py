@@ -2,8 +2,8 @@ import cv2
 import numpy as np
 import pytest
 
+from sr_train.api.errors import DataError
 from sr_train.metrics import TemporalDifference, WarpingError
-from sr_train.ops.errors import DataError
 from tests.toys import stripes
 
 

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from sr_train.ops.image_io import read_picture
+from sr_train.io.images import read_picture
 from sr_train.ops.resize import imresize, resize_tensor
 
 # Keys' kernel at 1/4, 3/4, 5/4, 7/4, in 256ths of the sum, for halving.

@@ -5,8 +5,8 @@ import pytest
 import torch
 from torch.nn import functional
 
+from sr_train.api.errors import CheckpointError
 from sr_train.ops import spynet
-from sr_train.ops.errors import CheckpointError
 from sr_train.ops.flow import flow_warp
 from sr_train.ops.spynet import SpyNet, make_spynet
 

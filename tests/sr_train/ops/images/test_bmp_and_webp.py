@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from sr_train.ops.errors import DataError
-from sr_train.ops.image_io import decode_picture, read_header
-from tests.sr_train.ops.images.files import bmp, noise, saved, smooth
+from sr_train.api.errors import DataError
+from sr_train.io.images import decode_picture, read_header
+from tests.sr_train.io.formats.files import bmp, noise, saved, smooth
 
 WIDTH, HEIGHT = 11, 7
 

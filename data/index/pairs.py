@@ -1,0 +1,285 @@
+"""The index of a picture set: which files are used, as which pair, and which are not and why.
+
+Made once, from names and headers alone; no pixel is decoded.
+"""
+
+from collections import Counter
+from collections.abc import Container, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from data.index.damage import reason
+from data.index.folders import FoundFile, Listing, list_folder, root_name
+from data.index.selecting import Selection, some
+from sr_train.api.errors import DataError
+from sr_train.api.text import one_line
+from sr_train.io.folders import natural_key
+from sr_train.io.images import PictureHeader, read_header
+from sr_train.utils.threads import in_chunks
+
+_HEADER_THREADS = 8
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """One usable picture, or pair of pictures."""
+
+    name: str
+    """Path below the root without suffix, control characters written out; with several roots,
+    `ROOT/` before it."""
+    gt: FoundFile
+    gt_header: PictureHeader
+    lq: FoundFile | None
+    lq_header: PictureHeader | None
+    lq_height: int
+    """Pixels on the LQ grid; the GT is cropped to `scale` times it."""
+    lq_width: int
+
+
+@dataclass
+class Index:
+    """What was found."""
+
+    entries: list[Entry] = field(default_factory=list)
+    left_out: list[tuple[str, str]] = field(default_factory=list)
+    """(path, why)"""
+    ignored: Counter[str] = field(default_factory=Counter)
+    """Files that are no pictures, by suffix."""
+
+    def files(self) -> list[FoundFile]:
+        """Return all files that are used, GT and LQ of each entry in turn."""
+        pairs = ((entry.gt, entry.lq) for entry in self.entries)
+        return [file for pair in pairs for file in pair if file is not None]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Wanted:
+    """What a picture must be to be used."""
+
+    scale: int
+    lq_size: int | None = None
+    """Side of the training crop in LQ pixels; None: any size will do."""
+    selection: Selection = field(default_factory=Selection)
+    """Held against the path below the root, with and without suffix."""
+
+
+def build_index(gt: Sequence[Path], lq: Sequence[Path] | None, wanted: Wanted) -> Index:
+    """Scan the roots, pair by name, read every header, check every size.
+
+    An LQ picture belongs to the GT picture of the same path below the root without suffix. Where
+    there is none, the usual published names are accepted: for `baby` at x2 also `babyx2`,
+    `babyX2` and `baby_x2`. A GT up to scale - 1 pixels larger than scale times the LQ is
+    cropped at its right and bottom.
+
+    Args:
+        gt: absolute roots.
+        lq: as many roots, in the same order; None: the LQ is made from the GT.
+        wanted: what the pictures must be.
+
+    Raises:
+        DataError: a root that is empty or has no partner at all, or patterns that leave nothing.
+    """
+    if lq is not None and len(lq) != len(gt):
+        raise DataError(
+            f"{len(gt)} gt folders but {len(lq)} lq folders; expected one lq for each gt"
+        )
+    index = Index()
+    listings = [
+        (_listed(root, index), label) for root, label in zip(gt, root_labels(gt), strict=True)
+    ]
+    names = {
+        file.path: _names(file, label) for listing, label in listings for file in listing.files
+    }
+    chosen, lacking = wanted.selection.chosen(names, "pictures")
+    index.left_out += lacking
+    pairs: list[tuple[str, FoundFile, FoundFile | None]] = []
+    for number, (listing, label) in enumerate(listings):
+        files = [file for file in listing.files if file.path in chosen]
+        partners: Mapping[str, FoundFile | None] = {file.path: None for file in files}
+        if lq is not None:
+            others = _listed(lq[number], index)
+            _check_apart(files, listing.root, others)
+            partners = _pair(listing, others, chosen, wanted, index)
+        for file in _without_twins(files, index):
+            if file.path in partners:
+                pairs.append((label + file.relative, file, partners[file.path]))
+    _check(pairs, wanted, index)
+    return index
+
+
+def _names(file: FoundFile, label: str = "") -> list[str]:
+    """Return the names of a picture that patterns may match, the plainest first."""
+    names = [file.relative + file.suffix, file.relative]
+    return [*names, *(label + name for name in names)] if label else names
+
+
+def _check_apart(files: Sequence[FoundFile], root: Path, lq: Listing) -> None:
+    """Raise where pictures are both GT and LQ: the same folder, or one inside the other."""
+    gt_root, lq_root = root.resolve(), lq.root.resolve()
+    if lq_root == gt_root:
+        raise DataError(f"{root}: the same folder is given as gt and as lq")
+    if not (lq_root.is_relative_to(gt_root) or gt_root.is_relative_to(lq_root)):
+        return
+    both = {str(gt_root / _names(file)[0]) for file in files}
+    both &= {str(lq_root / _names(file)[0]) for file in lq.files}
+    if both:
+        raise DataError(
+            f"{len(both)} pictures are in gt ({root}) and in lq ({lq.root}), such as {min(both)}; "
+            "expected two folders of which none holds the other"
+        )
+
+
+def root_labels(roots: Sequence[Path]) -> list[str]:
+    """Return what names begin with: nothing for one root, else the root's own or full name."""
+    if len(roots) == 1:
+        return [""]
+    names = [root_name(root) for root in roots]
+    short = Counter(names)
+    return [f"{n if short[n] == 1 else root}/" for n, root in zip(names, roots, strict=True)]
+
+
+def _listed(root: Path, index: Index) -> Listing:
+    listing = list_folder(root)
+    index.ignored += listing.ignored
+    index.left_out += listing.bad
+    return listing
+
+
+def _without_twins(files: Sequence[FoundFile], index: Index) -> list[FoundFile]:
+    """Leave out files that differ in nothing but their suffix: no name may mean two pictures."""
+    same: dict[str, list[FoundFile]] = {}
+    for file in files:
+        same.setdefault(file.relative, []).append(file)
+    for twins in same.values():
+        for file in twins[1:]:
+            index.left_out.append((file.path, f"same name as {twins[0].path}; keep one"))
+        if len(twins) > 1:
+            index.left_out.append((twins[0].path, f"same name as {twins[1].path}; keep one"))
+    return [twins[0] for twins in same.values() if len(twins) == 1]
+
+
+def _variants(relative: str, scale: int) -> list[str]:
+    return [relative, f"{relative}x{scale}", f"{relative}X{scale}", f"{relative}_x{scale}"]
+
+
+def _pair(
+    gt: Listing, lq: Listing, chosen: Container[str], wanted: Wanted, index: Index
+) -> dict[str, FoundFile]:
+    """Return the LQ file of each GT path; what finds no partner, or two, is left out.
+
+    Args:
+        gt: all files, since each may take a name away from others.
+        lq: their partners.
+        chosen: paths of the GT files that are used.
+        wanted: tells which LQ files without partner are worth a word, and the scale.
+        index: gets what is left out.
+    """
+    candidates = {file.relative: file for file in _without_twins(lq.files, index)}
+    lq_names = {file.relative for file in lq.files}
+    gt_names = {file.relative for file in gt.files}
+    taken: set[str] = set()
+    partners: dict[str, FoundFile] = {}
+    problems: list[tuple[str, str]] = []
+    for file in gt.files:
+        tried = _variants(file.relative, wanted.scale)
+        # A name that another GT has exactly is that one's partner.
+        names = [
+            name
+            for name in tried
+            if name in lq_names and (name == file.relative or name not in gt_names)
+        ]
+        taken.update(names)
+        if len(names) == 1 and names[0] in candidates:
+            partners[file.path] = candidates[names[0]]
+        elif len(names) > 1 and file.path in chosen:
+            found = ", ".join(f"{lq.root}/{name}" for name in names)
+            problems.append((file.path, f"ambiguous partner: found {found}; keep one"))
+        elif not names and file.path in chosen:
+            why = f"no partner in {lq.root}; looked for {', '.join(tried)}"
+            problems.append((file.path, why))
+    if not taken:
+        found = some([file.relative for file in lq.files])
+        others = (name for file in lq.files for name in _variants(file.relative, wanted.scale))
+        hint = "; are gt and lq swapped?" if any(name in gt_names for name in others) else ""
+        raise DataError(
+            f"{lq.root}: no picture here belongs to one in {gt.root}; found {found}; expected "
+            f"names such as {', '.join(_variants(gt.files[0].relative, wanted.scale))}{hint}"
+        )
+    index.left_out += problems
+    selection = wanted.selection
+    index.left_out += [
+        (file.path, f"no partner in {gt.root}")
+        for file in lq.files
+        if file.relative not in taken
+        and selection.list_file is None
+        and selection.selects(_names(file))
+    ]
+    return partners
+
+
+def _header_of(file: FoundFile) -> PictureHeader | str:
+    """Return the header, or why there is none."""
+    try:
+        return read_header(file.path)
+    except DataError as error:
+        return reason(error, file.path)
+
+
+def _check(
+    pairs: Sequence[tuple[str, FoundFile, FoundFile | None]], wanted: Wanted, index: Index
+) -> None:
+    """Read all headers and put each pair among the entries or among those left out."""
+    files = [file for _, gt, lq in pairs for file in (gt, lq) if file is not None]
+    found = in_chunks(_header_of, files, _HEADER_THREADS)
+    headers = {file.path: header for file, header in zip(files, found, strict=True)}
+    for name, gt, lq in pairs:
+        gt_header = headers[gt.path]
+        lq_header = headers[lq.path] if lq is not None else None
+        if isinstance(gt_header, str):
+            index.left_out.append((gt.path, gt_header))
+        if lq is not None and isinstance(lq_header, str):
+            index.left_out.append((lq.path, lq_header))
+        if isinstance(gt_header, str) or isinstance(lq_header, str):
+            continue
+        why = _unfit(gt, gt_header, lq_header, wanted)
+        if why:
+            index.left_out.append((gt.path if lq is None else lq.path, why))
+            continue
+        sizes = gt_header.height // wanted.scale, gt_header.width // wanted.scale
+        index.entries.append(Entry(one_line(name), gt, gt_header, lq, lq_header, *sizes))
+    index.left_out.sort(key=lambda item: natural_key(item[0]))
+
+
+def size_hint(gt: tuple[int, int], lq: tuple[int, int]) -> str:
+    """Return what two sizes (height, width) that do not fit may tell, or nothing."""
+    scales = range(1, 17)
+    fitting = [n for n in scales if (gt[0] // n, gt[1] // n) == lq]
+    if fitting:
+        return f"; these two fit scale {fitting[0]}"
+    if any((lq[0] // n, lq[1] // n) == gt for n in scales):
+        return "; the LQ is the larger one: are gt and lq swapped?"
+    return ""
+
+
+def _unfit(
+    gt: FoundFile, gt_header: PictureHeader, lq_header: PictureHeader | None, wanted: Wanted
+) -> str | None:
+    """Return why a readable picture or pair cannot be used, or None."""
+    scale = wanted.scale
+    height, width = gt_header.height // scale, gt_header.width // scale
+    if lq_header is not None and (lq_header.height, lq_header.width) != (height, width):
+        sizes = (gt_header.height, gt_header.width), (lq_header.height, lq_header.width)
+        return (
+            f"wrong size for scale {scale}: found {lq_header.width}x{lq_header.height}, expected "
+            f"{width}x{height} for the GT of {gt_header.width}x{gt_header.height} "
+            f"({gt.path}){size_hint(*sizes)}"
+        )
+    need = wanted.lq_size or 1
+    if min(height, width) < need:
+        if lq_header is not None:
+            return f"too small: found {width}x{height}, the crop needs {need}x{need}"
+        return (
+            f"too small: found {gt_header.width}x{gt_header.height}, expected at least "
+            f"{need * scale}x{need * scale} for an LQ crop of {need}x{need} at scale {scale}"
+        )
+    return None

@@ -1,0 +1,104 @@
+"""What a training set offers to the stream that reads it."""
+
+import threading
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import Executor
+from functools import partial
+from types import MappingProxyType
+
+import torch
+from torch import Tensor
+
+from sr_train.commands.checks.overlap import SetFile
+
+
+class TrainSet(ABC):
+    """Samples by (epoch, index); the base class of every training set.
+
+    A set of one's own needs `__len__` and `sample`. It must be picklable, and a sample must
+    depend on nothing but the arguments and what the constructor was given.
+    """
+
+    num_frames: int | None = None
+    """Frames of a sample, where samples are clips; None: they are pictures."""
+
+    sample_bytes: int = 0
+    """Memory that a sample takes; 0: unknown."""
+
+    extra_channels: Mapping[str, int] = MappingProxyType({})
+    """Names of further tensors in a sample, on the grid of `lq`, and their channels."""
+
+    @abstractmethod
+    def __len__(self) -> int:
+        """Return the number of samples in an epoch."""
+
+    @abstractmethod
+    def sample(self, epoch: int, index: int) -> dict[str, Tensor]:
+        """Return one sample, e.g. `lq` (3, h, w) and `gt` (3, h * scale, w * scale), uint8.
+
+        Of clips, `lq` (T, 3, h, w) and so on; further tensors by name, (T, S, h, w).
+        """
+
+    @property
+    def in_ram(self) -> bool:
+        """Whether samples are cut from memory, so that worker processes would only cost."""
+        return False
+
+    def fill(
+        self,
+        progress: Callable[[int, int], None] | None = None,
+        stop: threading.Event | None = None,
+    ) -> None:
+        """Load into memory what has a place there, beside a training that runs; none here.
+
+        Args:
+            progress: called with (done, in all) of what had to be loaded, from any thread.
+            stop: ends it soon once it is set.
+
+        Raises:
+            DataError: a file is damaged.
+        """
+        return
+
+    def cached(self) -> str:
+        """Return in words what is in memory now, for the log."""
+        return "nothing is kept in memory"
+
+    def warnings(self, num_samples: int = 8) -> list[str]:
+        """Return one line for each thing that makes one doubt the set, though it can be used.
+
+        Args:
+            num_samples: how many samples may be decoded to tell.
+        """
+        return []
+
+    def gt_files(self) -> list[SetFile]:
+        """Return where the ground truth comes from, to compare sets by; nothing if unknown."""
+        return []
+
+    def newly_damaged(self) -> list[tuple[str, str]]:
+        """Return (path, why) of files found damaged since the last call, in this process.
+
+        Only where the set goes on without them and other samples stand in for theirs.
+        """
+        return []
+
+    def batch(
+        self, positions: Sequence[tuple[int, int]], pool: Executor | None = None
+    ) -> dict[str, Tensor]:
+        """Return the samples of some (epoch, index) stacked along a new first axis.
+
+        Args:
+            positions: the samples wanted, in order.
+            pool: threads that may make them side by side; None: one after the other.
+        """
+        if pool is None:
+            samples = [self.sample(*position) for position in positions]
+        else:
+            samples = list(pool.map(partial(_sample, self), positions))
+        return {key: torch.stack([sample[key] for sample in samples]) for key in samples[0]}
+
+
+def _sample(dataset: TrainSet, position: tuple[int, int]) -> dict[str, Tensor]:
+    return dataset.sample(*position)

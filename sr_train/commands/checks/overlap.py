@@ -1,0 +1,97 @@
+"""Files that two data sets have in common, by name or by content."""
+
+import os
+from collections.abc import Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+from sr_train.api.text import one_line
+
+_BYTES = 1 << 16
+_MOST_COMPARED = 20
+
+
+class SetFile(NamedTuple):
+    """Where a frame or picture of a data set comes from."""
+
+    path: str
+    num_bytes: int
+    number: int | None = None
+    """Of a frame within a video file."""
+
+
+def overlap(
+    train: Sequence[SetFile], val: Sequence[SetFile], num_samples: int = 100
+) -> tuple[int, int, tuple[str, str] | None]:
+    """Count how many of a few files of one set are in another too, as they are or as copies.
+
+    Args:
+        train: of the larger set.
+        val: of the set whose files are looked for.
+        num_samples: of them that are looked at, spread evenly.
+
+    Returns:
+        How many were found, of how many, and the paths of the first pair.
+    """
+    by_size: dict[tuple[int, int | None], list[str]] = {}
+    for file in train:
+        by_size.setdefault((file.num_bytes, file.number), []).append(file.path)
+    count = min(len(val), num_samples)
+    looked_at = [val[(2 * place + 1) * len(val) // (2 * count)] for place in range(count)]
+    found: list[tuple[str, str]] = []
+    for file in looked_at:
+        twin = _twin(file.path, by_size.get((file.num_bytes, file.number), []))
+        if twin is not None:
+            found.append((twin, file.path))
+    return len(found), count, found[0] if found else None
+
+
+def _twin(path: str, candidates: Sequence[str]) -> str | None:
+    """Return what is the same file, or begins and ends alike, among files of one size."""
+    if path in candidates:
+        return path
+    name = os.path.basename(path)
+    namesakes = [each for each in candidates if os.path.basename(each) == name]
+    likely = [*namesakes[:_MOST_COMPARED], *candidates[:_MOST_COMPARED]]
+    ends = _ends(path) if likely else None
+    if ends is None:
+        return None
+    return next((each for each in likely if _ends(each) == ends), None)
+
+
+def overlap_warning(name: str, train: Sequence[SetFile], val: Sequence[SetFile]) -> str | None:
+    """Return a line where a set for validation holds what is trained on.
+
+    Args:
+        name: config path of the set for validation.
+        train: files of the training set's ground truth.
+        val: files of the other's.
+    """
+    found, count, example = overlap(train, val)
+    if example is None:
+        return None
+    same = one_line(example[1])
+    if not _is_one_path(*example):
+        same += f" (the same as {one_line(example[0])})"
+    return (
+        f"{name}: {found} of {count} files that were looked at are trained on too, such as {same}; "
+        "scores on them tell nothing about other pictures"
+    )
+
+
+def _is_one_path(one: str, other: str) -> bool:
+    try:
+        return one == other or os.path.samefile(one, other)
+    except OSError:
+        return False
+
+
+def _ends(path: str) -> bytes | None:
+    try:
+        with Path(path).open("rb") as file:
+            head = file.read(_BYTES)
+            size = file.seek(0, os.SEEK_END)
+            file.seek(max(0, size - _BYTES))
+            return head + file.read(_BYTES)
+    except OSError:
+        return None

@@ -1,0 +1,161 @@
+"""Few items of a validation set that stand for all: none is smaller, none has fewer frames."""
+
+import logging
+from collections.abc import Callable, Iterable, Mapping
+from contextlib import AbstractContextManager
+from typing import Any
+
+import numpy as np
+
+from sr_train.api.errors import DataError
+from sr_train.api.network import NetSpec
+from sr_train.engine.validator import WholeClip
+
+log = logging.getLogger(__name__)
+
+Size = tuple[int, int, int]
+"""Frames, height and width, LQ pixels."""
+
+About = Callable[[str, str], AbstractContextManager[None]]
+"""Notes what fails in a block, by config path and what it is about."""
+
+_FRAMES = 3
+"""Frames of a clip that are looked at, or as many as the network wants."""
+
+_LARGEST = 256
+"""LQ pixels of a side that are looked at, or a little less."""
+
+_GRID = 64
+"""Sizes stay as they are modulo this, so that what a network asks of them is met or not as ever."""
+
+_MOST = 6
+_MOST_UNTOLD = 8
+"""Items that are read of a set that does not tell its sizes."""
+
+
+class Item:
+    """A picture or clip in memory, as validation takes it."""
+
+    def __init__(self, name: str, frames: list[dict[str, np.ndarray]], names: list[str]) -> None:
+        self.name = name
+        self._frames = frames
+        self._names = names
+
+    def __len__(self) -> int:
+        return len(self._frames)
+
+    def __str__(self) -> str:
+        height, width = self.lq(0).shape[:2]
+        return f"{width}x{height}" + (f", {len(self)} frames" if len(self) > 1 else "")
+
+    def frame_name(self, t: int) -> str:
+        return self._names[t]
+
+    def lq(self, t: int) -> np.ndarray:
+        return self._frames[t]["lq"]
+
+    def gt(self, t: int) -> np.ndarray:
+        return self._frames[t]["gt"]
+
+    def extras(self, t: int) -> Mapping[str, np.ndarray]:
+        return {key: value for key, value in self._frames[t].items() if key not in {"lq", "gt"}}
+
+
+def sizes_of(dataset: Any) -> list[Size] | None:
+    """Return the size of each item, from headers; None where the set does not tell."""
+    told = getattr(dataset, "whole_sizes", None)
+    return None if told is None else list(told())
+
+
+def smallest(sizes: Iterable[Size]) -> list[Size]:
+    """Return the sizes beside which no other is smaller or equal in all."""
+    kept: list[Size] = []
+    for size in sorted(set(sizes)):
+        if not any(all(a <= b for a, b in zip(each, size, strict=True)) for each in kept):
+            kept.append(size)
+    return kept
+
+
+def first_items(path: str, dataset: Any, spec: NetSpec, about: About) -> list[Item]:
+    """Read the items of a set that stand for all of them.
+
+    Args:
+        path: config path of the set.
+        dataset: for validation.
+        spec: of the network.
+        about: notes what is wrong with an item, which is then left out.
+    """
+    frames = max(_FRAMES, spec.min_frames)
+    items = []
+    for index in _chosen(path, dataset, frames):
+        with about(path, f"item {index}"):
+            items.append(_read(dataset.whole(index), frames, spec))
+    return items
+
+
+def _chosen(path: str, dataset: Any, frames: int) -> list[int]:
+    sizes = sizes_of(dataset)
+    if sizes is None:
+        count = min(len(dataset), _MOST_UNTOLD)
+        if count < len(dataset):
+            log.info(
+                "%s: tells no sizes (whole_sizes), so that %d of %d items are looked at",
+                path,
+                count,
+                len(dataset),
+            )
+        return list(range(count))
+    cut = [(min(length, frames), height, width) for length, height, width in sizes]
+    least = smallest(cut)
+    if len(least) > _MOST:
+        log.info("%s: %d sizes are the smallest; %d are looked at", path, len(least), _MOST)
+    return [cut.index(size) for size in least[:_MOST]]
+
+
+def _read(whole: Any, frames: int, spec: NetSpec) -> Item:
+    """Return an item with a few frames, cut to a moderate size.
+
+    Raises:
+        DataError: if it is not what a validation set gives.
+    """
+    if not isinstance(whole, WholeClip):
+        found = [{"lq": whole.lq, "gt": whole.gt}]
+        names = [""]
+    else:
+        count = min(len(whole), frames)
+        found = [{"lq": whole.lq(t), "gt": whole.gt(t), **whole.extras(t)} for t in range(count)]
+        names = [whole.frame_name(t) for t in range(count)]
+    if not found:
+        raise DataError(f"{whole.name}: has no frame")
+    for frame in found:
+        _check(frame, str(whole.name), spec)
+    return Item(str(whole.name), [_cut(frame, spec.scale) for frame in found], names)
+
+
+def _check(frame: Mapping[str, Any], name: str, spec: NetSpec) -> None:
+    for key, pixels in frame.items():
+        if not isinstance(pixels, np.ndarray) or pixels.ndim != 3:
+            kind = getattr(pixels, "shape", type(pixels).__name__)
+            raise DataError(f"{name}: {key} is {kind}, expected an array (H, W, C)")
+        if pixels.dtype.kind == "f" and not np.isfinite(pixels).all():
+            raise DataError(f"{name}: {key} holds values that are not finite")
+    lq, gt = frame["lq"], frame["gt"]
+    wanted = tuple(side * spec.scale for side in lq.shape[:2])
+    if gt.shape[:2] != wanted or gt.dtype != lq.dtype:
+        raise DataError(
+            f"{name}: gt is {gt.shape} {gt.dtype}, but lq is {lq.shape} {lq.dtype}; expected a gt "
+            f"of {wanted[1]}x{wanted[0]} pixels of the same dtype at scale {spec.scale}"
+        )
+
+
+def _cut(frame: Mapping[str, np.ndarray], scale: int) -> dict[str, np.ndarray]:
+    height, width = (moderate(side, _LARGEST) for side in frame["lq"].shape[:2])
+    cut = {key: value[:height, :width] for key, value in frame.items() if key != "gt"}
+    return {**cut, "gt": frame["gt"][: height * scale, : width * scale]}
+
+
+def moderate(side: int, largest: int) -> int:
+    """Return a side of about `largest` at most that leaves the same remainder on the grid."""
+    if side <= largest:
+        return side
+    return side - -(-(side - largest) // _GRID) * _GRID

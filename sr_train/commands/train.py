@@ -1,0 +1,330 @@
+"""One training run from config to closing table."""
+
+import logging
+import os
+import shlex
+from collections.abc import Callable, Mapping
+from contextlib import ExitStack
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import torch
+import yaml  # type: ignore[import-untyped]
+from hydra.core.hydra_config import HydraConfig
+
+from sr_train.commands.checks.inputs import check_inputs
+from sr_train.commands.checks.starting import look_before
+from sr_train.commands.resuming import (
+    Resumed,
+    best_so_far,
+    find_resumed,
+    health_of,
+    refuse_other_network,
+    same_on_all,
+    take_up,
+)
+from sr_train.commands.run_plugins import origin
+from sr_train.commands.summary import tell_summary
+from sr_train.commands.tables import score_table, write_scores
+from sr_train.config.build import build
+from sr_train.config.schema import RunConfig
+from sr_train.engine.checkpoint import set_aside_newer
+from sr_train.engine.distributed import World, device_of_rank, start_world, stop_world
+from sr_train.engine.joining import check_same_data, share
+from sr_train.engine.live_validation import LiveValidation
+from sr_train.engine.model import SRModel
+from sr_train.engine.policy import Policy
+from sr_train.engine.precision import resolve_precision
+from sr_train.engine.randomness import seed_everything, seed_rank
+from sr_train.engine.run_folder import RunFolder
+from sr_train.engine.state_health import StateHealth
+from sr_train.engine.trainer import Best, Cadence, Trainer
+from sr_train.engine.validator import Validator
+from sr_train.factory import components, models, networks
+from sr_train.factory.contracts import STREAM, check_contract
+from sr_train.factory.determinism import use_deterministic
+from sr_train.io.formats.limits import set_max_megapixels
+from sr_train.monitoring.console import console, start_logging
+from sr_train.monitoring.records import write_manifest
+from sr_train.monitoring.sentinel import Sentinel
+from sr_train.utils.command_lines import command_line, program, shown_path
+from sr_train.utils.failures import naming
+from sr_train.utils.heap import keep_heap
+from sr_train.utils.launch import Stopped
+
+log = logging.getLogger(__name__)
+
+
+def run_training(cfg: RunConfig, resolved: dict[str, Any], run_dir: Path) -> float | None:
+    """Train as configured.
+
+    Args:
+        cfg: checked config.
+        resolved: the same config as plain Python, kept in checkpoints.
+        run_dir: the run's folder.
+
+    Returns:
+        The best value of `best_metric`, or None without validation.
+
+    Raises:
+        SRTrainError: for everything a user can mend.
+        Stopped: after a signal.
+    """
+    set_max_megapixels(cfg.io.max_megapixels)
+    device = device_of_rank(components.choose_device(cfg.device))
+    world = start_world(device, cfg.distributed.timeout_sec)
+    folder = RunFolder(run_dir)
+    with ExitStack() as held:
+        found = None
+        start_logging(rank=world.rank)
+        with world.together():
+            if world.is_main:
+                held.enter_context(folder.lock())
+                folder.tidy()
+            start_logging(folder.log_file, world.rank)
+            if world.is_main:
+                found = find_resumed(cfg, folder)
+        trainer = prepare(cfg, resolved, folder, same_on_all(found, world), device, world)
+        del found  # a state as large as the model
+        try:
+            stopped_by = train_to_end(trainer)
+        finally:
+            trainer.stream.close()
+            for logger in trainer.loggers:
+                logger.close()
+        close_run(trainer, folder, stopped_by)
+    stop_world(world)
+    if stopped_by is not None:
+        raise Stopped(stopped_by)  # a return would start the next run of a sweep
+    return trainer.best[cfg.best_metric].value if cfg.data.val else None
+
+
+def prepare(
+    cfg: RunConfig,
+    resolved: dict[str, Any],
+    folder: RunFolder,
+    resumed: Resumed | None,
+    device: torch.device,
+    world: World,
+) -> Trainer:
+    """Build the trainer, at the step it goes on from, and note the launch in the manifest."""
+    keep_heap()
+    seed_everything(cfg.seed)
+    use_deterministic(cfg)
+    nodes = {"data.train": cfg.data.train}
+    nodes |= {f"data.val.{name}": node for name, node in cfg.data.val.items()}
+    best: dict[str, float | None] = {}
+    with world.together():
+        if resumed is not None:
+            refuse_other_network(resumed, resolved)
+        sets = components.make_sets(nodes, cfg.plugins)
+    check_same_data(sets, world)
+    with world.together():
+        model = models.make_model(cfg, device, world)
+        check_inputs(model.spec, sets)
+        look_before(cfg, model, sets, world)
+    seed_rank(cfg.seed, 0, world)
+    policies = models.make_policies(cfg, model.precision, world.size)
+    if resumed is not None:
+        with world.together():
+            best = take_up(model, policies, resumed, resolved, world)
+        if world.is_main:
+            for moved in set_aside_newer(folder.checkpoints, resumed.state["step"]):
+                shown = shown_path(moved)
+                log.info("set aside, of a later step than the one gone on from: %s", shown)
+        best = best_so_far(best, folder, world)
+    health = health_of(folder, resumed, world)
+    validated = resumed is None or bool(resumed.state.get("validated", True))
+    window = None if resumed is None else resumed.state.get("window")
+    share(model, cfg.distributed, world)
+    with world.together():
+        trainer = make_trainer(
+            cfg, resolved, folder, model, sets, best, policies, world, validated, health, window
+        )
+    if world.is_main:
+        facts = {
+            "device": str(device),
+            "processes": world.size,
+            "precision": model.precision.name,
+            "first_step": trainer.step + 1,
+            "config": HydraConfig.get().output_subdir if HydraConfig.initialized() else None,
+            "data": {path: dataset.fingerprint() for path, dataset in sets.items()},
+            **origin(cfg, folder.root),
+        }
+        write_manifest(folder.manifest, facts)
+    for logger in trainer.loggers:
+        logger.text("config", yaml.safe_dump(resolved, sort_keys=False, allow_unicode=True))
+    return trainer
+
+
+def make_trainer(
+    cfg: RunConfig,
+    resolved: dict[str, Any],
+    folder: RunFolder,
+    model: SRModel,
+    sets: Mapping[str, Any],
+    stored_best: Mapping[str, float | None],
+    policies: Mapping[str, Policy],
+    world: World,
+    validated: bool = True,
+    health: StateHealth | None = None,
+    window: Mapping[str, Any] | None = None,
+    parts: Mapping[str, Any] | None = None,
+) -> Trainer:
+    """Put the parts of a run together; those of `part_makers` may be given."""
+    if parts is None:
+        parts = components.make_all(part_makers(cfg, folder, model, sets, world))
+    loggers = list(components.below("logger", parts).values())
+    metrics = components.below("metrics", parts)
+    return Trainer(
+        model,
+        parts["data.stream"],
+        cadence=Cadence(
+            steps=cfg.train.steps,
+            accum=cfg.train.accum,
+            log_every=cfg.train.log_every,
+            val_every=cfg.train.val_every,
+            checkpoint_every=cfg.train.checkpoint_every,
+            keep_last=cfg.train.keep_last,
+        ),
+        folder=folder,
+        card=networks.card_of(resolved["arch"], model.spec),
+        config=resolved,
+        best={
+            name: Best(bool(metric.higher_is_better), stored_best.get(name))
+            for name, metric in metrics.items()
+        },
+        sentinel=Sentinel(
+            cfg.train.max_skipped_in_row, folder.root, world.rank if world.size > 1 else None
+        ),
+        validation=make_validation(cfg, folder, model, sets, metrics, loggers, world),
+        validated=validated,
+        health=health,
+        window=window,
+        loggers=loggers,
+        policies=policies,
+        world=world,
+    )
+
+
+def part_makers(
+    cfg: RunConfig,
+    folder: RunFolder,
+    model: SRModel,
+    sets: Mapping[str, Any],
+    world: World,
+) -> dict[str, Callable[[], Any]]:
+    """Return what makes loggers (rank 0 alone has them), metrics and stream, by config path."""
+    nodes = cfg.logger if world.is_main else {}
+    first_step = model.generator.steps + 1
+    metrics = cfg.metrics if cfg.data.val else {}
+    return {
+        **components.logger_makers(nodes, cfg.plugins, folder.root, first_step),
+        **components.metric_makers(metrics, cfg.plugins),
+        "data.stream": partial(make_stream, cfg, model, sets["data.train"], world),
+    }
+
+
+def make_stream(cfg: RunConfig, model: SRModel, dataset: Any, world: World) -> Any:
+    """Build the endless stream of this rank's micro-batches."""
+    with naming("data.stream", dataset, lambda: "what reads it"):
+        stream = build(
+            cfg.data.stream,
+            "data.stream",
+            cfg.plugins,
+            dataset=dataset,
+            batch_size=cfg.data.batch_size // cfg.train.accum,
+            seed=cfg.seed,
+            pin_memory=model.device.type == "cuda",
+            rank=world.rank,
+            world_size=world.size,
+        )
+    check_contract(stream, STREAM, "data.stream")
+    return stream
+
+
+def make_validation(
+    cfg: RunConfig,
+    folder: RunFolder,
+    model: SRModel,
+    sets: Mapping[str, Any],
+    metrics: Mapping[str, Any],
+    loggers: list[Any],
+    world: World,
+) -> LiveValidation | None:
+    """Build what scores the network while it trains, in fp32 as `validate` does."""
+    if not cfg.data.val:
+        return None
+    validation_sets = components.below("data.val", sets)
+    full = resolve_precision("fp32", model.device)
+    return LiveValidation(
+        Validator(validation_sets, metrics, cfg.scale, world),
+        lambda: networks.make_clip_upscaler(model.net_for_use(), model.spec, full, cfg.tiling),
+        folder.samples,
+        loggers,
+    )
+
+
+def train_to_end(trainer: Trainer) -> str | None:
+    """Train, or say that nothing is left to do; return the signal that ended it."""
+    parameters = sum(p.numel() for p in trainer.model.generator.net.parameters())
+    log.info("%s, %.2f M parameters", trainer.card.architecture, parameters / 1e6)
+    if trainer.step >= trainer.cadence.steps:
+        log.info(
+            "step %d of %d is done already; raise train.steps to go on",
+            trainer.step,
+            trainer.cadence.steps,
+        )
+    stopped_by = trainer.fit()
+    if stopped_by is None and trainer.scores is None and trainer.validation is not None:
+        trainer.score()  # for the tables alone: a run that is done gets no more rows
+    return stopped_by
+
+
+def close_run(trainer: Trainer, folder: RunFolder, stopped_by: str | None) -> None:
+    """Show what a run came to: tables, sheet, paths, what to try next."""
+    tell_summary(trainer, folder, stopped_by)
+    if stopped_by is not None:
+        log.info("stopped by %s after step %d; state saved. Go on with:", stopped_by, trainer.step)
+        console.print(f"  {_again(trainer.world, folder)}")
+        return
+    validation = trainer.validation
+    if isinstance(validation, LiveValidation) and trainer.scores is not None:
+        baseline = validation.baseline()
+        title = f"{trainer.card.architecture.rsplit('.', 1)[-1]} x{trainer.card.scale}"
+        ways = {name: best.higher_is_better for name, best in trainer.best.items()}
+        console.print(score_table(trainer.scores, baseline, f"{title}, step {trainer.step}", ways))
+        if not trainer.world.is_main:
+            return
+        write_scores(folder.root, trainer.scores, baseline, {"step": trainer.step}, ways)
+        if validation.sheet_path is not None:
+            sheet = shown_path(validation.sheet_path)
+            console.print(f"pictures     {sheet}  (bicubic | SR | GT)")
+    console.print(f"weights      {shown_path(folder.last_weights)}")
+    if trainer.model.swa is not None and trainer.model.swa.started:
+        console.print(f"SWA          {shown_path(folder.swa_weights)}")
+    for best in map(folder.best_weights, trainer.best):
+        if best.is_file():  # a value that was never a number is no best one
+            console.print(f"best         {shown_path(best)}")
+    console.print(f"state        {shown_path(folder.checkpoints)}")
+    run, events = shown_path(folder.root), folder.root / "tensorboard"
+    used, shipped = f"checkpoint={run}", f"output={run.name}.safetensors"
+    lines = [
+        command_line("infer", used, "input=PICTURE_OR_FOLDER", "output=upscaled"),
+        command_line("export", used, shipped),
+    ]
+    if events.is_dir():
+        console.print(f"TensorBoard  {shown_path(events)}")
+        lines.insert(0, f"{program('tensorboard')} --logdir {shlex.quote(str(run.parent))}")
+    console.print("\n  ".join(["\ntry next", *lines]))
+
+
+def _again(world: World, folder: RunFolder) -> str:
+    """Return the command line that goes on with this run; its folder holds the config."""
+    resume = f"resume={shown_path(folder.root)}"
+    here = os.environ.get("LOCAL_WORLD_SIZE")  # set by torchrun; srun starts what was typed
+    if here is None or world.size == 1:
+        return command_line("train", resume)
+    started = f"{program('torchrun')} --nproc-per-node={here} -m sr_train"
+    return f"{started} train {shlex.quote(resume)}"
