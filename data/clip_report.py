@@ -3,6 +3,7 @@
 from collections import Counter
 from dataclasses import dataclass
 
+from data.cache.clip_frames import CacheFacts
 from data.index.sequences import SequenceIndex
 from data.report import told_kinds
 from sr_train.api.text import one_line
@@ -103,17 +104,6 @@ def _some(what: str, items: list[str]) -> list[str]:
         return []
     lines = [f"  {what}: {len(items)}", *(f"    {one_line(item)}" for item in items[:_SHOWN])]
     return [*lines, f"    ... and {len(items) - _SHOWN} more"] if len(items) > _SHOWN else lines
-
-
-@dataclass(frozen=True)
-class CacheFacts:
-    """What a report says about the cache."""
-
-    mode: str
-    held: int
-    records: int
-    num_bytes: int
-    wanted_bytes: int
 
 
 def make_clip_report(

@@ -20,15 +20,14 @@ from data.index.identity import cache_key, fingerprint
 from data.index.pairs import Entry, Wanted, build_index
 from data.index.selecting import make_selection
 from data.loading.cutting import place_picture
-from data.loading.sampler import mixed
 from data.report import Report, make_report
 from data.whole import WholePicture
-from sr_train.api.dataset import TrainSet
+from sr_train.api.dataset import SetFile, TrainSet
 from sr_train.api.errors import DataError, Problems
 from sr_train.api.text import one_line
-from sr_train.commands.checks.overlap import SetFile
 from sr_train.io.images import PictureHeader, read_picture, to_rgb
 from sr_train.ops.resize import imresize
+from sr_train.utils.splitmix import splitmix64
 from sr_train.utils.threads import num_spare_threads, num_threads
 
 log = logging.getLogger(__name__)
@@ -83,8 +82,8 @@ class PictureSet(TrainSet):
                 all.
             on_bad: `error` raises when any picture cannot be used; `skip` leaves those out and
                 names them in the report. What turns out to be damaged, changed or gone only when
-                it is decoded is named in the log, and `data.index.damage` says which samples stand in
-                for its own; a set for validation decodes every file now to find it.
+                it is decoded is named in the log, and `data.index.damage` says which samples stand
+                in for its own; a set for validation decodes every file now to find it.
             name: for tables and logs; None: the name of the first root.
 
         Raises:
@@ -143,7 +142,7 @@ class PictureSet(TrainSet):
         return [one_line(f"{path}: {why}") for path, why in self._index.left_out]
 
     def fingerprint(self) -> str:
-        """Return 16 hex digits that are the same for copies of the files; see `data.index.identity`."""
+        """Return 16 hex digits, the same for copies of the files; see `data.index.identity`."""
         return fingerprint(self.names(), self._index.files())
 
     def report(self) -> Report:
@@ -243,7 +242,7 @@ class PictureSet(TrainSet):
 
     def _write(self, epoch: int, index: int, out_lq: np.ndarray, out_gt: np.ndarray) -> None:
         """Write one sample into (3, h, w) arrays; of another picture where its own is damaged."""
-        bits = mixed(mixed(mixed(self._seed) ^ epoch) ^ index)
+        bits = splitmix64(splitmix64(splitmix64(self._seed) ^ epoch) ^ index)
         self._damage.replace(
             stand_ins(self._seed, epoch, index, len(self)),
             lambda number: self._write_crop(number, bits, out_lq, out_gt),
@@ -254,7 +253,7 @@ class PictureSet(TrainSet):
         entry, side, scale = self._entries[index], out_lq.shape[1], self.scale
         top = ((bits >> 32) * (entry.lq_height - side + 1)) >> 32
         left = ((bits & 0xFFFFFFFF) * (entry.lq_width - side + 1)) >> 32
-        symmetry = mixed(bits) & 7 if self._augment else 0
+        symmetry = splitmix64(bits) & 7 if self._augment else 0
         if entry.lq is not None or self._store.holds(index):
             lq, gt = self._store.get(index)
             lq = lq[top : top + side, left : left + side]

@@ -8,13 +8,13 @@ at every access.
 import math
 import threading
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
 from typing import BinaryIO, Literal, cast
 
 import numpy as np
 import torch
 
 from data.cache.frame_cache import FrameStore, Record
-from data.clip_report import CacheFacts
 from data.index.damage import BadFileError, Damage, reading
 from data.index.frame_files import decode_frame, read_bytes, read_frame
 from data.index.pairing import Frame
@@ -31,6 +31,17 @@ Window = tuple[int, int, int]
 """Top, left and side of a square on the LQ grid."""
 
 _Shapes = tuple[tuple[tuple[int, ...], np.dtype], ...]
+
+
+@dataclass(frozen=True)
+class CacheFacts:
+    """What a report says about the cache."""
+
+    mode: str
+    held: int
+    records: int
+    num_bytes: int
+    wanted_bytes: int
 
 
 class ClipFrames:

@@ -12,9 +12,9 @@ import threading
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 
-from data.loading.sampler import mixed
 from sr_train.api.errors import MOST_SHOWN, DataError
 from sr_train.api.text import one_line
+from sr_train.utils.splitmix import splitmix64
 
 log = logging.getLogger(__name__)
 
@@ -151,9 +151,9 @@ def stand_ins(seed: int, epoch: int, index: int, size: int) -> Iterator[int]:
         size: of the set.
     """
     yield index
-    bits = mixed(mixed(mixed(~seed) ^ epoch) ^ index)
+    bits = splitmix64(splitmix64(splitmix64(~seed) ^ epoch) ^ index)
     for _ in range(_DRAWS):
-        bits = mixed(bits)
+        bits = splitmix64(bits)
         yield ((bits >> 32) * size) >> 32
     yield from ((index + step) % size for step in range(1, size))
 

@@ -1,8 +1,6 @@
-"""Chance without state: the order in which a stream visits a set, and bits for each sample."""
+"""Chance without state: the order in which a stream visits a set."""
 
 import numpy as np
-
-_MASK = (1 << 64) - 1
 
 
 class EndlessOrder:
@@ -42,15 +40,3 @@ class EndlessOrder:
             self._permutation = generator.permutation(self._size)
             self._epoch = epoch
         return epoch, int(self._permutation[offset])
-
-
-def mixed(bits: int) -> int:
-    """Return 64 well-mixed bits; far cheaper than making a generator for every sample.
-
-    Reference: Steele, Lea, Flood, Fast splittable pseudorandom number generators, OOPSLA 2014,
-        https://doi.org/10.1145/2660193.2660195 (SplitMix64).
-    """
-    bits = (bits + 0x9E3779B97F4A7C15) & _MASK
-    bits = ((bits ^ (bits >> 30)) * 0xBF58476D1CE4E5B9) & _MASK
-    bits = ((bits ^ (bits >> 27)) * 0x94D049BB133111EB) & _MASK
-    return bits ^ (bits >> 31)

@@ -6,11 +6,19 @@ from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Executor
 from functools import partial
 from types import MappingProxyType
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
-from sr_train.commands.checks.overlap import SetFile
+
+class SetFile(NamedTuple):
+    """Where a frame or picture of a data set comes from."""
+
+    path: str
+    num_bytes: int
+    number: int | None = None
+    """Of a frame within a video file."""
 
 
 class TrainSet(ABC):

@@ -1,6 +1,5 @@
 """The frame around every command: dispatch, errors, exit codes."""
 
-import importlib
 import os
 import signal
 import sys
@@ -12,18 +11,10 @@ from sr_train import __version__
 from sr_train.api.errors import ConfigError, SRTrainError, did_you_mean
 from sr_train.cli.flags import Flags, is_override, parse, stray
 from sr_train.cli.reporting import INTERRUPTED, USER_ERROR, is_outside, report
-from sr_train.cli.running import Request
+from sr_train.cli.running import Request, run_job
+from sr_train.cli.table import COMMANDS
 from sr_train.config.packages import own_packages
 from sr_train.utils.launch import Launch, adopt_srun, end_with_launcher
-
-COMMANDS = {
-    "train": "train a network, or go on with a run (resume=auto)",
-    "validate": "score a network on test sets",
-    "infer": "use a network on a picture, a video or a folder",
-    "export": "write a network's weights as .safetensors",
-    "check": "look for every problem of a run before it starts",
-    "overfit": "prove that a network can learn a handful of samples",
-}
 
 USAGE = """\
 usage: python -m sr_train COMMAND [+experiment=NAME] [key=value ...]
@@ -127,7 +118,7 @@ def _completion(words: Sequence[str]) -> int:
 def usage() -> str:
     """Return the text of `python -m sr_train --help`."""
     width = max(map(len, COMMANDS))
-    lines = [f"  {name:<{width}}  {text}" for name, text in COMMANDS.items()]
+    lines = [f"  {name:<{width}}  {command.help}" for name, command in COMMANDS.items()]
     return USAGE.format(commands="\n".join(lines))
 
 
@@ -151,7 +142,7 @@ def _request(command: str, typed: Sequence[str]) -> Request:
         raise ConfigError("\n".join(stray(command, word) for word in strays))
     added = []
     many = next(filter(_makes_many, words), None)
-    if many is not None and command != "train":
+    if many is not None and not COMMANDS[command].sweeps:
         if command != "check":
             raise ConfigError(f"{many}: {command} takes no such group; it is for train")
         added.append(_RUNS_ONCE)
@@ -168,7 +159,7 @@ def _request(command: str, typed: Sequence[str]) -> Request:
 
 
 def _fault_of_several(command: str, flags: Flags) -> ConfigError | None:
-    if command not in {"train", "validate"}:
+    if not COMMANDS[command].several:
         return ConfigError(f"{command}: runs in one process; call it without torchrun")
     if flags.multirun:
         return ConfigError("--multirun: runs in one process; start torchrun once for each value")
@@ -178,7 +169,7 @@ def _fault_of_several(command: str, flags: Flags) -> ConfigError | None:
 def run(request: Request) -> int:
     """Call the command and turn its errors into messages."""
     try:
-        importlib.import_module(f"sr_train.cli.{request.command}").main(request)
+        run_job(request)
     except SRTrainError as err:
         return report(err)
     except BrokenPipeError:

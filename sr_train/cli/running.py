@@ -20,6 +20,9 @@ from omegaconf.errors import OmegaConfBaseException
 
 from sr_train.api.errors import ConfigError
 from sr_train.cli.flags import Flags
+from sr_train.cli.reporting import reported
+from sr_train.cli.sweeping import ended_early, one_of_many
+from sr_train.cli.table import COMMANDS
 from sr_train.config.loader import ComposeError, Loader
 from sr_train.config.prepare import Preparation
 from sr_train.config.stored import StoredRun, replaced_groups, stored_run
@@ -34,9 +37,6 @@ log = logging.getLogger(__name__)
 
 Job = Callable[[DictConfig], Any]
 
-_OF_A_RUN = ("train", "check", "overfit")
-"""Commands that take the config of a run's folder."""
-
 
 @dataclass(frozen=True)
 class Request:
@@ -50,13 +50,25 @@ class Request:
     """Overrides that the program adds by itself."""
 
 
-def run_job(request: Request, job: Job) -> None:
-    """Compose the config and run the job, each of its runs, or show what was asked for.
+def run_job(request: Request) -> None:
+    """Compose the config and run the command, each of its runs, or show what was asked for.
 
     Raises:
         SRTrainError: if the config does not compose, with everything that is wrong with it.
+        SystemExit: where the command failed by what a user can mend, which was told.
     """
-    stored = stored_run(request.words) if request.command in _OF_A_RUN else None
+    command = COMMANDS[request.command]
+    try:
+        _start(request, one_of_many(command) if command.sweeps else reported(command))
+    except Exception as err:
+        code = ended_early(err) if command.sweeps else None
+        if code is None:
+            raise
+        raise SystemExit(code) from err
+
+
+def _start(request: Request, job: Job) -> None:
+    stored = stored_run(request.words) if COMMANDS[request.command].of_a_run else None
     config_dir = request.flags.config_dir
     if config_dir is None and stored is not None:
         config_dir = stored.config_dir

@@ -45,7 +45,7 @@ _COPIES = 3
 """Of a state in memory, while it is written and read."""
 
 
-def run_check(cfg: DictConfig) -> None:
+def run(cfg: DictConfig) -> None:
     """Look for problems everywhere and tell all of them.
 
     Raises:

@@ -8,11 +8,15 @@ from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
 
+from omegaconf import DictConfig
 from torch import nn
 
-from sr_train.api.errors import MOST_SHOWN, DataError, Problems, did_you_mean
+from sr_train.api.errors import MOST_SHOWN, DataError, Problems, did_you_mean, raise_all
 from sr_train.api.network import NetSpec
 from sr_train.api.text import one_line
+from sr_train.commands.run_plugins import with_plugins_of_run
+from sr_train.config.compose import typed
+from sr_train.config.preflight import use_problems
 from sr_train.config.schema import InferConfig
 from sr_train.engine.precision import Precision
 from sr_train.factory import networks
@@ -64,7 +68,7 @@ class _Network:
     precision: Precision
 
 
-def run_infer(config: InferConfig) -> None:
+def run(cfg: DictConfig) -> None:
     """Upscale pictures, videos and folders of either.
 
     Ctrl-C, SIGTERM and SIGHUP end the work early: pictures that are done stay, a video is as long
@@ -76,6 +80,8 @@ def run_infer(config: InferConfig) -> None:
         SystemExit: where a signal ended the work.
     """
     start_logging()
+    config = with_plugins_of_run(typed(cfg, InferConfig))
+    raise_all(use_problems(config))
     codec = parse_codec(config.video.codec)
     wish = Wish(config.suffix, parse_format(config.format), codec, config.overwrite)
     check_suffix(wish.suffix)

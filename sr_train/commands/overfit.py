@@ -7,11 +7,14 @@ from dataclasses import replace
 
 import numpy as np
 import torch
+from omegaconf import DictConfig
 from torch import Tensor
 
-from sr_train.api.errors import ConfigError, SRTrainError
+from sr_train.api.errors import ConfigError, SRTrainError, raise_all
 from sr_train.api.loss_inputs import JUDGED
 from sr_train.commands.checks.inputs import check_inputs
+from sr_train.config.compose import typed
+from sr_train.config.preflight import overfit_problems
 from sr_train.config.schema import DiscriminatorConfig, OverfitConfig, TilingConfig
 from sr_train.config.term_checks import asked_of
 from sr_train.engine.model import SRModel
@@ -27,7 +30,18 @@ from sr_train.utils.heap import keep_heap
 log = logging.getLogger(__name__)
 
 
-def run_overfit(cfg: OverfitConfig) -> None:
+def run(cfg: DictConfig) -> None:
+    """Do one `overfit`.
+
+    Raises:
+        SRTrainError: for everything a user can mend, or where the network learns too little.
+    """
+    config = typed(cfg, OverfitConfig)
+    raise_all(overfit_problems(config))
+    _overfit(config)
+
+
+def _overfit(cfg: OverfitConfig) -> None:
     """Train on a few fixed crops and score the live network on the same crops.
 
     Raises:

@@ -5,8 +5,8 @@ import logging
 import torch
 from torch import Tensor, nn
 
-from sr_train.commands.checks.trial import untouched
 from sr_train.engine.precision import Precision
+from sr_train.engine.untouched import untouched
 from sr_train.utils.memory import is_out_of_memory
 
 log = logging.getLogger(__name__)

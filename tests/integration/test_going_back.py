@@ -99,7 +99,7 @@ def test_a_term_without_a_loss_is_told(command, in_folder):
 
 LIMITED = """
 import resource, sys
-import sr_train.cli.train
+import sr_train.commands.train
 from sr_train.cli.entry import main
 resource.setrlimit(resource.RLIMIT_FSIZE, (2048, 2048))
 sys.exit(main())

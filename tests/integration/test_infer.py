@@ -401,7 +401,7 @@ def test_a_signal_ends_validate_without_scores(command, in_folder, monkeypatch, 
         if path.name == "p1.png":
             os.kill(os.getpid(), number)
 
-    monkeypatch.setattr("sr_train.cli.using.write_picture", write)
+    monkeypatch.setattr("sr_train.commands.validate.write_picture", write)
     done = command("validate", *words)
     assert done.code == code
     assert f"{number.name}: ends; pictures that are written are kept, no scores are" in done.err

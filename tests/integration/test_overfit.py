@@ -61,7 +61,7 @@ GAN = [
 
 
 @pytest.fixture
-def models(monkeypatch):
+def made_models(monkeypatch):
     """Return the models that commands make, as they make them."""
     made = []
     original = models.make_model
@@ -74,18 +74,18 @@ def models(monkeypatch):
     return made
 
 
-def test_gan_terms_are_off(command, in_folder, models):
+def test_gan_terms_are_off(command, in_folder, made_models):
     done = command(*overfit_words(in_folder, "compact", *GAN)).succeeds()
     assert "without the GAN terms: gan, feature_matching (gan=true keeps them)" in done.out
-    (model,) = models
+    (model,) = made_models
     assert model.adversary is None
     assert list(model.objective.terms) == ["l1"]
 
 
-def test_gan_terms_are_on_where_asked_for(command, in_folder, models):
+def test_gan_terms_are_on_where_asked_for(command, in_folder, made_models):
     done = command(*overfit_words(in_folder, "compact", *GAN, "gan=true")).succeeds()
     assert "without the GAN terms" not in done.out
-    (model,) = models
+    (model,) = made_models
     assert list(model.objective.terms) == ["l1", "gan", "feature_matching"]
     assert model.discriminator.steps == 3
     assert model.discriminator.num_skipped == 0

@@ -8,12 +8,13 @@ import torch
 from torch import Tensor
 
 from sr_train.api.errors import ConfigError, PluginError
-from sr_train.commands.checks.trial import explained, untouched
+from sr_train.commands.checks.trial import explained
 from sr_train.config.schema import PrecisionName, RunConfig
 from sr_train.engine.guarding import called, checked_output
 from sr_train.engine.model import SRModel
 from sr_train.engine.precision import Precision
 from sr_train.engine.sharding import is_sharded
+from sr_train.engine.untouched import untouched
 from sr_train.factory.models import input_shape
 from sr_train.utils.memory import is_out_of_memory
 

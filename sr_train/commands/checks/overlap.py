@@ -3,21 +3,12 @@
 import os
 from collections.abc import Sequence
 from pathlib import Path
-from typing import NamedTuple
 
+from sr_train.api.dataset import SetFile
 from sr_train.api.text import one_line
 
 _BYTES = 1 << 16
 _MOST_COMPARED = 20
-
-
-class SetFile(NamedTuple):
-    """Where a frame or picture of a data set comes from."""
-
-    path: str
-    num_bytes: int
-    number: int | None = None
-    """Of a frame within a video file."""
 
 
 def overlap(

@@ -21,7 +21,6 @@ import torch
 from omegaconf import OmegaConf
 
 from sr_train.api.errors import ConfigError, PluginError, SRTrainError
-from sr_train.commands import train
 from sr_train.commands.checks.samples import Item, first_items
 from sr_train.config.schema import RunConfig, UseConfig
 from sr_train.engine.checkpoint import newest_state
@@ -32,6 +31,7 @@ from sr_train.engine.run_folder import RunFolder
 from sr_train.engine.trainer import Trainer
 from sr_train.engine.weights import save_weights
 from sr_train.factory import components, models, networks
+from sr_train.factory.trainer import make_trainer, part_makers
 from sr_train.inference.clips import ClipUpscale, Frame, frame_by_frame
 from sr_train.metrics.base import ClipMetric
 from sr_train.utils.failures import in_words, users_place
@@ -149,7 +149,7 @@ class Rehearsal:
 
     def build(self) -> Trainer | None:
         """Make all parts and put them together; None where that cannot be."""
-        makers = train.part_makers(self._cfg, self._folder, self._model, self._sets, World())
+        makers = part_makers(self._cfg, self._folder, self._model, self._sets, World())
         attempt = components.attempt_all(makers)
         parts = attempt.made
         self.found.problems += attempt.problems
@@ -168,7 +168,7 @@ class Rehearsal:
         few = {path: Few(items) for path, items in self.items.items() if items}
         cfg = self._cfg
         policies = models.make_policies(cfg, self._model.precision, 1)
-        return train.make_trainer(
+        return make_trainer(
             cfg,
             self._resolved,
             self._folder,

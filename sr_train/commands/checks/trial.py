@@ -6,10 +6,10 @@ Also those terms that set in late, so that nothing of a run is met first in the 
 import logging
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager, nullcontext
+from contextlib import nullcontext
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from sr_train.api.errors import SRTrainError
 from sr_train.config.schema import RunConfig
@@ -17,29 +17,13 @@ from sr_train.engine.adversary import frozen
 from sr_train.engine.context import AdversaryContext, StepContext, View
 from sr_train.engine.model import SRModel
 from sr_train.engine.objective import Term
+from sr_train.engine.untouched import untouched
 from sr_train.utils.failures import in_words, users_place
 from sr_train.utils.memory import is_out_of_memory
 
 log = logging.getLogger(__name__)
 
 Batch = Mapping[str, Tensor]
-
-
-@contextmanager
-def untouched(*nets: nn.Module) -> Iterator[None]:
-    """Leave buffers, gradients and random numbers as they were before the block."""
-    kept = [(buffer, buffer.clone()) for net in nets for buffer in net.buffers()]
-    parameters = [parameter for net in nets for parameter in net.parameters()]
-    on_cuda = {p.device for p in parameters if p.device.type == "cuda"}
-    try:
-        with torch.random.fork_rng(list(on_cuda)):
-            yield
-    finally:
-        with torch.no_grad():
-            for buffer, value in kept:
-                buffer.copy_(value)
-        for parameter in parameters:
-            parameter.grad = None
 
 
 def try_parts(cfg: RunConfig, model: SRModel, batches: Sequence[Batch]) -> tuple[list[str], Batch]:

@@ -10,7 +10,8 @@ from data.clips import ClipSet
 from data.index.doubts import Sized, doubts_about_sizes, spread
 from data.index.folders import resolve_root
 from data.pictures import PictureSet
-from sr_train.commands.checks.overlap import SetFile, overlap, overlap_warning
+from sr_train.api.dataset import SetFile
+from sr_train.commands.checks.overlap import overlap, overlap_warning
 from sr_train.io.images import read_picture, to_rgb, write_picture
 from sr_train.ops.resize import imresize
 from tests.data.conftest import noise, write_frames, write_nested

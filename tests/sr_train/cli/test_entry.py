@@ -76,7 +76,7 @@ def test_config_errors_are_a_users(command, monkeypatch):
     def fail(request):
         raise ConfigError("x=1: wrong")
 
-    monkeypatch.setattr("sr_train.cli.train.main", fail)
+    monkeypatch.setattr("sr_train.cli.entry.run_job", fail)
     command("train").fails_with("error: x=1: wrong")
 
 

@@ -5,9 +5,9 @@ from types import SimpleNamespace
 import pytest
 from hydra import compose, initialize_config_module
 
+from sr_train.api.dataset import SetFile
 from sr_train.api.errors import DataError
 from sr_train.commands.checks.advice import config_advice, data_advice
-from sr_train.commands.checks.overlap import SetFile
 from sr_train.config.compose import typed
 from sr_train.config.schema import RunConfig, store_schemas
 

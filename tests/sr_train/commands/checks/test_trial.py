@@ -5,7 +5,8 @@ import torch
 from torch import nn
 
 from sr_train.commands.checks.dry_step import toy_batches
-from sr_train.commands.checks.trial import try_parts, untouched
+from sr_train.commands.checks.trial import try_parts
+from sr_train.engine.untouched import untouched
 from sr_train.factory.models import make_model
 from tests.sr_train.commands.checks.test_dry_step import COMPACT, config_of, sample_of
 

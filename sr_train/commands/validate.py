@@ -1,38 +1,34 @@
-"""The commands that use a trained network: validate, export."""
+"""`validate`: score a network on test sets."""
 
 from collections.abc import Callable
-from dataclasses import replace
 from pathlib import Path
 
 from omegaconf import DictConfig, OmegaConf, open_dict
 
-from sr_train.api.errors import ConfigError, Problems, raise_all
+from sr_train.api.errors import ConfigError, raise_all
 from sr_train.commands.checks.inputs import check_inputs
 from sr_train.commands.run_plugins import with_plugins_of_run
 from sr_train.commands.tables import directions_of, score_table, write_scores
-from sr_train.config.build import at_scale
 from sr_train.config.compose import typed
 from sr_train.config.paths import empty_paths
 from sr_train.config.preflight import use_problems
-from sr_train.config.schema import ExportConfig, ValidateConfig
+from sr_train.config.schema import ValidateConfig
 from sr_train.engine.distributed import device_of_rank, start_world, stop_world
 from sr_train.engine.joining import check_same_data
 from sr_train.engine.validator import Scored, Validator, on_last
-from sr_train.engine.weights import read_weights, save_weights
+from sr_train.engine.weights import read_weights
 from sr_train.factory import components, networks
 from sr_train.inference.clips import frame_by_frame
 from sr_train.inference.naming import inside
-from sr_train.io.files import remove_leftovers
 from sr_train.io.formats.limits import set_max_megapixels
 from sr_train.io.images import write_picture
 from sr_train.monitoring.console import console, progress_bar, start_logging
-from sr_train.utils.command_lines import command_line
 from sr_train.utils.heap import keep_heap
 from sr_train.utils.launch import Launch
 from sr_train.utils.signals import Stop
 
 
-def run_validate(cfg: DictConfig) -> None:
+def run(cfg: DictConfig) -> None:
     """Score a checkpoint on every configured set; write and print the results.
 
     Processes that torchrun started share the pictures and clips; rank 0 tells the results.
@@ -117,9 +113,7 @@ def _with_scale(cfg: DictConfig) -> ValidateConfig:
         with open_dict(cfg):
             cfg.scale = card.scale
     config = with_plugins_of_run(typed(cfg, ValidateConfig))
-    problems = use_problems(config)
-    if problems:
-        raise Problems(problems)
+    raise_all(use_problems(config))
     return config
 
 
@@ -134,40 +128,3 @@ def _keeper(output: Path, keep: bool, advance: Callable[[], None]) -> Callable[[
         count(scored)
 
     return on_frame
-
-
-def run_export(config: ExportConfig) -> None:
-    """Write a network's weights with architecture and scale in the metadata.
-
-    Raises:
-        SRTrainError: for everything a user can mend.
-        SystemExit: where a signal ended it; nothing is written then.
-    """
-    start_logging()
-    with Stop("ends; nothing is written", at_once=True):
-        _export(config)
-
-
-def _export(config: ExportConfig) -> None:
-    output = Path(config.output).expanduser()
-    if output.suffix != ".safetensors":
-        raise ConfigError(f"output={output}: expected a name that ends in .safetensors")
-    if output.exists() and not config.overwrite:
-        raise ConfigError(f"output={output}: exists; choose another name, or overwrite=true")
-    net, spec, weights = networks.load_for_use(config)
-    if config.arch is not None:
-        card = networks.card_of(at_scale(config.arch, spec.scale, config.plugins), spec)
-    else:
-        assert weights.card is not None
-        card = weights.card
-    kind = weights.card.weights if weights.card is not None else "live"
-    remove_leftovers(output.parent)
-    save_weights(output, net, replace(card, weights=kind))
-    count = sum(p.numel() for p in net.parameters())
-    console.print(
-        f"written  {output}  ({type(net).__name__} x{spec.scale}, {count:,} parameters, "
-        f"{kind} weights, {output.stat().st_size / 2**20:.2f} MiB)"
-    )
-    plugins = [f"plugins=[{','.join(config.plugins)}]"] if config.plugins else []
-    words = ["infer", f"checkpoint={output}", *plugins, "input=PICTURE_OR_FOLDER"]
-    console.print(f"\ntry next\n  {command_line(*words, 'output=upscaled')}")
