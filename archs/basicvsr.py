@@ -76,7 +76,7 @@ class BasicVSR(RecurrentNet):
 
         Args:
             trunk: of this direction.
-            frames: T pictures (B, 3, H, W).
+            frames: T images (B, 3, H, W).
             flows: T - 1 flows, from each frame but the first to the one before it.
         """
 

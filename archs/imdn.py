@@ -29,7 +29,7 @@ def _lrelu(x: Tensor) -> Tensor:
 
 
 class ContrastAttention(nn.Module):
-    """Weigh each channel by its mean plus its standard deviation over the picture."""
+    """Weigh each channel by its mean plus its standard deviation over the image."""
 
     def __init__(self, channels: int) -> None:
         super().__init__()

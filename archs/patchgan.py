@@ -1,4 +1,4 @@
-"""PatchGAN: a logit for each overlapping patch of a picture, at one scale or at several.
+"""PatchGAN: a logit for each overlapping patch of an image, at one scale or at several.
 
 References: Image-to-Image Translation with Conditional Adversarial Networks, P. Isola et al.,
 CVPR 2017, section 6.1.2, https://arxiv.org/abs/1611.07004; several scales: High-Resolution Image
@@ -18,16 +18,16 @@ NORMS = ("spectral", "instance", "batch", "none")
 
 
 class PatchGANDiscriminator(nn.Module):
-    """4x4 convolutions, the first `num_layers` of which halve the picture.
+    """4x4 convolutions, the first `num_layers` of which halve the image.
 
     Each logit sees a patch of 16, 34, 70, 142, ... pixels for 1, 2, 3, 4, ... layers; the
-    published form has 3. A picture with a side below `3 * 2**num_layers` pixels is mirrored at
+    published form has 3. An image with a side below `3 * 2**num_layers` pixels is mirrored at
     its right and bottom edges up to that.
 
     Args:
-        in_channels: channels of the picture.
+        in_channels: channels of the image.
         num_feat: channels of the first layer; they double with each up to 8 times as many.
-        num_layers: convolutions that halve the picture.
+        num_layers: convolutions that halve the image.
         norm: "spectral" divides every weight by its largest singular value; "instance" and
             "batch" (published) normalise the features of all layers but the first and the last.
 
@@ -61,15 +61,15 @@ class PatchGANDiscriminator(nn.Module):
         self.model = nn.Sequential(*layers, _conv(widths[-1], 1, 1, norm))
 
     def forward(
-        self, picture: Tensor, with_features: bool = False
+        self, image: Tensor, with_features: bool = False
     ) -> Tensor | tuple[Tensor, list[Tensor]]:
-        """Return logits (B, 1, h, w) for `picture` (B, in_channels, H, W) in [0, 1].
+        """Return logits (B, 1, h, w) for `image` (B, in_channels, H, W) in [0, 1].
 
         Args:
-            picture: real or made.
+            image: real or made.
             with_features: also return each layer's activations, finest first.
         """
-        x = pad_to(picture, multiple=1, minimum=self.least_size)
+        x = pad_to(image, multiple=1, minimum=self.least_size)
         features = []
         for layer in self.model:
             x = layer(x)
@@ -79,13 +79,13 @@ class PatchGANDiscriminator(nn.Module):
 
 
 class MultiScalePatchGANDiscriminator(nn.Module):
-    """The same PatchGAN, with weights of its own, on the picture and on its halves.
+    """The same PatchGAN, with weights of its own, on the image and on its halves.
 
     Args:
-        in_channels: channels of the picture.
+        in_channels: channels of the image.
         num_feat: channels of the first layer.
-        num_layers: convolutions that halve the picture; published with 3.
-        num_scales: pictures that are looked at, each half as large as the one before.
+        num_layers: convolutions that halve the image; published with 3.
+        num_scales: images that are looked at, each half as large as the one before.
         norm: as for `PatchGANDiscriminator`; published with "instance".
 
     Raises:
@@ -108,20 +108,20 @@ class MultiScalePatchGANDiscriminator(nn.Module):
         )
 
     def forward(
-        self, picture: Tensor, with_features: bool = False
+        self, image: Tensor, with_features: bool = False
     ) -> list[Tensor] | tuple[list[Tensor], list[Tensor]]:
         """Return one map of logits (B, 1, h, w) for each scale, the finest first.
 
         Args:
-            picture: (B, in_channels, H, W) in [0, 1], real or made.
+            image: (B, in_channels, H, W) in [0, 1], real or made.
             with_features: also return the activations of all layers of all scales.
         """
         logits: list[Tensor] = []
         features: list[Tensor] = []
         for number, net in enumerate(self.scales):
             if number:
-                picture = functional.avg_pool2d(picture, 3, 2, 1, count_include_pad=False)
-            here, activations = net(picture, with_features=True)
+                image = functional.avg_pool2d(image, 3, 2, 1, count_include_pad=False)
+            here, activations = net(image, with_features=True)
             logits.append(here)
             features += activations
         return (logits, features) if with_features else logits

@@ -137,17 +137,17 @@ class RecurrentNet(nn.Module):
         return list(to_next.unbind(1)), list(to_last.unbind(1))
 
     def upsample(self, x: Tensor) -> Tensor:
-        """Turn features (B, mid_channels, H, W) into a picture to add to the upsampled input."""
+        """Turn features (B, mid_channels, H, W) into an image to add to the upsampled input."""
         for name in self.doublings:
             x = lrelu(getattr(self, name)(x))
         return self.conv_last(lrelu(self.conv_hr(x)))
 
 
-def enlarge(picture: Tensor, scale: int) -> Tensor:
+def enlarge(image: Tensor, scale: int) -> Tensor:
     """Upsample (B, C, H, W) bilinearly, or return it as it is for a scale of 1."""
     if scale == 1:
-        return picture
-    return functional.interpolate(picture, scale_factor=scale, mode="bilinear", align_corners=False)
+        return image
+    return functional.interpolate(image, scale_factor=scale, mode="bilinear", align_corners=False)
 
 
 def check_sizes(network: str, scale: int, mid_channels: int, num_blocks: int) -> None:

@@ -26,7 +26,7 @@ class SpectralConv2d(nn.Module):
 
     In training, the iteration advances once for each change of the weights, in the first call
     that follows it, as in the paper's algorithm. Further calls (the generator's phase, real and
-    fake pictures, micro-batches, a gradient penalty) see the same sigma, so that their number
+    fake images, micro-batches, a gradient penalty) see the same sigma, so that their number
     and order do not matter. In evaluation nothing moves. sigma is computed in float32 or wider
     and outside autocast; it carries a gradient to the weights, the singular vectors do not.
 

@@ -1,7 +1,7 @@
 """Attention in shifted windows: the layers that SwinIR is made of.
 
-Shapes: B pictures, H x W pixels, C channels, w the side of a window, N = w*w pixels in one,
-M = (H/w) * (W/w) windows in a picture. Features lie channels last, (B, H, W, C).
+Shapes: B images, H x W pixels, C channels, w the side of a window, N = w*w pixels in one,
+M = (H/w) * (W/w) windows in an image. Features lie channels last, (B, H, W, C).
 
 Reference: Swin Transformer: Hierarchical Vision Transformer using Shifted Windows, Z. Liu et al.,
 ICCV 2021, https://arxiv.org/abs/2103.14030; stochastic depth: Deep Networks with Stochastic
@@ -21,7 +21,7 @@ BLOCKED = -100.0
 
 
 def split_windows(x: Tensor, window: int) -> Tensor:
-    """Cut (B, H, W, C) into (B*M, N, C), picture by picture, row by row."""
+    """Cut (B, H, W, C) into (B*M, N, C), image by image, row by row."""
     batch, height, width, channels = x.shape
     x = x.view(batch, height // window, window, width // window, window, channels)
     return x.transpose(2, 3).reshape(-1, window * window, channels)
@@ -116,7 +116,7 @@ class WindowAttention(nn.Module):
 class SwinBlock(nn.Module):
     """Attention in windows, shifted or not, and a two-layer perceptron, both residual.
 
-    A shifted block carries the mask of a picture of `img_size` as a buffer, because published
+    A shifted block carries the mask of an image of `img_size` as a buffer, because published
     weights do; forward is given the mask that fits its input. Weights saved for another
     `img_size` load too: their mask is left aside.
     """

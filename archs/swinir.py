@@ -73,8 +73,8 @@ class SwinIR(nn.Module):
         num_heads: attention heads in each residual group.
         mlp_ratio: hidden channels of the perceptrons over `embed_dim`.
         resi_connection: `1conv` or, for less memory, `3conv`.
-        img_size: side of the picture whose masks a state dict carries, LQ pixels: a multiple of
-            `window_size` above it. No effect on the result; pictures of any size go in.
+        img_size: side of the image whose masks a state dict carries, LQ pixels: a multiple of
+            `window_size` above it. No effect on the result; images of any size go in.
         img_range: factor on the input, taken off the output; neutral 1.
         drop_path_rate: stochastic depth of the last block, growing from 0 in the first.
         gradient_checkpointing: in training, store only each block's input and compute the rest

@@ -87,5 +87,5 @@ def _spec_of(net: nn.Module) -> NetSpec:
     if not isinstance(spec, NetSpec):
         raise ConfigError(f"TemporalWindow: net must have a spec (NetSpec); {kind} has none")
     if spec.takes_clips:
-        raise ConfigError(f"TemporalWindow: net must take pictures; {kind} takes clips already")
+        raise ConfigError(f"TemporalWindow: net must take images; {kind} takes clips already")
     return spec

@@ -16,11 +16,11 @@ from sr_train.ops.padding import pad_to
 class UNetDiscriminatorSN(nn.Module):
     """Three halvings, three doublings and skips between them, with spectral normalisation.
 
-    A picture whose sides are no multiples of 8 is mirrored at its right and bottom edges up to
+    An image whose sides are no multiples of 8 is mirrored at its right and bottom edges up to
     them, and the logits are cropped to its size; any size of at least one pixel will do.
 
     Args:
-        in_channels: channels of the picture.
+        in_channels: channels of the image.
         num_feat: channels of the features at full size.
         skip_connection: add the features of the way down to those of the way up.
 
@@ -47,17 +47,17 @@ class UNetDiscriminatorSN(nn.Module):
         self.conv9 = nn.Conv2d(num_feat, 1, 3, padding=1)
 
     def forward(
-        self, picture: Tensor, with_features: bool = False
+        self, image: Tensor, with_features: bool = False
     ) -> Tensor | tuple[Tensor, list[Tensor]]:
-        """Return logits (B, 1, H, W) for `picture` (B, in_channels, H, W) in [0, 1].
+        """Return logits (B, 1, H, W) for `image` (B, in_channels, H, W) in [0, 1].
 
         Args:
-            picture: real or made.
+            image: real or made.
             with_features: also return the activations of the way down: at full size, 1/2, 1/4
-                and 1/8, of the picture as it was padded.
+                and 1/8, of the image as it was padded.
         """
-        height, width = picture.shape[-2:]
-        x0 = _lrelu(self.conv0(pad_to(picture, multiple=8)))
+        height, width = image.shape[-2:]
+        x0 = _lrelu(self.conv0(pad_to(image, multiple=8)))
         x1 = _lrelu(self.conv1(x0))
         x2 = _lrelu(self.conv2(x1))
         x3 = _lrelu(self.conv3(x2))

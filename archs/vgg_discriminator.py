@@ -1,4 +1,4 @@
-"""The VGG-style discriminator of SRGAN and ESRGAN: one logit for each picture.
+"""The VGG-style discriminator of SRGAN and ESRGAN: one logit for each image.
 
 Reference: ESRGAN: Enhanced Super-Resolution Generative Adversarial Networks, X. Wang et al.,
 ECCVW 2018, https://arxiv.org/abs/1809.00219; after SRGAN, C. Ledig et al., CVPR 2017, figure 4,
@@ -18,16 +18,16 @@ LAST_SIZE = 4
 
 
 class VGGStyleDiscriminator(nn.Module):
-    """Halve the picture with strided convolutions down to 4x4, then judge it as a whole.
+    """Halve the image with strided convolutions down to 4x4, then judge it as a whole.
 
     Batch normalisation takes its statistics from each call (and, among several processes, from
-    each process's own pictures), so a step in micro-batches is not exactly one in a whole batch.
+    each process's own images), so a step in micro-batches is not exactly one in a whole batch.
 
     Args:
-        in_channels: channels of the picture.
+        in_channels: channels of the image.
         num_feat: channels of the features at full size; they double at each halving up to 8
             times as many.
-        input_size: side of the pictures, pixels: `data.lq_size` times `scale`. Published for 128
+        input_size: side of the images, pixels: `data.lq_size` times `scale`. Published for 128
             and 256; 32, 64 and 512 have fewer or more stages of the same make.
 
     Raises:
@@ -59,19 +59,19 @@ class VGGStyleDiscriminator(nn.Module):
         self.linear2 = nn.Linear(100, 1)
 
     def forward(
-        self, picture: Tensor, with_features: bool = False
+        self, image: Tensor, with_features: bool = False
     ) -> Tensor | tuple[Tensor, list[Tensor]]:
-        """Return logits (B, 1) for `picture` (B, in_channels, input_size, input_size) in [0, 1].
+        """Return logits (B, 1) for `image` (B, in_channels, input_size, input_size) in [0, 1].
 
         Args:
-            picture: real or made.
+            image: real or made.
             with_features: also return the activations after each halving.
 
         Raises:
-            ConfigError: the picture has another size.
+            ConfigError: the image has another size.
         """
-        self._check_size(picture)
-        x = _lrelu(self.conv0_0(picture))
+        self._check_size(image)
+        x = _lrelu(self.conv0_0(image))
         x = _lrelu(self.bn0_1(self.conv0_1(x)))
         features = [x]
         for stage in range(1, self.num_stages):
@@ -83,11 +83,11 @@ class VGGStyleDiscriminator(nn.Module):
         logits = self.linear2(_lrelu(self.linear1(x.flatten(1))))
         return (logits, features) if with_features else logits
 
-    def _check_size(self, picture: Tensor) -> None:
+    def _check_size(self, image: Tensor) -> None:
         expected = (self.in_channels, self.input_size, self.input_size)
-        if tuple(picture.shape[1:]) == expected:
+        if tuple(image.shape[1:]) == expected:
             return
-        fitting = [s for s in INPUT_SIZES if picture.shape[-2:] == (s, s)]
+        fitting = [s for s in INPUT_SIZES if image.shape[-2:] == (s, s)]
         way_out = (
             f"set discriminator.arch.input_size={fitting[0]}"
             if fitting
@@ -95,8 +95,8 @@ class VGGStyleDiscriminator(nn.Module):
             "and input_size the same"
         )
         raise ConfigError(
-            f"VGGStyleDiscriminator: expected pictures of (channels, height, width) {expected}, "
-            f"found {tuple(picture.shape[1:])}; {way_out}"
+            f"VGGStyleDiscriminator: expected images of (channels, height, width) {expected}, "
+            f"found {tuple(image.shape[1:])}; {way_out}"
         )
 
 

@@ -25,7 +25,7 @@ from archs.vrt_checks import (
     check_window,
 )
 from archs.vrt_layers import AttentionGroup, GatedPerceptron, Size
-from archs.vrt_warping import FlowGuidedAlignment, flows_to_later, pictures_of_next
+from archs.vrt_warping import FlowGuidedAlignment, flows_to_later, images_of_next
 from sr_train.api.errors import ConfigError
 from sr_train.api.network import NetSpec
 from sr_train.ops.padding import pad_to
@@ -355,12 +355,12 @@ class VRT(nn.Module):
         return later, run_block(estimate, colours.flip(1), recompute=recompute)
 
     def _with_next(self, clip: Tensor, later: Flows, earlier: Flows) -> Tensor:
-        """Join each frame with the pictures of its two neighbours, warped to it."""
+        """Join each frame with the images of its two neighbours, warped to it."""
         if not self.reach:
             return clip
         moving = clip[:, :, : clip.shape[2] - self.unwarped]
-        ahead = pictures_of_next(moving, later[0][0])
-        behind = pictures_of_next(moving.flip(1), earlier[0][0]).flip(1)
+        ahead = images_of_next(moving, later[0][0])
+        behind = images_of_next(moving.flip(1), earlier[0][0]).flip(1)
         return torch.cat((moving, ahead, behind, clip[:, :, moving.shape[2] :]), 2)
 
     def _body(self, x: Tensor, later: Flows, earlier: Flows) -> Tensor:

@@ -1,4 +1,4 @@
-"""Frames brought to where their neighbours are: flows, warped pictures, deformable alignment.
+"""Frames brought to where their neighbours are: flows, warped images, deformable alignment.
 
 Everything here looks from a frame at later ones; turned around in time, it looks at earlier ones.
 Shapes: B clips of T frames, C channels, K how many frames apart the farthest neighbour is.
@@ -58,7 +58,7 @@ def _one_frame_farther(flows: Tensor, near: Tensor, distance: int) -> Tensor:
     return start + step.unflatten(0, start.shape[:2])
 
 
-def pictures_of_next(clip: Tensor, flows: Tensor) -> Tensor:
+def images_of_next(clip: Tensor, flows: Tensor) -> Tensor:
     """Look up the four pixels of the next frame around where each pixel's flow points to.
 
     Nothing flows back through `flows`, of which rounding leaves no gradient.

@@ -39,7 +39,7 @@ class ClipReport:
     """Frames of the shortest and of the longest run."""
     is_16_bit: bool
     with_alpha: int
-    """Runs with pictures that have alpha, which is ignored."""
+    """Runs with images that have alpha, which is ignored."""
     cache: str
     """`decoded` or `encoded`."""
     cached: int

@@ -1,4 +1,4 @@
-"""ClipSet: runs of frames with everything that belongs to them, for training and validation."""
+"""ClipDataset: runs of frames with everything that belongs to them, for training and validation."""
 
 import logging
 import math
@@ -21,10 +21,10 @@ from data.index.doubts import Pair, Sized, doubts, spread
 from data.index.identity import cache_key, fingerprint
 from data.index.layouts import find_sequences
 from data.index.selecting import make_selection
-from data.index.sequences import PICTURES, SequenceIndex, Wanted, build_index
-from data.loading.cutting import Crops, place_pictures, place_tensors
+from data.index.sequences import IMAGES, SequenceIndex, Wanted, build_index
+from data.loading.cutting import Crops, place_images, place_tensors
 from data.whole import WholeClip
-from sr_train.api.dataset import SetFile, TrainSet
+from sr_train.api.dataset import SetFile, TrainDataset
 from sr_train.api.errors import DataError, Problems, did_you_mean
 from sr_train.api.text import one_line
 from sr_train.utils.splitmix import splitmix64
@@ -33,8 +33,8 @@ from sr_train.utils.threads import num_spare_threads, num_threads
 log = logging.getLogger(__name__)
 
 
-class ClipSet(TrainSet):
-    """Clips cut from sequences of frames: folders of pictures, or video files.
+class ClipDataset(TrainDataset):
+    """Clips cut from sequences of frames: folders of images, or video files.
 
     Layouts, by what is given:
 
@@ -43,9 +43,9 @@ class ClipSet(TrainSet):
     - `root`, `modalities` and maybe `split`: `root/split/SEQUENCE/FOLDER/frame`, with the FOLDER
       of each modality by name, `{lq: blur, gt: sharp, spikes: spike_vox}`.
 
-    What is neither `gt` nor `lq` is a further input, kept as it is: pictures, or tensors (S, H, W)
+    What is neither `gt` nor `lq` is a further input, kept as it is: images, or tensors (S, H, W)
     on the grid of the LQ in `.npy` or `.pt` files. How frames are paired, numbered and checked
-    says `data.index.sequences`. Rules for pictures are those of `PictureSet`: grey becomes RGB,
+    says `data.index.sequences`. Rules for images are those of `ImageDataset`: grey becomes RGB,
     alpha is ignored, where one frame is 16 bit all samples are uint16 and 8-bit values are
     multiplied by 257, the GT is cropped at its right and bottom to scale times the LQ, and an LQ
     made here is MATLAB's bicubic of the whole cropped GT.
@@ -151,7 +151,7 @@ class ClipSet(TrainSet):
             raise Problems(problems, advice=skip_advice(self._runs))
         if not self._runs:
             raise DataError(_all_too_short(self._index, self._span))
-        extra_names = [m for m in self._runs[0].tracks if m not in PICTURES]
+        extra_names = [m for m in self._runs[0].tracks if m not in IMAGES]
         self._time_bins = frozenset(texts("time_bins", time_bins))
         for each in self._time_bins:
             if each not in extra_names:
@@ -333,7 +333,7 @@ class ClipSet(TrainSet):
             frames = [self._frames.crop(number, first + t * step, window) for t in range(count)]
             crops = [list(each) for each in zip(*frames, strict=True)]
         for crop, place in zip(crops[:2], out[:2], strict=True):
-            place_pictures(crop, symmetry, place)
+            place_images(crop, symmetry, place)
         for name, crop, place in zip(self._frames.extras, crops[2:], out[2:], strict=True):
             is_turned = is_backwards and name in self._time_bins
             place_tensors(crop, symmetry, place[:, ::-1] if is_turned else place)

@@ -1,4 +1,4 @@
-"""The report of a picture set: what will be used, what not and why, and what memory it takes."""
+"""The report of an image set: what will be used, what not and why, and what memory it takes."""
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
@@ -15,28 +15,28 @@ _GIB = 1 << 30
 
 @dataclass(frozen=True)
 class Report:
-    """Facts about a picture set, from headers alone; `str()` is for people."""
+    """Facts about an image set, from headers alone; `str()` is for people."""
 
     name: str
-    pictures: int
-    """Usable ground-truth pictures."""
+    images: int
+    """Usable ground-truth images."""
     pairs: int
     """Of these, how many have an LQ file; the others get theirs by bicubic resizing."""
     scale: int
     min_size: tuple[int, int]
-    """Smallest GT height and smallest GT width in pixels, not necessarily of one picture."""
+    """Smallest GT height and smallest GT width in pixels, not necessarily of one image."""
     max_size: tuple[int, int]
     """Largest GT height and largest GT width in pixels."""
     decoded_bytes: int
-    """Memory that all pictures take when decoded, LQ and GT."""
+    """Memory that all images take when decoded, LQ and GT."""
     is_16_bit: bool
-    """Some picture is 16 bit, so every sample is uint16; 8-bit values are multiplied by 257."""
+    """Some image is 16 bit, so every sample is uint16; 8-bit values are multiplied by 257."""
     with_alpha: int
     """GT and LQ files with alpha, which is ignored: the colours count as stored."""
     cropped: int
-    """GT pictures that lose right columns or bottom rows to become a multiple of the scale."""
+    """GT images that lose right columns or bottom rows to become a multiple of the scale."""
     cached: int
-    """Pictures with a place in the RAM cache; the others are decoded at every access."""
+    """Images with a place in the RAM cache; the others are decoded at every access."""
     cache_bytes: int
     """Memory of the cache when it is full."""
     cache_is_shared: bool
@@ -44,7 +44,7 @@ class Report:
     free_bytes: int
     """Memory that the machine and the container leave at this time."""
     ignored: dict[str, int]
-    """Files that are no pictures, by suffix."""
+    """Files that are no images, by suffix."""
     left_out: list[tuple[str, str]]
     """(path, why)"""
 
@@ -52,12 +52,12 @@ class Report:
         small, large = self.min_size, self.max_size
         kind = "16 bit" if self.is_16_bit else "8 bit"
         lines = [
-            f"{one_line(self.name)}: {self.pictures} pictures, {self.pairs} with an LQ file, "
+            f"{one_line(self.name)}: {self.images} images, {self.pairs} with an LQ file, "
             f"x{self.scale}, {kind}, {small[1]}x{small[0]} to {large[1]}x{large[0]} pixels",
-            f"  in memory: {self.cached} of {self.pictures} pictures, "
+            f"  in memory: {self.cached} of {self.images} images, "
             f"{self.cache_bytes / _GIB:.2f} of {self.decoded_bytes / _GIB:.2f} GiB"
             + (" of another process" if self.cache_is_shared else "")
-            + ("" if self.cached == self.pictures else "; the others are decoded at every access")
+            + ("" if self.cached == self.images else "; the others are decoded at every access")
             + f"; {self.free_bytes / _GIB:.2f} GiB are free",
         ]
         if self.with_alpha:
@@ -65,7 +65,7 @@ class Report:
         if self.cropped:
             lines.append(f"  {self.cropped} GT cropped at right and bottom to fit the scale")
         if self.ignored:
-            lines.append(f"  not pictures, ignored: {told_kinds(self.ignored)}")
+            lines.append(f"  not images, ignored: {told_kinds(self.ignored)}")
         if self.left_out:
             lines.append(f"  left out: {len(self.left_out)}")
             lines += [f"    {one_line(f'{path}: {why}')}" for path, why in self.left_out[:_SHOWN]]
@@ -91,7 +91,7 @@ def make_report(
     ]
     return Report(
         name=name,
-        pictures=len(entries),
+        images=len(entries),
         pairs=sum(entry.lq is not None for entry in entries),
         scale=scale,
         min_size=_extreme(entries, smallest=True),

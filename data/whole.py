@@ -1,4 +1,4 @@
-"""What validation sets hand out: uncropped pictures and clips."""
+"""What validation sets hand out: uncropped images and clips."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -9,7 +9,7 @@ from data.cache.clip_frames import ClipFrames
 
 
 @dataclass(frozen=True)
-class WholePicture:
+class WholeImage:
     """An uncropped pair for validation."""
 
     name: str

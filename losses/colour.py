@@ -29,10 +29,10 @@ def _block_means(x: Tensor, block: int) -> Tensor:
 
 
 def lightness(rgb: Tensor) -> Tensor:
-    """Return CIELAB's L* / 100 of sRGB pictures.
+    """Return CIELAB's L* / 100 of sRGB images.
 
     L* = 116 Y^(1/3) - 16, and 903.3 Y where Y < 0.008856, of the luminance Y (white is 1) of the
-    linearised picture. Below 0 both curves go on as lines, above 1 as powers; the slope is
+    linearised image. Below 0 both curves go on as lines, above 1 as powers; the slope is
     finite everywhere.
 
     Args:
@@ -55,14 +55,14 @@ class ColourLoss(nn.Module):
     """L1 of the block means of Cb and Cr: keeps hue and saturation, leaves lightness free.
 
     BT.601, studio range, in units of 1 / 255 * 8-bit levels; see `sr_train.ops.colour`. Takes
-    (B, 3, H, W) RGB pictures, nominally in [0, 1]. Computed in float32.
+    (B, 3, H, W) RGB images, nominally in [0, 1]. Computed in float32.
 
     Args:
         block: side in pixels of the blocks that are averaged first, so that only the colour of
             an area counts; 1 compares pixels.
 
     Raises:
-        ValueError: if a block has no pixel, or the pictures are not RGB.
+        ValueError: if a block has no pixel, or the images are not RGB.
 
     Reference: ITU-R BT.601-7, section 3.5, https://www.itu.int/rec/R-REC-BT.601
     """
@@ -83,10 +83,10 @@ class ColourLoss(nn.Module):
 class LumaLoss(nn.Module):
     """L1 of CIELAB's L* / 100: lightness as the eye sees it; see `lightness`.
 
-    Takes (B, 3, H, W) sRGB pictures, nominally in [0, 1].
+    Takes (B, 3, H, W) sRGB images, nominally in [0, 1].
 
     Raises:
-        ValueError: if the pictures are not RGB.
+        ValueError: if the images are not RGB.
 
     Reference: ISO/CIE 11664-4:2019, eq. 1 and 4
     """
@@ -101,7 +101,7 @@ class LumaLoss(nn.Module):
 class AverageColourLoss(nn.Module):
     """L1 of the means of square blocks: an anchor against drifting colours that leaves detail free.
 
-    Takes (B, C, H, W) pictures of any range and number of channels. Blocks at the right and
+    Takes (B, C, H, W) images of any range and number of channels. Blocks at the right and
     bottom may be smaller.
 
     Args:

@@ -1,4 +1,4 @@
-"""What every loss does with its pictures before it looks at them."""
+"""What every loss does with its images before it looks at them."""
 
 import torch
 from torch import Tensor

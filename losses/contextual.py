@@ -19,7 +19,7 @@ class PositionLoss(nn.Module):
     Args:
         layers: names of layers.
         max_positions: most positions of a layer that are compared, taken at even distances in
-            reading order, the same in both pictures; memory grows with the square.
+            reading order, the same in both images; memory grows with the square.
         weights: torchvision's `vgg19-dcbb9e9d.pth`; None looks in torch hub's cache.
         random_init: leave the network untrained; for tests.
         precision: of the network, see `Features`.
@@ -48,7 +48,7 @@ class PositionLoss(nn.Module):
         self.features = shared_features("vgg19", weights, random_init, precision)
 
     def pairs(self, pred: Tensor, target: Tensor) -> dict[str, tuple[Tensor, Tensor]]:
-        """Return the positions of both pictures, (B, N, C) each, by layer; `target`'s fixed.
+        """Return the positions of both images, (B, N, C) each, by layer; `target`'s fixed.
 
         Raises:
             ValueError: if the shapes differ.
@@ -64,14 +64,14 @@ class PositionLoss(nn.Module):
 class ContextualLoss(PositionLoss):
     """Weighted sum over layers of -log CX, see `contextual_similarity`.
 
-    It is made for pictures that are not aligned. It is near 0 for equal pictures whose positions
+    It is made for images that are not aligned. It is near 0 for equal images whose positions
     all differ, and log N for flat ones, where each of the N positions is as near to every other.
 
     Args:
         layers: weight of each layer of VGG19; None for conv3_2 and conv4_2, 1 each.
         h: bandwidth; smaller makes the nearest neighbour count more.
         max_positions: most positions of a layer that are compared, taken at even distances in
-            reading order, the same in both pictures; memory grows with the square.
+            reading order, the same in both images; memory grows with the square.
         weights: torchvision's `vgg19-dcbb9e9d.pth`; None looks in torch hub's cache.
         random_init: leave the network untrained; for tests.
         precision: of the network, see `Features`; similarities are fp32 always.

@@ -44,11 +44,11 @@ def info_nce(
 
 
 class InfoNCELoss(PositionLoss):
-    """Mean over layers of VGG19 of InfoNCE between positions of a picture.
+    """Mean over layers of VGG19 of InfoNCE between positions of an image.
 
     The positive of a position of `pred` is the same position of `target`; its negatives are the
-    target's other positions of the same picture. It keeps textures of different places apart; it
-    is above zero for equal pictures, and log N for flat ones.
+    target's other positions of the same image. It keeps textures of different places apart; it
+    is above zero for equal images, and log N for flat ones.
 
     Args:
         layers: layers of VGG19.

@@ -12,7 +12,7 @@ from sr_train.io.pretrained import check_numbers, find_weights, read_state
 
 LAYERS = ("relu1_2", "relu2_2", "relu3_3", "relu4_3", "relu5_3")
 CHANNELS = (3, 64, 128, 256, 512, 512)
-"""Of the picture itself and of each layer."""
+"""Of the image itself and of each layer."""
 
 _FILE = "dists_weights.pt"
 _URL = f"https://github.com/photosynthesis-team/piq/releases/download/v0.4.1/{_FILE}"
@@ -25,10 +25,10 @@ class DISTSLoss(nn.Module):
 
         texture = (2 m n + c) / (m^2 + n^2 + c), structure = (2 v + c) / (s + t + c)
 
-    The channels are those of the picture and of five layers of VGG16, whose max pools are
+    The channels are those of the image and of five layers of VGG16, whose max pools are
     replaced by L2 pools (root of the Hann-weighted mean of squares). Texture is compared by means
-    alone, which forgives that grass grows elsewhere; 0 for equal pictures. The authors' metric
-    shrinks pictures to 256 pixels first, this loss does not. Always fp32.
+    alone, which forgives that grass grows elsewhere; 0 for equal images. The authors' metric
+    shrinks images to 256 pixels first, this loss does not. Always fp32.
 
     Args:
         weights: torchvision's `vgg16-397923af.pth`; None looks in torch hub's cache.
@@ -90,8 +90,8 @@ class DISTSLoss(nn.Module):
         return texture, structure
 
 
-def _three_planes(picture: Tensor) -> Tensor:
-    return picture.float().expand(-1, CHANNELS[0], -1, -1)
+def _three_planes(image: Tensor) -> Tensor:
+    return image.float().expand(-1, CHANNELS[0], -1, -1)
 
 
 def l2_pool(x: Tensor) -> Tensor:

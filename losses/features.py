@@ -1,4 +1,4 @@
-"""Frozen ImageNet classifiers, whose layers several losses compare pictures by.
+"""Frozen ImageNet classifiers, whose layers several losses compare images by.
 
 One instance serves all losses of a process that ask for the same backbone, file and precision.
 Nothing is ever downloaded: weights are torchvision's own files, named or in torch hub's cache.
@@ -27,7 +27,7 @@ Precision = Literal["fp32", "bf16", "fp16"]
 Pool = Callable[[Tensor], Tensor]
 
 PLANES = (1, 3)
-"""Planes of a picture that the classifiers take: grey, and RGB."""
+"""Planes of an image that the classifiers take: grey, and RGB."""
 
 PRECISIONS = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 
@@ -51,7 +51,7 @@ class _Backbone:
     """Name of each layer in order: a convolution, or None for a relu or a pool."""
     pool_kernel: int = 2
     least_side: int = 1
-    """Smaller pictures are mirrored up to this side."""
+    """Smaller images are mirrored up to this side."""
 
 
 def _vgg(file: str, depths: tuple[int, ...]) -> _Backbone:
@@ -106,7 +106,7 @@ class Features(nn.Module):
 
     In `bf16` and `fp16` the weights and the layers are of that dtype, and the results are fp32.
     In `fp16` the gradient is brought to a size that fits before it enters the network and put
-    back after it, so that no weight of a term and no loss scale can underflow there; pictures are
+    back after it, so that no weight of a term and no loss scale can underflow there; images are
     clamped to [-4, 5] first, for the activations to stay below 65504.
 
     Args:
@@ -153,15 +153,15 @@ class Features(nn.Module):
         return super().train(False)
 
     def forward(
-        self, picture: Tensor, layers: Iterable[str], pool: Pool | None = None
+        self, image: Tensor, layers: Iterable[str], pool: Pool | None = None
     ) -> dict[str, Tensor]:
         """Return the named layers, in the network's order; later ones are not computed.
 
-        Where a side is smaller than a pool's window the window shrinks, so that a picture of one
-        pixel passes; AlexNet's first convolution needs 11 pixels, and the picture is mirrored.
+        Where a side is smaller than a pool's window the window shrinks, so that an image of one
+        pixel passes; AlexNet's first convolution needs 11 pixels, and the image is mirrored.
 
         Args:
-            picture: (B, 3, H, W) or grey (B, 1, H, W), which counts as R = G = B; [0, 1]. Luma of
+            image: (B, 3, H, W) or grey (B, 1, H, W), which counts as R = G = B; [0, 1]. Luma of
                 studio range is grey with less contrast, 16 to 235 of 255, to the classifier.
             layers: names of layers.
             pool: taken in place of the max pools.
@@ -170,17 +170,17 @@ class Features(nn.Module):
             (B, C, h, w) for each layer, fp32 (float64 for a network cast to it).
 
         Raises:
-            ValueError: if the picture has neither 1 nor 3 channels.
+            ValueError: if the image has neither 1 nor 3 channels.
         """
-        if picture.ndim != 4 or picture.shape[1] not in PLANES:
+        if image.ndim != 4 or image.shape[1] not in PLANES:
             raise ValueError(
-                f"expected pictures of 1 or 3 channels, (B, C, H, W), got {tuple(picture.shape)}"
+                f"expected images of 1 or 3 channels, (B, C, H, W), got {tuple(image.shape)}"
             )
         dtype = self.get_buffer("weight0").dtype
         wide = torch.float64 if dtype == torch.float64 else torch.float32
         exchange: list[Tensor] = []
-        with torch.autocast(picture.device.type, enabled=False):
-            x = pad_to(picture.to(wide), 1, self.backbone.least_side)
+        with torch.autocast(image.device.type, enabled=False):
+            x = pad_to(image.to(wide), 1, self.backbone.least_side)
             if dtype == torch.float16:
                 x = _RestoreGradient.apply(x.clamp(-4, 5), exchange)
             x = ((x - self.mean) / self.std).to(dtype)
@@ -193,7 +193,7 @@ class Features(nn.Module):
     def pair(
         self, pred: Tensor, target: Tensor, layers: Iterable[str], pool: Pool | None = None
     ) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
-        """Return the named layers of both pictures, see `forward`; those of `target` fixed.
+        """Return the named layers of both images, see `forward`; those of `target` fixed.
 
         Raises:
             ValueError: if the shapes differ.
@@ -303,12 +303,12 @@ class _NormaliseGradient(torch.autograd.Function):
 
 
 class _RestoreGradient(torch.autograd.Function):
-    """Pass a picture on; take the scale of `_NormaliseGradient` off its gradient."""
+    """Pass an image on; take the scale of `_NormaliseGradient` off its gradient."""
 
     @staticmethod
-    def forward(ctx: Any, picture: Tensor, exchange: list[Tensor]) -> Tensor:
+    def forward(ctx: Any, image: Tensor, exchange: list[Tensor]) -> Tensor:
         ctx.exchange = exchange
-        return picture.view_as(picture)
+        return image.view_as(image)
 
     @staticmethod
     @once_differentiable

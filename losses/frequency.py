@@ -12,7 +12,7 @@ class FFTL1Loss(nn.Module):
     The transform is that of each plane, its redundant half left out. The value of white noise
     grows with the square root of the number of pixels, hence the paper's weight of 0.1.
 
-    Takes (B, C, H, W) pictures of any range and number of channels.
+    Takes (B, C, H, W) images of any range and number of channels.
 
     Reference: Cho et al., Rethinking Coarse-to-Fine Approach in Single Image Deblurring, ICCV
         2021, eq. 6, https://arxiv.org/abs/2108.05054; there the whole spectrum is averaged.
@@ -29,11 +29,11 @@ class FocalFrequencyLoss(nn.Module):
     The weight w = |D|^alpha, or log(1 + |D|^alpha), divided by its largest value, so that it runs
     from 0 to 1; no gradient flows through it. Frequencies that are far off thus count more.
 
-    Takes (B, C, H, W) pictures of any range and number of channels.
+    Takes (B, C, H, W) images of any range and number of channels.
 
     Args:
         alpha: focus on what is far off; 0 weighs all frequencies alike.
-        patches: the picture is cut into patches x patches parts, each with its own spectrum; a
+        patches: the image is cut into patches x patches parts, each with its own spectrum; a
             remainder at the right and bottom is left out. At most as many as there are pixels.
         ave_spectrum: compare the mean spectra of the batch.
         log_matrix: use the logarithm for the weight.

@@ -1,7 +1,7 @@
 """Adversarial losses on logits: what a generator and a discriminator minimise.
 
 Logits are what a discriminator returns, before any sigmoid: one tensor of any shape (one number
-per picture, or per patch), or a list of such, one per scale. Every loss averages over the elements
+per image, or per patch), or a list of such, one per scale. Every loss averages over the elements
 of a scale and then over the scales, in fp32.
 
 The costs of one logit x, towards `real` with label r and towards `fake` with label f:
@@ -45,7 +45,7 @@ LABELLED = ("vanilla", "lsgan")
 
 
 class GeneratorLoss(nn.Module):
-    """Cost of the discriminator's logits for the generated pictures, taken towards `real`.
+    """Cost of the discriminator's logits for the generated images, taken towards `real`.
 
     This is the non-saturating form. `hinge` has no margin here: like `wgan` it is -mean(x).
     Labels are never smoothed for the generator.
@@ -67,7 +67,7 @@ class GeneratorLoss(nn.Module):
 
 
 class DiscriminatorLoss(nn.Module):
-    """Mean of the cost of real pictures towards `real` and of generated ones towards `fake`.
+    """Mean of the cost of real images towards `real` and of generated ones towards `fake`.
 
     Args:
         kind: vanilla, lsgan, wgan, hinge or softplus.
@@ -137,8 +137,8 @@ class RelativisticDiscriminatorLoss(nn.Module):
 
     Args:
         kind: vanilla (ESRGAN's), lsgan, wgan, hinge or softplus.
-        real_label: label of real pictures, for vanilla and lsgan; 0.9 smooths.
-        fake_label: label of generated pictures; None for 0 (vanilla) or -1 (lsgan).
+        real_label: label of real images, for vanilla and lsgan; 0.9 smooths.
+        fake_label: label of generated images; None for 0 (vanilla) or -1 (lsgan).
 
     Raises:
         ValueError: as `DiscriminatorLoss`.
@@ -164,15 +164,15 @@ class RelativisticDiscriminatorLoss(nn.Module):
 
 
 class R1Penalty(nn.Module):
-    """Gradient penalty on real pictures: every * 1/2 * E |grad_x D(x)|^2, on every n-th step.
+    """Gradient penalty on real images: every * 1/2 * E |grad_x D(x)|^2, on every n-th step.
 
     Lazy regularisation: the term is worked out on steps that are multiples of `every`, and then
     multiplied by `every`; on the others it is a zero without a graph. Steps are those of the
     discriminator, which may learn more seldom than the generator. The term's weight is the
-    paper's gamma (10 for faces at one logit per picture).
+    paper's gamma (10 for faces at one logit per image).
 
-    D's outputs for one picture are added up and divided by the root of their number: with one
-    logit that is the paper, with patches the strength does not depend on the picture's size. The
+    D's outputs for one image are added up and divided by the root of their number: with one
+    logit that is the paper, with patches the strength does not depend on the image's size. The
     network runs in fp32 with autocast off, whatever the step's precision.
 
     Args:
@@ -200,10 +200,10 @@ class R1Penalty(nn.Module):
 
 
 class GradientPenalty(nn.Module):
-    """WGAN-GP: E (|grad_x D(x)| - 1)^2 at random points between real and generated pictures.
+    """WGAN-GP: E (|grad_x D(x)| - 1)^2 at random points between real and generated images.
 
-    x = a * real + (1 - a) * fake with one a per picture, uniform in [0, 1) from torch's generator
-    of the device. The published weight is 10. D's outputs for one picture are added up and divided
+    x = a * real + (1 - a) * fake with one a per image, uniform in [0, 1) from torch's generator
+    of the device. The published weight is 10. D's outputs for one image are added up and divided
     by the root of their number, see `R1Penalty`; the network runs in fp32 with autocast off.
 
     Args:
@@ -223,7 +223,7 @@ class GradientPenalty(nn.Module):
         self.eps = eps
 
     def forward(self, real: Tensor, fake: Tensor, net_d: nn.Module) -> Tensor:
-        """Return the penalty of pictures (B, C, H, W), with a graph into the weights of `net_d`.
+        """Return the penalty of images (B, C, H, W), with a graph into the weights of `net_d`.
 
         Raises:
             ValueError: if the shapes differ.
@@ -292,10 +292,10 @@ def _relativistic(
     return (upper + lower) / 2
 
 
-def _squared_slopes(net_d: nn.Module, picture: Tensor) -> list[Tensor]:
-    """Return |grad D|^2 of each picture, (B,), for every scale, with a graph into D's weights."""
-    with torch.autocast(picture.device.type, enabled=False):
-        x = picture.detach().float().requires_grad_()
+def _squared_slopes(net_d: nn.Module, image: Tensor) -> list[Tensor]:
+    """Return |grad D|^2 of each image, (B,), for every scale, with a graph into D's weights."""
+    with torch.autocast(image.device.type, enabled=False):
+        x = image.detach().float().requires_grad_()
         slopes = []
         for logits in _scales(net_d(x)):
             score = logits.float().sum() / (logits.numel() / len(logits)) ** 0.5

@@ -1,4 +1,4 @@
-"""Losses on the derivatives of the picture."""
+"""Losses on the derivatives of the image."""
 
 from torch import Tensor, nn
 
@@ -10,7 +10,7 @@ class GradientLoss(nn.Module):
     """Mean of |Sx pred - Sx target| plus mean of |Sy pred - Sy target|, with Sobel's Sx and Sy.
 
     The filters are unscaled (a ramp of 1 per pixel gives 8) and repeat the border. Takes
-    (B, C, H, W) pictures of any range and number of channels.
+    (B, C, H, W) images of any range and number of channels.
 
     Reference: Sobel and Feldman, A 3x3 Isotropic Gradient Operator for Image Processing, 1968;
         as a loss: Lu and Chen, Single Image Super Resolution based on a Modified U-net with Mixed
@@ -29,12 +29,12 @@ class GradientVarianceLoss(nn.Module):
     mean (var(Sx pred) - var(Sx target))^2 + mean (var(Sy pred) - var(Sy target))^2, unbiased
     variances of patches that do not overlap. It only says how much detail there is, not where:
     put a pixel loss beside it. A remainder at the right and bottom is left out, and a patch is
-    at most as large as the picture; a single pixel has variance 0.
+    at most as large as the image; a single pixel has variance 0.
 
-    The paper compares grey pictures with zeros around them; here each channel counts by itself
+    The paper compares grey images with zeros around them; here each channel counts by itself
     and the border is repeated, which makes no edges of its own. `colour: y` gives grey.
 
-    Takes (B, C, H, W) pictures, nominally in [0, 1], of any number of channels.
+    Takes (B, C, H, W) images, nominally in [0, 1], of any number of channels.
 
     Args:
         patch: side of a patch in pixels.

@@ -11,7 +11,7 @@ def artefact_map(pred: Tensor, target: Tensor, ema_pred: Tensor, window: int) ->
     """Return how likely each pixel is an artefact, (B, 1, H, W), at least 0, without a graph.
 
     With the residual r = sum over channels of |target - pred|, the map is
-    var(r of the picture)^(1/5) var(r of the window around the pixel), unbiased variances, and 0
+    var(r of the image)^(1/5) var(r of the window around the pixel), unbiased variances, and 0
     where r is smaller than that of `ema_pred`: there the prediction is better than its average,
     and so on its way to a detail.
 
@@ -19,7 +19,7 @@ def artefact_map(pred: Tensor, target: Tensor, ema_pred: Tensor, window: int) ->
         pred: (B, C, H, W), float32 or float64.
         target: same shape as `pred`.
         ema_pred: same shape as `pred`, what the averaged weights predict.
-        window: side of the window in pixels, odd; small pictures cut it.
+        window: side of the window in pixels, odd; small images cut it.
 
     Reference: Liang et al., Details or Artifacts: A Locally Discriminative Learning Approach to
         Realistic Image Super-Resolution, CVPR 2022, eq. 1 to 5, https://arxiv.org/abs/2203.09195
@@ -29,8 +29,8 @@ def artefact_map(pred: Tensor, target: Tensor, ema_pred: Tensor, window: int) ->
         residual_ema = (target - ema_pred).abs().sum(dim=1, keepdim=True)
         off = residual - residual.mean(dim=(-2, -1), keepdim=True)
         pixels = max(2, off.shape[-2] * off.shape[-1])
-        of_picture = off.square().sum(dim=(-2, -1), keepdim=True) / (pixels - 1)
-        weight = of_picture**0.2 * local_variance(residual, window)
+        of_image = off.square().sum(dim=(-2, -1), keepdim=True) / (pixels - 1)
+        weight = of_image**0.2 * local_variance(residual, window)
         return torch.where(residual < residual_ema, torch.zeros_like(weight), weight)
 
 
@@ -40,7 +40,7 @@ class LDLLoss(nn.Module):
     M is taken as a constant. The loss and its gradient are 0 where the residual is flat, at
     identity above all. It needs the averaged weights' prediction: switch the average on.
 
-    Takes (B, C, H, W) pictures, nominally in [0, 1], of any number of channels.
+    Takes (B, C, H, W) images, nominally in [0, 1], of any number of channels.
 
     Args:
         ksize: side of the map's window in pixels, odd.

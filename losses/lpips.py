@@ -22,8 +22,8 @@ class LPIPSLoss(nn.Module):
 
     f and g are the features of a position, each scaled to length one. The calibrated w come with
     the `lpips` package; the network is ours, because the package's scaling has a NaN slope where
-    all features of a position are zero. Its input scaling, for pictures in [-1, 1], is the
-    ImageNet normalisation of pictures in [0, 1], which is what this loss takes. Small pictures are
+    all features of a position are zero. Its input scaling, for images in [-1, 1], is the
+    ImageNet normalisation of images in [0, 1], which is what this loss takes. Small images are
     treated as `Features` does, where the package stops.
 
     Args:

@@ -85,7 +85,7 @@ class StyleLoss(_LayerLoss):
     """Weighted sum over layers of VGG19 of the mean distance of Gram matrices.
 
     G = F F^T / (C H W) for features F of (C, H*W): which channels are strong together, wherever
-    in the picture. Gram matrices are fp32.
+    in the image. Gram matrices are fp32.
 
     Args:
         layers: weight of each layer; None for those of Gatys et al., the first ReLU of each block.

@@ -11,7 +11,7 @@ from losses.common import pair
 def charbonnier(pred: Tensor, target: Tensor, eps: float = 1e-3) -> Tensor:
     """Return the mean of sqrt((pred - target)^2 + eps^2) - eps.
 
-    The constant eps is taken off so that equal pictures score zero; the gradient is that of the
+    The constant eps is taken off so that equal images score zero; the gradient is that of the
     paper. It is at most 1 in size and zero at equality.
 
     Args:
@@ -47,7 +47,7 @@ class CharbonnierLoss(nn.Module):
     """Charbonnier loss, a differentiable L1; see `charbonnier`.
 
     Args:
-        eps: half-width of the quadratic zone, in pixel-value units ([0, 1] pictures).
+        eps: half-width of the quadratic zone, in pixel-value units ([0, 1] images).
     """
 
     def __init__(self, eps: float = 1e-3) -> None:
@@ -63,7 +63,7 @@ class CharbonnierLoss(nn.Module):
 class HuberLoss(nn.Module):
     """Huber loss: mean of d^2 / 2 where |d| < delta, of delta (|d| - delta / 2) elsewhere.
 
-    With d = pred - target. Pictures in [0, 1] never leave the quadratic zone of the default; a
+    With d = pred - target. Images in [0, 1] never leave the quadratic zone of the default; a
     delta of a few 8-bit levels makes the loss robust.
 
     Args:
@@ -89,10 +89,10 @@ class HuberLoss(nn.Module):
 
 
 class PSNRLoss(nn.Module):
-    """Negative PSNR in dB: mean over the batch of 10 log10(mse + eps), mse of one picture.
+    """Negative PSNR in dB: mean over the batch of 10 log10(mse + eps), mse of one image.
 
-    For a peak of 1. Pictures of (B, ..., H, W) count one by one, whatever their error. The value
-    is below zero for good pictures and 10 log10(eps) = -80 at equality.
+    For a peak of 1. Images of (B, ..., H, W) count one by one, whatever their error. The value
+    is below zero for good images and 10 log10(eps) = -80 at equality.
 
     Args:
         eps: least mean squared error told from zero, in squared pixel-value units; above zero.

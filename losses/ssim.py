@@ -1,13 +1,13 @@
 """Structural similarity as a loss, at one scale and at many.
 
-Written as 1 minus what differs, so that equal pictures have similarity 1 to the last bit:
+Written as 1 minus what differs, so that equal images have similarity 1 to the last bit:
 
     luminance  l  = 1 - (mu_x - mu_y)^2 / (mu_x^2 + mu_y^2 + C1)
     structure  cs = 1 - var(x - y) / (var(x) + var(y) + C2)
 
 are the papers' (2 mu_x mu_y + C1) / (mu_x^2 + mu_y^2 + C1) and
 (2 cov(x, y) + C2) / (var(x) + var(y) + C2). C1 = 0.01^2 and C2 = 0.03^2 for a peak of 1. Means are
-Gaussian, over windows wholly inside of the picture, each channel by itself.
+Gaussian, over windows wholly inside of the image, each channel by itself.
 """
 
 import torch
@@ -49,8 +49,8 @@ def ms_ssim(pred: Tensor, target: Tensor, window: int = 11, sigma: float = 1.5) 
     """Return the multi-scale structural similarity of every plane, at most 1.
 
     The product over five scales of cs^w, with l * cs in the place of cs at the coarsest; from one
-    scale to the next, pictures are averaged over 2x2 pixels (an odd last row or column is left
-    out). Small pictures use as many scales as leave a whole window at the coarsest (176 pixels
+    scale to the next, images are averaged over 2x2 pixels (an odd last row or column is left
+    out). Small images use as many scales as leave a whole window at the coarsest (176 pixels
     a side for all five with a window of 11), at least one, and the weights w of those in use are
     scaled to sum 1. A scale that is anticorrelated counts as 1e-4 and has no gradient: powers of
     negative numbers do not exist.
@@ -58,7 +58,7 @@ def ms_ssim(pred: Tensor, target: Tensor, window: int = 11, sigma: float = 1.5) 
     Args:
         pred: (B, C, H, W), float, nominally in [0, 1].
         target: same shape as `pred`.
-        window: side of the Gaussian window in pixels, cut to the picture.
+        window: side of the Gaussian window in pixels, cut to the image.
         sigma: its standard deviation in pixels.
 
     Returns:
@@ -88,12 +88,12 @@ def ms_ssim(pred: Tensor, target: Tensor, window: int = 11, sigma: float = 1.5) 
 
 
 class SSIMLoss(nn.Module):
-    """1 - SSIM, from 0 to 2, averaged over windows, channels and pictures.
+    """1 - SSIM, from 0 to 2, averaged over windows, channels and images.
 
-    Takes (B, C, H, W) pictures, nominally in [0, 1], of any number of channels.
+    Takes (B, C, H, W) images, nominally in [0, 1], of any number of channels.
 
     Args:
-        window: side of the Gaussian window in pixels, cut to pictures that are smaller.
+        window: side of the Gaussian window in pixels, cut to images that are smaller.
         sigma: its standard deviation in pixels.
 
     Raises:
@@ -113,7 +113,7 @@ class SSIMLoss(nn.Module):
 
 
 class MSSSIMLoss(nn.Module):
-    """1 - MS-SSIM, from 0 to 1, averaged over channels and pictures; see `ms_ssim`.
+    """1 - MS-SSIM, from 0 to 1, averaged over channels and images; see `ms_ssim`.
 
     Args:
         window: side of the Gaussian window in pixels.
@@ -138,7 +138,7 @@ class MSSSIML1Loss(nn.Module):
     """alpha (1 - MS-SSIM) + (1 - alpha) mean(G * |pred - target|), the paper's L_Mix.
 
     G is a Gaussian of the paper's coarsest sigma, cut at two sigmas and, at the border, to the
-    picture. The MS-SSIM is that of `ms_ssim`, which shrinks the pictures; the paper widens
+    image. The MS-SSIM is that of `ms_ssim`, which shrinks the images; the paper widens
     the window in five steps from sigma 0.5 to 8 instead.
 
     Args:

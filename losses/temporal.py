@@ -89,7 +89,7 @@ class TemporalConsistencyLoss(nn.Module):
         return (weight * (found[:, 1:].flatten(0, 1) - warped).abs()).mean()
 
 
-def clips(pictures: Tensor, num_frames: int) -> Tensor:
+def clips(images: Tensor, num_frames: int) -> Tensor:
     """Return (B, T, C, H, W) of (B*T, C, H, W).
 
     Raises:
@@ -97,4 +97,4 @@ def clips(pictures: Tensor, num_frames: int) -> Tensor:
     """
     if num_frames < 2:
         raise ValueError("it compares neighbouring frames; expected clips of at least 2, found 1")
-    return pictures.unflatten(0, (-1, num_frames))
+    return images.unflatten(0, (-1, num_frames))

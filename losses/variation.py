@@ -1,4 +1,4 @@
-"""Total variation: of the whole picture, or of what should be flat."""
+"""Total variation: of the whole image, or of what should be flat."""
 
 import torch
 from torch import Tensor, nn
@@ -10,8 +10,8 @@ from losses.common import pair, widened
 class TotalVariationLoss(nn.Module):
     """Mean of |pred[y, x + 1] - pred[y, x]| plus mean of |pred[y + 1, x] - pred[y, x]|.
 
-    Anisotropic; 0 for flat pictures and for one pixel, not at identity. Takes (B, C, H, W)
-    pictures of any range and number of channels.
+    Anisotropic; 0 for flat images and for one pixel, not at identity. Takes (B, C, H, W)
+    images of any range and number of channels.
 
     Reference: Rudin, Osher and Fatemi, Nonlinear total variation based noise removal algorithms,
         Physica D 1992, https://doi.org/10.1016/0167-2789(92)90242-F
@@ -27,10 +27,10 @@ class MaskedTotalVariationLoss(nn.Module):
 
     A pixel is flat where, in the 3x3 pixels around it, no channel of the target varies by more
     than `flatness`. A step between two flat pixels counts; the sum over those is divided by the
-    number of all steps, so that pictures with little that is flat have little to say. Noise and
+    number of all steps, so that images with little that is flat have little to say. Noise and
     ringing in skies and walls cost, texture does not. At identity it is at most twice `flatness`.
 
-    Takes (B, C, H, W) pictures, nominally in [0, 1], of any number of channels.
+    Takes (B, C, H, W) images, nominally in [0, 1], of any number of channels.
 
     Args:
         flatness: largest range of a flat neighbourhood, in pixel-value units; at least zero. The

@@ -28,11 +28,11 @@ from rich.console import Console
 from rich.table import Table
 
 from data.cache.sharing import SharedBytes
+from data.images import ImageDataset
 from data.loading.stream import TrainStream
-from data.pictures import PictureSet
 from scripts.bench_data import read_photos
 from sr_train.api.errors import SRTrainError
-from sr_train.io.images import write_picture
+from sr_train.io.images import write_image
 
 HEIGHT, WIDTH, SCALE = 480, 720, 4
 DISTINCT = 8
@@ -40,11 +40,11 @@ GIB = 1 << 30
 
 
 def make_set(folder: Path, gib: float) -> None:
-    """Write pictures that take `gib` when decoded; many are the same file under other names."""
+    """Write images that take `gib` when decoded; many are the same file under other names."""
     count = int(gib * GIB / (HEIGHT * WIDTH * 3 * (1 + 1 / SCALE**2)))
     for number, photo in enumerate(read_photos("pkg://skimage/data", DISTINCT)):
         first = folder / f"{number:05}.png"
-        write_picture(first, cv2.resize(photo, (WIDTH, HEIGHT), interpolation=cv2.INTER_AREA))
+        write_image(first, cv2.resize(photo, (WIDTH, HEIGHT), interpolation=cv2.INTER_AREA))
         for other in range(number + DISTINCT, count, DISTINCT):
             os.link(first, folder / f"{other:05}.png")
 
@@ -54,12 +54,12 @@ def run_rank(
 ) -> None:
     """Be one rank: fill the cache, take some batches, say who one is, and wait to be measured."""
     with mock.patch.object(SharedBytes, "by_name", SharedBytes.by_name if is_shared else _alone):
-        pictures = PictureSet(folder, SCALE, lq_size=32, cache_gib=gib)
+        images = ImageDataset(folder, SCALE, lq_size=32, cache_gib=gib)
     start = time.monotonic()
-    pictures.preload()
+    images.preload()
     seconds = time.monotonic() - start
     full.wait()
-    stream = TrainStream(pictures, 8, num_workers=workers)
+    stream = TrainStream(images, 8, num_workers=workers)
     for _ in range(20):
         next(stream)
     told.put(([os.getpid(), *(child.pid for child in multiprocessing.active_children())], seconds))

@@ -4,7 +4,7 @@ Run from the project's folder:
 
     python -m scripts.bench_clips FRAMES        # FRAMES/SEQUENCE/frame.png, or frames right there
 
-Rows: `cached` is ClipSet + TrainStream with all frames in RAM, decoded; `encoded` the same with
+Rows: `cached` is ClipDataset + TrainStream with all frames in RAM, decoded; `encoded` the same with
 the files in RAM; `uncached` with neither; `bound` crops, mirrors, turns, copies and collates
 arrays that lie in RAM, in plain NumPy, with torch's DataLoader where there are workers; `bound
 middle` does so with the middle GT frame alone. The LQ is given in files, made by bicubic before.
@@ -24,11 +24,11 @@ from rich.console import Console
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
-from data.clips import ClipSet
+from data.clips import ClipDataset
 from data.loading.stream import TrainStream
 from scripts.bench_data import rate, show
 from sr_train.api.errors import SRTrainError
-from sr_train.io.images import write_picture
+from sr_train.io.images import write_image
 
 Batch = dict[str, Tensor]
 
@@ -73,7 +73,7 @@ class PlainClips(Dataset):
         return torch.from_numpy(np.ascontiguousarray(crop.transpose(0, 3, 1, 2)))
 
 
-def measure_stream(clips: ClipSet, num_workers: int, args: argparse.Namespace) -> float:
+def measure_stream(clips: ClipDataset, num_workers: int, args: argparse.Namespace) -> float:
     """Return clips per second of our stream."""
     stream = TrainStream(clips, args.batch_size, num_workers=num_workers, fill_cache=False)
     try:
@@ -83,7 +83,7 @@ def measure_stream(clips: ClipSet, num_workers: int, args: argparse.Namespace) -
 
 
 def measure_bound(
-    clips: ClipSet, num_workers: int, middle: bool, args: argparse.Namespace
+    clips: ClipDataset, num_workers: int, middle: bool, args: argparse.Namespace
 ) -> float:
     """Return clips per second of plain NumPy on the same frames."""
     sequences = []
@@ -106,9 +106,9 @@ def bench(gt: str, lq: str, args: argparse.Namespace) -> list[dict[str, Any]]:
     for frames in args.clip_frames:
         for gt_size in args.gt_sizes:
             common = {"gt": gt, "lq": lq, "frames": frames, "lq_size": gt_size // args.scale}
-            cached = ClipSet(args.scale, **common, reverse=True)
-            encoded = ClipSet(args.scale, **common, reverse=True, cache="encoded")
-            uncached = ClipSet(args.scale, **common, reverse=True, cache_gib=0)
+            cached = ClipDataset(args.scale, **common, reverse=True)
+            encoded = ClipDataset(args.scale, **common, reverse=True, cache="encoded")
+            uncached = ClipDataset(args.scale, **common, reverse=True, cache_gib=0)
             cached.preload()
             encoded.preload()
             for num_workers in args.workers:
@@ -127,12 +127,12 @@ def bench(gt: str, lq: str, args: argparse.Namespace) -> list[dict[str, Any]]:
 
 def write_lq(gt: str, folder: Path, scale: int) -> str:
     """Write LQ frames made by bicubic, and return their folder."""
-    clips = ClipSet(scale, gt=gt, cache_gib=0)
+    clips = ClipDataset(scale, gt=gt, cache_gib=0)
     for number, name in enumerate(clips.names()):
         whole = clips.whole(number)
         (folder / name).mkdir(parents=True)
         for t in range(len(whole)):
-            write_picture(folder / name / f"{whole.frame_name(t)}.png", whole.lq(t))
+            write_image(folder / name / f"{whole.frame_name(t)}.png", whole.lq(t))
     is_one = clips.names() == [Path(gt).absolute().name]
     return str(folder / clips.names()[0] if is_one else folder)
 

@@ -6,7 +6,7 @@ Run from the project's folder:
     python -m scripts.bench_data --photos ~/photos      # made from one's own
     python -m scripts.bench_data --gt GT --lq LQ --scale 2
 
-Rows: `cached` is PictureSet + TrainStream with all pictures in RAM; `decoded` the same without
+Rows: `cached` is ImageDataset + TrainStream with all images in RAM; `decoded` the same without
 cache; `bound` crops, flips, turns, copies and collates arrays that lie in RAM, in plain NumPy,
 with torch's DataLoader where there are workers. Columns: uint8 batches, and float32 in [0, 1]
 (ours turned into floats by the reader, the bound's by each sample). torch runs in one thread.
@@ -29,11 +29,11 @@ from rich.table import Table
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
+from data.images import ImageDataset
 from data.index.folders import list_folder, resolve_root
 from data.loading.stream import TrainStream
-from data.pictures import PictureSet
 from sr_train.api.errors import SRTrainError
-from sr_train.io.images import read_picture, to_rgb, write_picture
+from sr_train.io.images import read_image, to_rgb, write_image
 from sr_train.ops.resize import imresize
 
 Batch = dict[str, Tensor]
@@ -83,11 +83,11 @@ def to_float(batch: Batch) -> Batch:
 
 
 def read_photos(root: str, count: int) -> list[np.ndarray]:
-    """Return `count` pictures of a folder, 8-bit RGB, from the start again where it has fewer."""
+    """Return `count` images of a folder, 8-bit RGB, from the start again where it has fewer."""
     photos = []
     for file in list_folder(resolve_root(root)).files:
         try:
-            pixels = to_rgb(read_picture(file.path).pixels)
+            pixels = to_rgb(read_image(file.path).pixels)
         except SRTrainError as error:
             CONSOLE.print(f"[yellow]left out: {error}[/yellow]")
             continue
@@ -105,7 +105,7 @@ def make_set(photos: list[np.ndarray], folder: Path, kind: str, scale: int) -> t
     for number, photo in enumerate(photos):
         gt = cv2.resize(photo, (width, height), interpolation=cv2.INTER_CUBIC)
         for path, pixels in zip(folders, (gt, imresize(gt, 1 / scale)), strict=True):
-            write_picture(path / f"{number:04}{suffix}", pixels)
+            write_image(path / f"{number:04}{suffix}", pixels)
     return str(folders[0]), str(folders[1])
 
 
@@ -123,10 +123,10 @@ def rate(batches: Iterator[Batch], batch_size: int, seconds: float, repeats: int
 
 
 def measure_stream(
-    pictures: PictureSet, num_workers: int, floats: bool, args: argparse.Namespace
+    images: ImageDataset, num_workers: int, floats: bool, args: argparse.Namespace
 ) -> float:
     """Return samples per second of our stream."""
-    stream = TrainStream(pictures, args.batch_size, num_workers=num_workers)
+    stream = TrainStream(images, args.batch_size, num_workers=num_workers)
     batches: Iterator[Batch] = map(to_float, stream) if floats else stream
     try:
         return rate(batches, args.batch_size, args.seconds, args.repeats)
@@ -135,13 +135,13 @@ def measure_stream(
 
 
 def measure_bound(
-    pictures: PictureSet, num_workers: int, floats: bool, args: argparse.Namespace
+    images: ImageDataset, num_workers: int, floats: bool, args: argparse.Namespace
 ) -> float:
-    """Return samples per second of plain NumPy on the same pictures."""
-    whole = [pictures.whole(number) for number in range(len(pictures))]
-    pairs = [(np.array(picture.lq), np.array(picture.gt)) for picture in whole]
-    assert pictures.lq_size is not None
-    loader = DataLoader(PlainCrops(pairs, pictures.lq_size, floats), args.batch_size,
+    """Return samples per second of plain NumPy on the same images."""
+    whole = [images.whole(number) for number in range(len(images))]
+    pairs = [(np.array(image.lq), np.array(image.gt)) for image in whole]
+    assert images.lq_size is not None
+    loader = DataLoader(PlainCrops(pairs, images.lq_size, floats), args.batch_size,
                         num_workers=num_workers)  # fmt: skip
     return rate(iter(loader), args.batch_size, args.seconds, args.repeats)
 
@@ -151,19 +151,19 @@ def bench(name: str, gt: str, lq: str | None, args: argparse.Namespace) -> list[
     rows = []
     for gt_size in args.gt_sizes:
         common = {"gt": gt, "lq": lq, "scale": args.scale, "lq_size": gt_size // args.scale}
-        cached = PictureSet(**common, on_bad="skip")
-        decoded = PictureSet(**common, on_bad="skip", cache_gib=0)
+        cached = ImageDataset(**common, on_bad="skip")
+        decoded = ImageDataset(**common, on_bad="skip", cache_gib=0)
         cached.preload()
-        ways: list[tuple[str, Callable[..., float], PictureSet]] = [
+        ways: list[tuple[str, Callable[..., float], ImageDataset]] = [
             ("decoded", measure_stream, decoded),
             ("cached", measure_stream, cached),
             ("bound", measure_bound, cached),
         ]
-        for way, measure, pictures in ways:
+        for way, measure, images in ways:
             for num_workers in args.workers:
                 row = {"set": name, "gt": gt_size, "way": way, "workers": num_workers}
                 for key, floats in (("uint8", False), ("float32", True)):
-                    row[key] = round(measure(pictures, num_workers, floats, args), 1)
+                    row[key] = round(measure(images, num_workers, floats, args), 1)
                 rows.append(row)
                 CONSOLE.print(
                     f"[dim]{name} gt {gt_size} {way}, {num_workers} workers: "
@@ -213,7 +213,7 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument("--gt", help="folder of ground truth; default: sets made from --photos")
     parser.add_argument("--lq", help="folder of its LQ partners; default: made by bicubic")
     parser.add_argument("--photos", default="pkg://skimage/data", help="folder (%(default)s)")
-    parser.add_argument("--count", type=int, default=24, help="pictures a set (%(default)s)")
+    parser.add_argument("--count", type=int, default=24, help="images a set (%(default)s)")
     parser.add_argument("--scale", type=int, default=4, help="(%(default)s)")
     parser.add_argument("--gt-sizes", type=int, nargs="+", default=[128, 256], metavar="N",
                         help="sides of the GT crop in pixels (128 256)")  # fmt: skip

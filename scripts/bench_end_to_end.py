@@ -4,7 +4,7 @@
     python -m scripts.bench_end_to_end                 # 1-megapixel PNG pairs made for it
 
 Blocks of real training steps (stream, step, log at the end of a block) alternate with blocks of the
-same step on one batch that stays in memory. The first passes over the pictures, while the cache
+same step on one batch that stays in memory. The first passes over the images, while the cache
 fills, are not counted.
 """
 
@@ -85,14 +85,14 @@ def run(args: argparse.Namespace, gt: str, lq: str) -> None:
 
 
 def main() -> None:
-    """Parse arguments, make pictures where none are given, run."""
+    """Parse arguments, make images where none are given, run."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--gt", help="folder of ground truth")
     parser.add_argument("--lq", help="folder of its low-quality partners")
-    parser.add_argument("--photos", default="pkg://skimage/data", help="to make pictures from")
-    parser.add_argument("--count", type=int, default=24, help="pictures to make")
+    parser.add_argument("--photos", default="pkg://skimage/data", help="to make images from")
+    parser.add_argument("--count", type=int, default=24, help="images to make")
     parser.add_argument("--arch", default="compact")
     parser.add_argument("--scale", type=int, default=4)
     parser.add_argument("--batch", type=int, default=8)

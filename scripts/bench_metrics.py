@@ -1,4 +1,4 @@
-"""Time PSNR and SSIM on one picture; print the median of several runs in milliseconds.
+"""Time PSNR and SSIM on one image; print the median of several runs in milliseconds.
 
 Example: python -m scripts.bench_metrics --megapixels 1
 """
@@ -15,7 +15,7 @@ from sr_train.metrics import PSNR, SSIM, Metric
 
 
 def pair(megapixels: float, dtype: str) -> tuple[np.ndarray, np.ndarray]:
-    """Return a noisy picture and its original, 13:12, (H, W, 3)."""
+    """Return a noisy image and its original, 13:12, (H, W, 3)."""
     width = round(math.sqrt(megapixels * 1e6 * 13 / 12))
     height = round(megapixels * 1e6 / width)
     rng = np.random.default_rng(0)

@@ -2,7 +2,7 @@
 
     python -m scripts.bench_startup
 
-The bare script imports torch, cv2 and torchvision, reads and crops the same pictures with cv2,
+The bare script imports torch, cv2 and torchvision, reads and crops the same images with cv2,
 and makes one step of the same network with fused Adam. Both are fresh processes, in turn.
 """
 
@@ -22,8 +22,8 @@ from archs.compact import SRVGGNetCompact
 names = sorted(glob.glob({folder!r} + "/*.png"))
 crops = []
 for name in (names * 8)[:8]:
-    picture = cv2.cvtColor(cv2.imread(name), cv2.COLOR_BGR2RGB)
-    crops.append(picture[:128, :128].transpose(2, 0, 1))
+    image = cv2.cvtColor(cv2.imread(name), cv2.COLOR_BGR2RGB)
+    crops.append(image[:128, :128].transpose(2, 0, 1))
 gt = torch.from_numpy(np.stack(crops)).float() / 255
 lq = torch.nn.functional.interpolate(gt, scale_factor=0.25, mode="area")
 net = SRVGGNetCompact(scale=4)
@@ -61,10 +61,10 @@ def main() -> None:
     args = parser.parse_args()
     from data.index.folders import resolve_root
 
-    pictures = resolve_root("pkg://skimage/data")
+    images = resolve_root("pkg://skimage/data")
     scratch = tempfile.mkdtemp()
     for name in ("astronaut", "coffee", "motorcycle_left", "chelsea", "ihc"):
-        shutil.copy(pictures / f"{name}.png", scratch)
+        shutil.copy(images / f"{name}.png", scratch)
     bare = [sys.executable, "-c", BARE.format(folder=scratch, half=args.precision == "bf16")]
     overrides = ["arch=compact", "scale=4", "data.batch_size=8", "data.lq_size=32"]
     overrides += [f"data.train.gt={scratch}", "~data.val.main", f"precision={args.precision}"]

@@ -68,9 +68,9 @@ def bare_step(model: SRModel, batch: Batch, dtype: torch.dtype) -> Step:
     scaler = torch.amp.GradScaler(device.type, enabled=dtype == torch.float16)
     bce = nn.functional.binary_cross_entropy_with_logits
 
-    def run(net: nn.Module, picture: Tensor) -> Tensor:
+    def run(net: nn.Module, image: Tensor) -> Tensor:
         with torch.autocast(device.type, dtype=dtype, enabled=half):
-            return net(picture).float()
+            return net(image).float()
 
     def apply(optimizer: torch.optim.Optimizer, loss: Tensor) -> None:
         scaler.scale(loss).backward()

@@ -118,7 +118,7 @@ def main() -> None:
         "--chunk", type=lambda word: word if word == "auto" else int(word), default="auto"
     )
     parser.add_argument("--channels", type=int, default=16, help="of the networks")
-    parser.add_argument("--keep-heap", action="store_true", help="as single pictures do")
+    parser.add_argument("--keep-heap", action="store_true", help="as single images do")
     parser.add_argument("--clip", type=Path, help=argparse.SUPPRESS)
     options = parser.parse_args()
     if options.clip is not None:

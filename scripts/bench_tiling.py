@@ -1,4 +1,4 @@
-"""Compare tiled with whole-picture inference: time, peak memory and largest difference.
+"""Compare tiled with whole-image inference: time, peak memory and largest difference.
 
 Every case runs in a process of its own, so that its peak memory is its own. Weights are random
 but keep the variance, so that influence reaches the edge of the receptive field.
@@ -29,7 +29,7 @@ from torch import nn
 from sr_train.api.network import NetSpec
 from sr_train.inference.tiling import tiled_forward
 from sr_train.inference.upscaler import Upscaler
-from sr_train.io.images import read_picture, to_rgb
+from sr_train.io.images import read_image, to_rgb
 from sr_train.utils.heap import keep_heap
 
 
@@ -50,10 +50,10 @@ def make_net(options: argparse.Namespace) -> nn.Module:
     return net.eval().to(options.device)
 
 
-def make_picture(options: argparse.Namespace) -> np.ndarray:
-    """Return the named picture, or noise of the size asked for, uint8 (H, W, 3)."""
-    if options.picture is not None:
-        return to_rgb(read_picture(options.picture).pixels)
+def make_image(options: argparse.Namespace) -> np.ndarray:
+    """Return the named image, or noise of the size asked for, uint8 (H, W, 3)."""
+    if options.image is not None:
+        return to_rgb(read_image(options.image).pixels)
     rng = np.random.default_rng(0)
     return rng.integers(0, 256, (*options.size, 3), dtype=np.uint8)
 
@@ -78,7 +78,7 @@ def tile_of(case: str) -> int | Literal["auto"] | None:
 
 def make_runner(options: argparse.Namespace) -> Callable[[], np.ndarray]:
     """Return a function that makes the prediction of the case, after a small warm-up."""
-    net, picture, tile = make_net(options), make_picture(options), tile_of(options.case)
+    net, image, tile = make_net(options), make_image(options), tile_of(options.case)
     spec = net.spec
     if not isinstance(spec, NetSpec):
         raise SystemExit(f"{options.target} says nothing about itself: it has no spec")
@@ -93,8 +93,8 @@ def make_runner(options: argparse.Namespace) -> Callable[[], np.ndarray]:
             overlap=options.overlap,
             tile_batch=options.tile_batch,
         )
-        return lambda: upscaler(picture)
-    planes = np.ascontiguousarray(picture[..., : spec.in_channels].transpose(2, 0, 1)[None])
+        return lambda: upscaler(image)
+    planes = np.ascontiguousarray(image[..., : spec.in_channels].transpose(2, 0, 1)[None])
     lq = torch.from_numpy(planes).float() / 255
     return lambda: tiled_forward(
         net, lq, spec, tile, options.overlap, options.tile_batch, options.device
@@ -131,7 +131,7 @@ def parse() -> argparse.Namespace:
     parser.add_argument(
         "--argument", action="append", default=[], metavar="KEY=VALUE", help="of the network"
     )
-    parser.add_argument("--picture", type=Path, help="LQ picture; default: noise of --size")
+    parser.add_argument("--image", type=Path, help="LQ image; default: noise of --size")
     parser.add_argument("--size", type=int, nargs=2, default=(480, 520), metavar=("H", "W"))
     parser.add_argument(
         "--tiles", nargs="+", default=["whole", "128", "256"], help="whole, auto (--pixels), N"

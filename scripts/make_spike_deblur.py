@@ -27,10 +27,10 @@ import torch
 from rich.console import Console
 from rich.progress import track
 
-from data.clips import ClipSet
+from data.clips import ClipDataset
 from data.whole import WholeClip
 from sr_train.api.errors import DataError, SRTrainError, did_you_mean
-from sr_train.io.images import write_picture
+from sr_train.io.images import write_image
 
 _LUMA = np.array([0.2126, 0.7152, 0.0722])
 
@@ -86,7 +86,7 @@ class Light:
 def exposures(
     clip: WholeClip, exposure: float, bins: int, spikes: float, gamma: float, charge: np.ndarray
 ) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-    """Yield the blurred picture and the spike voxels of each frame.
+    """Yield the blurred image and the spike voxels of each frame.
 
     Args:
         clip: sharp frames.
@@ -124,8 +124,8 @@ def make_sequence(clip: WholeClip, folder: Path, args: argparse.Namespace) -> No
     made = exposures(clip, args.exposure, args.bins, args.spikes, args.gamma, charge)
     for number, (blur, voxel) in enumerate(track(made, clip.name, len(clip), console=CONSOLE)):
         name = clip.frame_name(number)
-        write_picture(folder / "blur" / f"{name}.png", blur)
-        write_picture(folder / "sharp" / f"{name}.png", clip.gt(number))
+        write_image(folder / "blur" / f"{name}.png", blur)
+        write_image(folder / "sharp" / f"{name}.png", clip.gt(number))
         if args.suffix == ".npy":
             np.save(folder / "spike_vox" / f"{name}.npy", voxel)
         else:
@@ -158,7 +158,7 @@ def parse_args() -> argparse.Namespace:
 def main() -> None:
     """Make the set."""
     args = parse_args()
-    clips = ClipSet(1, gt=args.frames, include=args.include, cache_gib=0)
+    clips = ClipDataset(1, gt=args.frames, include=args.include, cache_gib=0)
     for name in args.val:
         if name not in clips.names():
             raise DataError(f"--val: no sequence {name!r}{did_you_mean(name, clips.names())}")

@@ -102,7 +102,7 @@ def settings() -> list[tuple[str, str]]:
 
 
 CONTEXTS = {
-    "a picture network": ("train", ["experiment=quickstart"]),
+    "an image network": ("train", ["experiment=quickstart"]),
     "a GAN": (
         "train",
         ["experiment=esrgan_x4", "objective=[l1,perceptual,gan,ldl]", "discriminator=unet_sn"],

@@ -1,4 +1,4 @@
-"""Toy pictures, toy settings and small readers, shared by the tests of whole commands."""
+"""Toy images, toy settings and small readers, shared by the tests of whole commands."""
 
 import csv
 import os
@@ -13,7 +13,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from sr_train.io.images import write_picture
+from sr_train.io.images import write_image
 from sr_train.ops.resize import imresize
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -44,11 +44,11 @@ def stripes(height: int, width: int, seed: int = 0, channels: int = 3) -> np.nda
     """Return (H, W, C) uint8 of hard-edged coloured stripes, which bicubic cannot restore."""
     draw = np.random.default_rng(seed)
     y, x = np.mgrid[:height, :width]
-    picture = np.empty((height, width, channels), np.uint8)
+    image = np.empty((height, width, channels), np.uint8)
     for channel in range(channels):
         slope, period = draw.uniform(-2, 2), draw.uniform(5, 9)
-        picture[..., channel] = np.where((x + slope * y) % period < period / 2, 40, 210)
-    return picture
+        image[..., channel] = np.where((x + slope * y) % period < period / 2, 40, 210)
+    return image
 
 
 def fill(
@@ -57,24 +57,24 @@ def fill(
     """Write `count` striped PNG files."""
     folder.mkdir(parents=True, exist_ok=True)
     for number in range(count):
-        write_picture(folder / f"p{number}.png", stripes(*size, seed=first_seed + number))
+        write_image(folder / f"p{number}.png", stripes(*size, seed=first_seed + number))
     return folder
 
 
 def fill_lq(folder: Path, gt: Path, scale: int) -> Path:
-    """Write the bicubic partner of every picture in `gt`."""
-    from sr_train.io.images import read_picture
+    """Write the bicubic partner of every image in `gt`."""
+    from sr_train.io.images import read_image
 
     folder.mkdir(parents=True, exist_ok=True)
     for path in sorted(gt.glob("*.png")):
-        write_picture(folder / path.name, imresize(read_picture(path).pixels, 1 / scale))
+        write_image(folder / path.name, imresize(read_image(path).pixels, 1 / scale))
     return folder
 
 
 def toy_words(folder: Path, *more: str) -> list[str]:
     """Return the settings of a run of four steps that takes a fraction of a second.
 
-    Training pictures are made in `folder/gt`, validation pictures in `folder/val`.
+    Training images are made in `folder/gt`, validation images in `folder/val`.
     """
     if not (folder / "gt").exists():
         fill(folder / "gt")

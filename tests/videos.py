@@ -9,7 +9,7 @@ import numpy as np
 
 
 def moving(count: int, height: int = 32, width: int = 48, seed: int = 0) -> list[np.ndarray]:
-    """Return frames of a smooth picture that moves by a pixel a frame; each can be told."""
+    """Return frames of a smooth image that moves by a pixel a frame; each can be told."""
     y, x = np.mgrid[:height, :width].astype(np.float64)
     phases = np.random.default_rng(seed).uniform(0, 6, 3)
 

@@ -77,7 +77,7 @@ class ClipFrames:
         headers = [run.tracks[m].header for run in runs for m in ("gt", "lq") if m in run.tracks]
         is_deep = any(header.dtype == "uint16" for header in headers)
         self.dtype = np.dtype(np.uint16 if is_deep else np.uint8)
-        """Of all pictures."""
+        """Of all images."""
         self._runs = list(runs)
         self._scale = scale
         self.mode: CacheMode = mode
@@ -286,11 +286,11 @@ class ClipFrames:
         return gt[: height * self._scale, : width * self._scale]
 
     def _finished(self, pixels: np.ndarray) -> np.ndarray:
-        """Return a picture at the depth of the set."""
+        """Return an image at the depth of the set."""
         return _deepened(pixels, self.dtype)
 
     def _pixels(self, track: Track, t: int) -> np.ndarray:
-        """Return a frame of a track as its file has it; a grey picture as RGB.
+        """Return a frame of a track as its file has it; a grey image as RGB.
 
         Raises:
             BadFileError: the file is damaged, was changed, or is gone.
@@ -307,7 +307,7 @@ class ClipFrames:
         return decode_frame(self.store.get(self._files[path])[0].tobytes(), path)
 
     def _checked(self, track: Track, t: int, pixels: np.ndarray) -> np.ndarray:
-        """Return pixels if they are what the track has, but for the depth of pictures."""
+        """Return pixels if they are what the track has, but for the depth of images."""
         header = track.header
         is_same = pixels.dtype in (header.dtype, np.uint8)
         expected: tuple[int, ...] = (header.height, header.width, 3)

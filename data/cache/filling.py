@@ -4,7 +4,7 @@ import logging
 import threading
 import time
 
-from sr_train.api.dataset import TrainSet
+from sr_train.api.dataset import TrainDataset
 from sr_train.api.errors import SRTrainError
 
 _TELL_SEC = 10.0
@@ -18,7 +18,7 @@ class Filling:
     What a batch needs meanwhile is loaded for that batch, so nothing waits for this.
     """
 
-    def __init__(self, dataset: TrainSet) -> None:
+    def __init__(self, dataset: TrainDataset) -> None:
         self._dataset = dataset
         self._stopping = threading.Event()
         self._told = 0.0

@@ -1,8 +1,8 @@
 """Files that turn out to be damaged while a set is in use, and which samples stand in for them.
 
-A sample whose file cannot be decoded is made from another picture or clip, chosen by numbers that
+A sample whose file cannot be decoded is made from another image or clip, chosen by numbers that
 its (seed, epoch, index) give: workers, ranks and resumed runs agree without a word, with and
-without a cache. Each draw is as likely to meet any other picture, so that none is seen more often
+without a cache. Each draw is as likely to meet any other image, so that none is seen more often
 than its neighbours because those are damaged.
 """
 
@@ -61,7 +61,7 @@ def reading(path: str) -> Iterator[None]:
 class Damage:
     """What was found damaged in a set: remembered by number, and told once by file.
 
-    Numbers are those of pictures or of frames. That of a set with `on_bad=error` remembers
+    Numbers are those of images or of frames. That of a set with `on_bad=error` remembers
     nothing: training ends, and whoever asks again may have mended the file.
     """
 

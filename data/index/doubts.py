@@ -30,7 +30,7 @@ _SURE_SHIFT = 0.55
 """The same height: 0.65 or more under all but long motion blur, which has 0.42 or less."""
 _SHARPER, _AT_EDGES = 1.5, 0.45
 """Details of the LQ over those of the GT, and how far the surplus goes with the GT's edges: 1.5 to
-20 and 0.5 to 0.7 where blurred and sharp pictures are swapped; noise has 0.0, coarse quantisation
+20 and 0.5 to 0.7 where blurred and sharp images are swapped; noise has 0.0, coarse quantisation
 2.0 and 0.38, gamma 1.3 and 0.26."""
 _FEWEST = 3
 _MOST_SIZES = 300
@@ -48,7 +48,7 @@ class Pair(NamedTuple):
 
 @dataclass(frozen=True)
 class Sized:
-    """A picture or sequence, by its GT."""
+    """An image or sequence, by its GT."""
 
     name: str
     """Path below the root, without suffix."""
@@ -73,7 +73,7 @@ def doubts(
     Args:
         pairs: a few samples whose LQ comes from files.
         scale: between LQ and GT.
-        items: all pictures or sequences of the set.
+        items: all images or sequences of the set.
         read: returns the GT of the item at a place, (H, W, 3).
     """
     try:
@@ -111,10 +111,10 @@ def doubts_about_pairs(pairs: Sequence[Pair], scale: int) -> list[str]:
 
 
 def doubts_about_sizes(items: Sequence[Sized], read: Callable[[int], np.ndarray]) -> list[str]:
-    """Return a line where the GT holds pictures and smaller versions of them.
+    """Return a line where the GT holds images and smaller versions of them.
 
     Args:
-        items: all pictures or sequences of the set.
+        items: all images or sequences of the set.
         read: returns the GT of the item at a place, (H, W, 3).
     """
     if not _may_be_versions(items):
@@ -126,7 +126,7 @@ def doubts_about_sizes(items: Sequence[Sized], read: Callable[[int], np.ndarray]
             if all(_likeness(read(a), read(b)) > _LIKE for a, b in tried):
                 large, small = one_line(large) or ".", one_line(small) or "."
                 return [
-                    f"gt holds {len(places)} pictures of {large!r} again in {small!r}, {factor} "
+                    f"gt holds {len(places)} images of {large!r} again in {small!r}, {factor} "
                     "times smaller, so that these are ground truth too; name the folder of the "
                     f"large ones, or add exclude=['{small}/*']"
                 ]

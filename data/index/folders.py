@@ -1,4 +1,4 @@
-"""Folders of pictures: where they are, and which files lie in them."""
+"""Folders of images: where they are, and which files lie in them."""
 
 import glob
 import importlib.util
@@ -23,20 +23,20 @@ _KNOWN_KINDS = {
     ".npz": "archives of several arrays; save each frame's as .npy",
     ".mat": "MATLAB files; save each frame's array as .npy",
     ".h5": "HDF5 files; save each frame's array as .npy",
-    ".mdb": "an LMDB; unpack its pictures into files",
-    ".heic": "HEIF pictures; convert them to .png",
+    ".mdb": "an LMDB; unpack its images into files",
+    ".heic": "HEIF images; convert them to .png",
 }
 """Kinds of files that people have and that cannot be read, and what to do about each."""
 
 
 @dataclass(frozen=True, slots=True)
 class FoundFile:
-    """A file with a picture's suffix, or with one of those that were looked for."""
+    """A file with an image's suffix, or with one of those that were looked for."""
 
     path: str
     """Absolute."""
     relative: str
-    """Below the root, with `/`, without suffix: what pictures are paired and named by."""
+    """Below the root, with `/`, without suffix: what images are paired and named by."""
     suffix: str
     """As written, e.g. `.PNG`."""
     num_bytes: int
@@ -56,7 +56,7 @@ class Listing:
     files: list[FoundFile] = field(default_factory=list)
     """Natural order of `relative`."""
     ignored: Counter[str] = field(default_factory=Counter)
-    """Files that are no pictures, by suffix; hidden ones are not counted."""
+    """Files that are no images, by suffix; hidden ones are not counted."""
     bad: list[tuple[str, str]] = field(default_factory=list)
     """(path, why) of broken links and of folders that cannot be entered."""
 
@@ -172,14 +172,14 @@ def _tops(root: Path) -> list[tuple[Path, str]]:
 
 
 def list_folder(root: Path, suffixes: frozenset[str] = SUFFIXES) -> Listing:
-    """Find the pictures below a folder, links followed, names that begin with `.` left out.
+    """Find the images below a folder, links followed, names that begin with `.` left out.
 
     Args:
         root: absolute.
-        suffixes: of the files to find, lower case; those of pictures if nothing else is said.
+        suffixes: of the files to find, lower case; those of images if nothing else is said.
 
     Raises:
-        DataError: there is no file with a picture's suffix; says what was found instead.
+        DataError: there is no file with an image's suffix; says what was found instead.
     """
     listing = Listing(root)
     num_folders = 0
@@ -240,8 +240,8 @@ def advice_on(suffixes: Iterable[str]) -> str:
 
 
 def _empty(listing: Listing, num_folders: int, suffixes: frozenset[str]) -> str:
-    """Say what a folder without pictures holds."""
-    what = "pictures" if suffixes == SUFFIXES else "frames"
+    """Say what a folder without images holds."""
+    what = "images" if suffixes == SUFFIXES else "frames"
     found = [f"{count} {suffix}" for suffix, count in listing.ignored.most_common(5)]
     found += [f"{path} ({why})" for path, why in listing.bad[:3]]
     if num_folders:

@@ -1,4 +1,4 @@
-"""Files that hold one frame each: pictures, and tensors for further inputs of a network.
+"""Files that hold one frame each: images, and tensors for further inputs of a network.
 
 A tensor file is `.npy`, or `.pt` with nothing but one tensor in it; it holds (S, H, W), S channels
 such as the time bins of a spike camera's voxel grid. Its values are kept as they are, and its dtype
@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 
 from sr_train.api.errors import DataError
-from sr_train.io.images import SUFFIXES, decode_picture, read_header, to_rgb
+from sr_train.io.images import SUFFIXES, decode_image, read_header, to_rgb
 from sr_train.io.tensors import SUFFIXES as TENSOR_SUFFIXES
 from sr_train.io.tensors import decode_tensor, read_tensor
 
@@ -36,7 +36,7 @@ class FrameHeader:
     height: int
     width: int
     channels: int
-    """3 for pictures, which become RGB; S for tensors."""
+    """3 for images, which become RGB; S for tensors."""
     dtype: str
     """Of the array that is read."""
     is_tensor: bool
@@ -74,7 +74,7 @@ def read_frame_header(path: str) -> FrameHeader:
 
 
 def read_frame(path: str) -> np.ndarray:
-    """Return a picture as (H, W, 3), uint8 or uint16, or a tensor as (S, H, W); maybe read-only.
+    """Return an image as (H, W, 3), uint8 or uint16, or a tensor as (S, H, W); maybe read-only.
 
     Raises:
         DataError: the file cannot be read, is damaged or holds something else.
@@ -88,7 +88,7 @@ def decode_frame(data: bytes, path: str) -> np.ndarray:
     """Return what `read_frame` would, from the bytes of the file."""
     if is_tensor_file(path):
         return _narrowed(path, decode_tensor(data, path))
-    return to_rgb(decode_picture(data, path).pixels)
+    return to_rgb(decode_image(data, path).pixels)
 
 
 def read_bytes(path: str) -> bytes:

@@ -20,7 +20,7 @@ def find_sequences(
 ) -> tuple[str, list[tuple[str, Found]]]:
     """Return the first root's name, and what lies below each with what its names begin with.
 
-    Arguments are those of `ClipSet`.
+    Arguments are those of `ClipDataset`.
 
     Raises:
         DataError: arguments that do not go together, or a folder that is missing or empty.

@@ -1,4 +1,4 @@
-"""The index of a picture set: which files are used, as which pair, and which are not and why.
+"""The index of an image set: which files are used, as which pair, and which are not and why.
 
 Made once, from names and headers alone; no pixel is decoded.
 """
@@ -14,7 +14,7 @@ from data.index.selecting import Selection, some
 from sr_train.api.errors import DataError
 from sr_train.api.text import one_line
 from sr_train.io.folders import natural_key
-from sr_train.io.images import PictureHeader, read_header
+from sr_train.io.images import ImageHeader, read_header
 from sr_train.utils.threads import in_chunks
 
 _HEADER_THREADS = 8
@@ -22,15 +22,15 @@ _HEADER_THREADS = 8
 
 @dataclass(frozen=True, slots=True)
 class Entry:
-    """One usable picture, or pair of pictures."""
+    """One usable image, or pair of images."""
 
     name: str
     """Path below the root without suffix, control characters written out; with several roots,
     `ROOT/` before it."""
     gt: FoundFile
-    gt_header: PictureHeader
+    gt_header: ImageHeader
     lq: FoundFile | None
-    lq_header: PictureHeader | None
+    lq_header: ImageHeader | None
     lq_height: int
     """Pixels on the LQ grid; the GT is cropped to `scale` times it."""
     lq_width: int
@@ -44,7 +44,7 @@ class Index:
     left_out: list[tuple[str, str]] = field(default_factory=list)
     """(path, why)"""
     ignored: Counter[str] = field(default_factory=Counter)
-    """Files that are no pictures, by suffix."""
+    """Files that are no images, by suffix."""
 
     def files(self) -> list[FoundFile]:
         """Return all files that are used, GT and LQ of each entry in turn."""
@@ -54,7 +54,7 @@ class Index:
 
 @dataclass(frozen=True, kw_only=True)
 class Wanted:
-    """What a picture must be to be used."""
+    """What an image must be to be used."""
 
     scale: int
     lq_size: int | None = None
@@ -66,7 +66,7 @@ class Wanted:
 def build_index(gt: Sequence[Path], lq: Sequence[Path] | None, wanted: Wanted) -> Index:
     """Scan the roots, pair by name, read every header, check every size.
 
-    An LQ picture belongs to the GT picture of the same path below the root without suffix. Where
+    An LQ image belongs to the GT image of the same path below the root without suffix. Where
     there is none, the usual published names are accepted: for `baby` at x2 also `babyx2`,
     `babyX2` and `baby_x2`. A GT up to scale - 1 pixels larger than scale times the LQ is
     cropped at its right and bottom.
@@ -74,7 +74,7 @@ def build_index(gt: Sequence[Path], lq: Sequence[Path] | None, wanted: Wanted) -
     Args:
         gt: absolute roots.
         lq: as many roots, in the same order; None: the LQ is made from the GT.
-        wanted: what the pictures must be.
+        wanted: what the images must be.
 
     Raises:
         DataError: a root that is empty or has no partner at all, or patterns that leave nothing.
@@ -90,7 +90,7 @@ def build_index(gt: Sequence[Path], lq: Sequence[Path] | None, wanted: Wanted) -
     names = {
         file.path: _names(file, label) for listing, label in listings for file in listing.files
     }
-    chosen, lacking = wanted.selection.chosen(names, "pictures")
+    chosen, lacking = wanted.selection.chosen(names, "images")
     index.left_out += lacking
     pairs: list[tuple[str, FoundFile, FoundFile | None]] = []
     for number, (listing, label) in enumerate(listings):
@@ -108,13 +108,13 @@ def build_index(gt: Sequence[Path], lq: Sequence[Path] | None, wanted: Wanted) -
 
 
 def _names(file: FoundFile, label: str = "") -> list[str]:
-    """Return the names of a picture that patterns may match, the plainest first."""
+    """Return the names of an image that patterns may match, the plainest first."""
     names = [file.relative + file.suffix, file.relative]
     return [*names, *(label + name for name in names)] if label else names
 
 
 def _check_apart(files: Sequence[FoundFile], root: Path, lq: Listing) -> None:
-    """Raise where pictures are both GT and LQ: the same folder, or one inside the other."""
+    """Raise where images are both GT and LQ: the same folder, or one inside the other."""
     gt_root, lq_root = root.resolve(), lq.root.resolve()
     if lq_root == gt_root:
         raise DataError(f"{root}: the same folder is given as gt and as lq")
@@ -124,7 +124,7 @@ def _check_apart(files: Sequence[FoundFile], root: Path, lq: Listing) -> None:
     both &= {str(lq_root / _names(file)[0]) for file in lq.files}
     if both:
         raise DataError(
-            f"{len(both)} pictures are in gt ({root}) and in lq ({lq.root}), such as {min(both)}; "
+            f"{len(both)} images are in gt ({root}) and in lq ({lq.root}), such as {min(both)}; "
             "expected two folders of which none holds the other"
         )
 
@@ -146,7 +146,7 @@ def _listed(root: Path, index: Index) -> Listing:
 
 
 def _without_twins(files: Sequence[FoundFile], index: Index) -> list[FoundFile]:
-    """Leave out files that differ in nothing but their suffix: no name may mean two pictures."""
+    """Leave out files that differ in nothing but their suffix: no name may mean two images."""
     same: dict[str, list[FoundFile]] = {}
     for file in files:
         same.setdefault(file.relative, []).append(file)
@@ -202,7 +202,7 @@ def _pair(
         others = (name for file in lq.files for name in _variants(file.relative, wanted.scale))
         hint = "; are gt and lq swapped?" if any(name in gt_names for name in others) else ""
         raise DataError(
-            f"{lq.root}: no picture here belongs to one in {gt.root}; found {found}; expected "
+            f"{lq.root}: no image here belongs to one in {gt.root}; found {found}; expected "
             f"names such as {', '.join(_variants(gt.files[0].relative, wanted.scale))}{hint}"
         )
     index.left_out += problems
@@ -217,7 +217,7 @@ def _pair(
     return partners
 
 
-def _header_of(file: FoundFile) -> PictureHeader | str:
+def _header_of(file: FoundFile) -> ImageHeader | str:
     """Return the header, or why there is none."""
     try:
         return read_header(file.path)
@@ -262,9 +262,9 @@ def size_hint(gt: tuple[int, int], lq: tuple[int, int]) -> str:
 
 
 def _unfit(
-    gt: FoundFile, gt_header: PictureHeader, lq_header: PictureHeader | None, wanted: Wanted
+    gt: FoundFile, gt_header: ImageHeader, lq_header: ImageHeader | None, wanted: Wanted
 ) -> str | None:
-    """Return why a readable picture or pair cannot be used, or None."""
+    """Return why a readable image or pair cannot be used, or None."""
     scale = wanted.scale
     height, width = gt_header.height // scale, gt_header.width // scale
     if lq_header is not None and (lq_header.height, lq_header.width) != (height, width):

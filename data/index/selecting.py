@@ -1,4 +1,4 @@
-"""Which pictures or sequences of a folder a config selects: by patterns, and by a list of names."""
+"""Which images or sequences of a folder a config selects: by patterns, and by a list of names."""
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -70,7 +70,7 @@ class Selection:
         shown = [names[0] for names in everything.values()]
         for pattern in self.include or ():
             if not any(matches(names, [pattern]) for names in everything.values()):
-                one = "sequence" if kind == "sequences" else "picture"
+                one = "sequence" if kind == "sequences" else "image"
                 hint = did_you_mean(pattern, shown)
                 raise DataError(f"include: no {one} matches {pattern!r}{hint}")
         left = {key for key, names in everything.items() if self.selects(names)}

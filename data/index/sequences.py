@@ -1,6 +1,6 @@
 """The index of sequences: which frames belong together, which sequences are used, and which not.
 
-Made once, from names and headers alone; no picture is decoded.
+Made once, from names and headers alone; no image is decoded.
 
 - A folder of frames is a sequence, or several where the names of its frames tell several scenes:
   `city_0001.png` and `walk_0001.png` are of `FOLDER/city` and `FOLDER/walk`.
@@ -38,8 +38,8 @@ from sr_train.api.text import one_line
 from sr_train.io.folders import natural_key
 from sr_train.utils.threads import in_chunks
 
-PICTURES = ("gt", "lq")
-"""Modalities that must be pictures; all others are further inputs."""
+IMAGES = ("gt", "lq")
+"""Modalities that must be images; all others are further inputs."""
 
 _HEADER_THREADS = 8
 _MOST_FAULTS = 5
@@ -51,7 +51,7 @@ class Track:
 
     frames: tuple[Frame, ...]
     header: FrameHeader
-    """Of every frame; where pictures differ in depth, that of the deepest."""
+    """Of every frame; where images differ in depth, that of the deepest."""
 
 
 @dataclass(frozen=True)
@@ -275,7 +275,7 @@ def _usual_extras(sets: Sequence[Mapping[str, Track]]) -> dict[str, tuple[int, s
     counts: dict[str, Counter[tuple[int, str]]] = {}
     for tracks in sets:
         for modality, track in tracks.items():
-            if modality not in PICTURES:
+            if modality not in IMAGES:
                 kind = track.header.channels, track.header.dtype
                 counts.setdefault(modality, Counter())[kind] += 1
     return {modality: counter.most_common(1)[0][0] for modality, counter in counts.items()}
@@ -296,9 +296,9 @@ def _unusual(
 
 def _unfit(tracks: Mapping[str, Track], wanted: Wanted) -> list[tuple[str, str]]:
     """Return (path, why) for what makes the tracks of a sequence unusable together."""
-    for modality in PICTURES:
+    for modality in IMAGES:
         if modality in tracks and tracks[modality].header.is_tensor:
-            return [(_path(tracks[modality]), f"is a tensor; {modality} must be pictures")]
+            return [(_path(tracks[modality]), f"is a tensor; {modality} must be images")]
     gt, scale = tracks["gt"].header, wanted.scale
     size = gt.height // scale, gt.width // scale
     faults = []

@@ -1,6 +1,6 @@
 """Where the frames of each sequence lie, for each modality.
 
-A modality is one of the pictures or tensors that belong to a frame: `gt`, `lq`, or a further input
+A modality is one of the images or tensors that belong to a frame: `gt`, `lq`, or a further input
 such as `spikes`. A sequence is a folder of frames, or a video file. Two layouts are known:
 
 - parallel roots: `GT_ROOT/.../SEQUENCE/frame.png` or `GT_ROOT/.../SEQUENCE.mp4`, and the same

@@ -18,7 +18,7 @@ _FLIP_CODE = {1: 1, 2: 0, 3: -1}
 _LEAST_FOR_CV2 = 48
 
 
-def place_picture(crop: np.ndarray, symmetry: int, out: np.ndarray) -> None:
+def place_image(crop: np.ndarray, symmetry: int, out: np.ndarray) -> None:
     """Write an (n, n, 3) crop, of any row stride, into a contiguous (3, n, n) array."""
     if symmetry & 4:
         crop = cv2.transpose(crop)
@@ -27,13 +27,13 @@ def place_picture(crop: np.ndarray, symmetry: int, out: np.ndarray) -> None:
     cv2.split(crop, [out[0], out[1], out[2]])
 
 
-def place_pictures(crops: Crops, symmetry: int, out: np.ndarray) -> None:
+def place_images(crops: Crops, symmetry: int, out: np.ndarray) -> None:
     """Write (T, n, n, 3) into contiguous (T, 3, n, n)."""
     if isinstance(crops, np.ndarray) and (crops.shape[1] < _LEAST_FOR_CV2 or crops.itemsize > 1):
         out[...] = _mirrored(crops, symmetry).transpose(0, 3, 1, 2)
         return
     for crop, place in zip(crops, out, strict=True):
-        place_picture(crop, symmetry, place)
+        place_image(crop, symmetry, place)
 
 
 def place_tensors(crops: Crops, symmetry: int, out: np.ndarray) -> None:

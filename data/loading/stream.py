@@ -16,7 +16,7 @@ from data.cache.filling import Filling
 from data.index.damage import DamageLog
 from data.loading.sampler import EndlessOrder
 from data.loading.workers import Workers
-from sr_train.api.dataset import TrainSet
+from sr_train.api.dataset import TrainDataset
 from sr_train.api.errors import DataError
 from sr_train.utils.memory import available_bytes
 
@@ -42,7 +42,7 @@ class TrainStream:
 
     def __init__(
         self,
-        dataset: TrainSet,
+        dataset: TrainDataset,
         batch_size: int,
         seed: int = 0,
         num_workers: int | Literal["auto"] = "auto",
@@ -179,7 +179,7 @@ class _Maker:
     """Makes the batch of a number in this process."""
 
     def __init__(
-        self, dataset: TrainSet, order: EndlessOrder, batch_size: int, pool: ThreadPoolExecutor
+        self, dataset: TrainDataset, order: EndlessOrder, batch_size: int, pool: ThreadPoolExecutor
     ) -> None:
         self._dataset = dataset
         self._order = order
@@ -257,7 +257,7 @@ class _Producer:
                 return
 
 
-def _check_room(dataset: TrainSet, batch_size: int, num_workers: int, prefetch: int) -> None:
+def _check_room(dataset: TrainDataset, batch_size: int, num_workers: int, prefetch: int) -> None:
     """Raise where the batches that are kept ready do not fit into memory.
 
     Raises:

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from data.loading.sampler import EndlessOrder
-from sr_train.api.dataset import TrainSet
+from sr_train.api.dataset import TrainDataset
 from sr_train.api.errors import DataError, SRTrainError
 
 _WATCH_SEC = 1.0
@@ -38,7 +38,7 @@ class Workers:
     """
 
     def __init__(
-        self, dataset: TrainSet, order: EndlessOrder, batch_size: int, position: int, count: int
+        self, dataset: TrainDataset, order: EndlessOrder, batch_size: int, position: int, count: int
     ) -> None:
         """Start the processes.
 
@@ -148,7 +148,7 @@ def _leave_when_orphaned(parent: int) -> None:
 
 
 def _work(
-    dataset: TrainSet,
+    dataset: TrainDataset,
     order: EndlessOrder,
     batch_size: int,
     first: int,

@@ -22,7 +22,7 @@ from typing import Any
 PRELOADED = [
     "av", "cv2", "hydra", "lpips", "PIL.Image", "safetensors.torch", "torchvision", "torch._dynamo",
     "torch.utils.tensorboard", "archs.compact", "archs.temporal", "archs.patchgan", "data.clips",
-    "data.loading.stream", "data.pictures", "losses.gan", "losses.pixel",
+    "data.loading.stream", "data.images", "losses.gan", "losses.pixel",
     "sr_train.cli.entry", "sr_train.commands.check", "sr_train.commands.checks.dry_step",
     "sr_train.commands.export", "sr_train.commands.infer", "sr_train.commands.overfit",
     "sr_train.commands.train", "sr_train.commands.validate", "sr_train.factory.components",

@@ -107,7 +107,7 @@ def uses(report: Report, network: Path, scored: str) -> dict[str, list[str]]:
         "video": [*infer, "output=o.mp4", "fps=5"],
         "export": ["export", f"checkpoint={network}", "output=x.safetensors", "overwrite=true"],
         "validate": ["validate", f"checkpoint={network}", *on_val, f"output={scored}",
-                     "save_pictures=true"],
+                     "save_images=true"],
     }  # fmt: skip
 
 
@@ -169,7 +169,7 @@ def failing(target: str) -> Callable[[], None]:
 
             def read(self: Path, *args: Any, **kwargs: Any) -> Any:
                 # A header that cannot be read ends a run before it begins.
-                decodes = sys._getframe(1).f_code.co_name == "read_picture"
+                decodes = sys._getframe(1).f_code.co_name == "read_image"
                 return (bad if decodes else opened)(self, *args, **kwargs)
 
             Path.open = read  # type: ignore[method-assign]

@@ -24,10 +24,10 @@ BATCH = 25
 def look(path: Path) -> None:
     """Read a file's header, then the file; print what came of it."""
     from sr_train.api.errors import DataError
-    from sr_train.io.images import read_header, read_picture
+    from sr_train.io.images import read_header, read_image
 
     told = []
-    for read in (read_header, read_picture):
+    for read in (read_header, read_image):
         try:
             read(path)
             told.append("read")

@@ -74,7 +74,7 @@ class Injector:
             "infer": ["infer", *use, f"input={folder}", f"output=out_{folder}"],
             "video": ["infer", *use, f"input={folder}", f"output={folder}.mp4", "fps=5"],
             "validate": ["validate", *use, "+dataset=main", f"data.val.main.gt={folder}",
-                         f"output=scores_{folder}", "save_pictures=true"],
+                         f"output=scores_{folder}", "save_images=true"],
             "check": ["check", *tiny],
             "train": ["train", *tiny, "data.train.on_bad=skip"],
         }  # fmt: skip

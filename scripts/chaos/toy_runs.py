@@ -36,7 +36,7 @@ _CASES = {
     ],
 }  # fmt: skip
 CASES = tuple(_CASES)
-"""Pictures alone, with a discriminator, and clips by two workers over shared memory."""
+"""Images alone, with a discriminator, and clips by two workers over shared memory."""
 
 TINY = [
     "scale=2", "device=cpu", "precision=fp32", "arch=compact", "arch.num_feat=4",

@@ -209,7 +209,7 @@ ARCHITECTURES = [
     "torch.nn.functional.torch.nn.Conv2d", "losses.lpips.LPIPSLoss",
     "losses.perceptual.PerceptualLoss", "archs.temporal.TemporalWindow",
     "archs.basicvsr.BasicVSR", "archs.rrdb.RRDBNet", "archs.swinir.SwinIR",
-    "archs.patchgan.PatchGANDiscriminator", "data.pictures.PictureSet", "\u00e9", "x" * 100_000,
+    "archs.patchgan.PatchGANDiscriminator", "data.images.ImageDataset", "\u00e9", "x" * 100_000,
     "archs.compact.\x00",
 ]  # fmt: skip
 

@@ -13,7 +13,7 @@ from torch import Tensor
 
 
 class SetFile(NamedTuple):
-    """Where a frame or picture of a data set comes from."""
+    """Where a frame or image of a data set comes from."""
 
     path: str
     num_bytes: int
@@ -21,7 +21,7 @@ class SetFile(NamedTuple):
     """Of a frame within a video file."""
 
 
-class TrainSet(ABC):
+class TrainDataset(ABC):
     """Samples by (epoch, index); the base class of every training set.
 
     A set of one's own needs `__len__` and `sample`. It must be picklable, and a sample must
@@ -29,7 +29,7 @@ class TrainSet(ABC):
     """
 
     num_frames: int | None = None
-    """Frames of a sample, where samples are clips; None: they are pictures."""
+    """Frames of a sample, where samples are clips; None: they are images."""
 
     sample_bytes: int = 0
     """Memory that a sample takes; 0: unknown."""
@@ -108,5 +108,5 @@ class TrainSet(ABC):
         return {key: torch.stack([sample[key] for sample in samples]) for key in samples[0]}
 
 
-def _sample(dataset: TrainSet, position: tuple[int, int]) -> dict[str, Tensor]:
+def _sample(dataset: TrainDataset, position: tuple[int, int]) -> dict[str, Tensor]:
     return dataset.sample(*position)

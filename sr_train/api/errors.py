@@ -31,7 +31,7 @@ class ConfigError(SRTrainError):
 
 
 class DataError(SRTrainError):
-    """A picture, folder or pair that cannot be used; one line, whatever a file is called."""
+    """An image, folder or pair that cannot be used; one line, whatever a file is called."""
 
     def __init__(self, text: str) -> None:
         super().__init__(one_line(text))

@@ -18,7 +18,7 @@ GENERATOR: tuple[str, ...] = (
     "step",
     "num_frames",
 )
-"""For a term of the generator; `target` is `gt` or `lq_up` as its term says. Pictures of clips
+"""For a term of the generator; `target` is `gt` or `lq_up` as its term says. Images of clips
 lie one behind the other, `num_frames` (1 without clips) for each clip."""
 
 JUDGED: tuple[str, ...] = ("fake_logits", "real_logits", "fake_features", "real_features")
@@ -28,12 +28,12 @@ ADVERSARY: tuple[str, ...] = ("fake_logits", "real_logits", "fake", "real", "net
 """For a term of the discriminator."""
 
 TARGETS = {"gt": "gt", "lq": "lq_up"}
-"""What a term may take for `target`, and the picture that this is."""
+"""What a term may take for `target`, and the image that this is."""
 
 COLOURS = {"rgb": None, "y": 1, "cbcr": 2}
 """Colour spaces a term may compare in, and their planes; None: those of the network."""
 
-PICTURES = frozenset({"pred", "target", "gt", "lq_up", "ema_pred", "lq", "fake", "real"})
+IMAGES = frozenset({"pred", "target", "gt", "lq_up", "ema_pred", "lq", "fake", "real"})
 
 
 def names_of(forward: Callable[..., Any]) -> list[str]:
@@ -68,7 +68,7 @@ def asked_by(forward: Callable[..., Any], where: str, askable: Collection[str]) 
 
 
 def check_planes(loss: nn.Module, planes: int, where: str) -> None:
-    """Check that a loss takes pictures of a number of planes.
+    """Check that a loss takes images of a number of planes.
 
     Losses that do not take every number say so by an attribute `planes`, for example (1, 3).
 
@@ -84,6 +84,6 @@ def check_planes(loss: nn.Module, planes: int, where: str) -> None:
     if taken is not None and planes not in taken:
         wanted = " or ".join(str(number) for number in taken)
         raise ConfigError(
-            f"{where}: {type(loss).__name__} compares pictures of {wanted} planes (RGB has 3, "
+            f"{where}: {type(loss).__name__} compares images of {wanted} planes (RGB has 3, "
             f"luma 1, CbCr 2), but here they have {planes}"
         )

@@ -39,7 +39,7 @@ COMMANDS = {
         sweeps=True,
     ),
     "validate": Command("validate", "score a network on test sets", several=True),
-    "infer": Command("infer", "use a network on a picture, a video or a folder"),
+    "infer": Command("infer", "use a network on an image, a video or a folder"),
     "export": Command("export", "write a network's weights as .safetensors"),
     "check": Command("check", "look for every problem of a run before it starts", of_a_run=True),
     "overfit": Command(

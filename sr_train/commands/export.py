@@ -54,5 +54,5 @@ def _export(config: ExportConfig) -> None:
         f"{kind} weights, {output.stat().st_size / 2**20:.2f} MiB)"
     )
     plugins = [f"plugins=[{','.join(config.plugins)}]"] if config.plugins else []
-    words = ["infer", f"checkpoint={output}", *plugins, "input=PICTURE_OR_FOLDER"]
+    words = ["infer", f"checkpoint={output}", *plugins, "input=IMAGE_OR_FOLDER"]
     console.print(f"\ntry next\n  {command_line(*words, 'output=upscaled')}")

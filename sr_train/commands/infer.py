@@ -1,4 +1,4 @@
-"""`infer`: use a trained network on pictures, folders and videos."""
+"""`infer`: use a trained network on images, folders and videos."""
 
 import itertools
 import logging
@@ -25,9 +25,9 @@ from sr_train.inference.extras import Extra
 from sr_train.inference.faults import Failures
 from sr_train.inference.feeding import Feeder
 from sr_train.inference.finding import is_video
-from sr_train.inference.folder import check_writable, upscale_pictures
+from sr_train.inference.folder import check_writable, upscale_images
 from sr_train.inference.naming import check_suffix, parse_format, parse_output
-from sr_train.inference.planning import ClipJob, PictureJob, Plan, Wish, plan_inputs
+from sr_train.inference.planning import ClipJob, ImageJob, Plan, Wish, plan_inputs
 from sr_train.inference.streams import (
     ClipEnd,
     NotKept,
@@ -35,7 +35,7 @@ from sr_train.inference.streams import (
     VideoWish,
     open_source,
     upscale_clip,
-    writing_pictures,
+    writing_images,
     writing_video,
 )
 from sr_train.io.formats.limits import set_max_megapixels
@@ -50,9 +50,7 @@ log = logging.getLogger(__name__)
 MOST_FRAMES = 3
 """Frames of a clip that are named where they cannot be read."""
 
-_OF_PICTURES = (
-    "stops after this picture; what is done is kept; again: at once, without this picture"
-)
+_OF_IMAGES = "stops after this image; what is done is kept; again: at once, without this image"
 _OF_CLIPS = (
     "stops before the next frame; what is done is kept, a video is as long as that; again: at once"
 )
@@ -69,9 +67,9 @@ class _Network:
 
 
 def run(cfg: DictConfig) -> None:
-    """Upscale pictures, videos and folders of either.
+    """Upscale images, videos and folders of either.
 
-    Ctrl-C, SIGTERM and SIGHUP end the work early: pictures that are done stay, a video is as long
+    Ctrl-C, SIGTERM and SIGHUP end the work early: images that are done stay, a video is as long
     as the frames that are done, and the exit code is that of the signal.
 
     Raises:
@@ -90,7 +88,7 @@ def run(cfg: DictConfig) -> None:
     net, spec, _ = networks.load_for_use(config)
     inputs = [Path(given).expanduser() for given in input_paths(config.input)]
     plan = plan_inputs(inputs, output, spec.takes_clips, wish)
-    if not plan.pictures and not plan.clips:
+    if not plan.images and not plan.clips:
         _failures_of(plan).raise_any(plan.total)
     extra = _extra_folders(config, spec)
     video = _video_wish(config, codec, plan.clips)
@@ -142,7 +140,7 @@ class _Work:
         self._extra = extra
         self._plan = plan
         self._tried = 0
-        self._pictures = 0
+        self._images = 0
         self._not_kept: NotKept = {}
 
     def say_plan(self) -> None:
@@ -156,50 +154,50 @@ class _Work:
             ]
         )
         _left_out("results of an earlier run", plan.earlier)
-        _left_out("neither picture nor video", plan.left_out)
+        _left_out("neither image nor video", plan.left_out)
 
     def run(self, network: _Network, stop: Stop) -> None:
         """Go through all inputs, or up to where a signal ends that."""
         try:
-            self._run_pictures(network, stop)
+            self._run_images(network, stop)
             self._run_clips(network, stop)
         except Stopped:
             return
 
     def say_end(self, stop: Stop) -> None:
         """Tell how far it came."""
-        if self._plan.pictures:
+        if self._plan.images:
             output = one_line(self._config.output)
-            what = "1 picture" if self._pictures == 1 else f"{self._pictures} pictures"
+            what = "1 image" if self._images == 1 else f"{self._images} images"
             console.print(f"{what} written to {output}")
         for what, paths in self._not_kept.items():
             more = f" and {len(paths) - 1} more" if len(paths) > 1 else ""
             console.print(f"  not kept: {what} ({one_line(paths[0].name)}{more})")
         if stop.requested is not None:
-            left = len(self._plan.pictures) + len(self._plan.clips) - self._tried
+            left = len(self._plan.images) + len(self._plan.clips) - self._tried
             console.print(f"stopped by {stop.requested.name}: {left} of {self._plan.total} left")
 
-    def _run_pictures(self, network: _Network, stop: Stop) -> None:
-        jobs = self._plan.pictures
+    def _run_images(self, network: _Network, stop: Stop) -> None:
+        jobs = self._plan.images
         if not jobs:
             return
-        stop.promise = _OF_PICTURES
+        stop.promise = _OF_IMAGES
         upscaler = networks.make_upscaler(
             network.net, network.spec, network.precision, self._config.tiling, measure=True
         )
         with progress_bar("infer", len(jobs), lines=True) as bar:
 
-            def on_picture(job: PictureJob, error: Exception | None, lost: Sequence[str]) -> None:
+            def on_image(job: ImageJob, error: Exception | None, lost: Sequence[str]) -> None:
                 self._tried += 1
                 if error is None:
-                    self._pictures += 1
+                    self._images += 1
                 else:
                     self._fail(error, job.source)
                 for what in lost:
                     self._not_kept.setdefault(what, []).append(job.source)
                 bar.advance(one_line(job.source.name))
 
-            upscale_pictures(upscaler, jobs, on_picture, lambda: stop.requested is None)
+            upscale_images(upscaler, jobs, on_image, lambda: stop.requested is None)
 
     def _run_clips(self, network: _Network, stop: Stop) -> None:
         jobs = self._plan.clips
@@ -237,7 +235,7 @@ class _Work:
             opened = (
                 writing_video(job.target, source, scale, self._video, stop, notes)
                 if job.makes_video
-                else writing_pictures(
+                else writing_images(
                     job.target, self._wish.suffix, self._wish.format, self._not_kept
                 )
             )
@@ -330,9 +328,9 @@ def _video_wish(config: InferConfig, codec: str, jobs: Sequence[ClipJob]) -> Vid
     makes_video = [job for job in jobs if job.makes_video]
     needs_rate = [job for job in makes_video if not is_video(job.source)]
     if fps is None and needs_rate:
-        problems.append("fps: pictures tell no frame rate; add fps=25, for example")
+        problems.append("fps: images tell no frame rate; add fps=25, for example")
     if fps is not None and not needs_rate:
-        problems.append("fps: is for a folder of pictures that becomes a video; leave it out")
+        problems.append("fps: is for a folder of images that becomes a video; leave it out")
     for path in {job.target.suffix.lower(): job.target for job in makes_video}.values():
         found = encoding_problems(path, codec, wanted.quality, wanted.pixel_format)
         problems += [problem for problem in found if problem not in problems]

@@ -124,7 +124,7 @@ def _batches(samples: Sequence[Mapping[str, Tensor]], size: int) -> list[dict[st
 
 
 class Crops:
-    """Training samples as a validation set of clips, or of pictures as clips of one frame."""
+    """Training samples as a validation set of clips, or of images as clips of one frame."""
 
     def __init__(self, samples: Sequence[Mapping[str, Tensor]]) -> None:
         self._samples = samples
@@ -160,6 +160,6 @@ class Crop:
 
 
 def _frames_last(value: Tensor) -> np.ndarray:
-    """Return (T, h, w, C) of a sample's (T, C, h, w), or of a picture's (C, h, w) with T = 1."""
+    """Return (T, h, w, C) of a sample's (T, C, h, w), or of an image's (C, h, w) with T = 1."""
     clip = value if value.ndim == 4 else value[None]
     return clip.permute(0, 2, 3, 1).contiguous().numpy()

@@ -48,7 +48,7 @@ def score_table(
         table.add_column("bicubic", justify="right", style="dim", no_wrap=True)
         table.add_column("gain", justify="right", no_wrap=True)
         table.caption = f"{_mark(True)} higher is better, {_mark(False)} lower; gain > 0 is better"
-    names: list[str | None] = [*model.pictures]
+    names: list[str | None] = [*model.images]
     if len(names) > 1:
         names.append(None)
     for name in names:
@@ -68,8 +68,8 @@ def _mark(higher_is_better: bool) -> str:
 def _rows(
     model: Scores, baseline: Scores | None, name: str | None, directions: Directions
 ) -> Iterator[list[str]]:
-    sets = model.pictures if name is None else [name]
-    labels = [name or "all", str(sum(len(model.pictures[s]) for s in sets))]
+    sets = model.images if name is None else [name]
+    labels = [name or "all", str(sum(len(model.images[s]) for s in sets))]
     for metric, value in model.mean(name).items():
         digits = 2 if metric.startswith("psnr") else 4
         better = directions[metric]
@@ -88,20 +88,20 @@ def write_scores(
     facts: Mapping[str, Any],
     directions: Directions,
 ) -> list[Path]:
-    """Write results.csv, a row per picture or clip, and results.json, with means and gains."""
+    """Write results.csv, a row per image or clip, and results.json, with means and gains."""
     folder.mkdir(parents=True, exist_ok=True)
     metrics = list(model.mean())
     csv_path, json_path = folder / "results.csv", folder / "results.json"
     references = [] if baseline is None else [f"bicubic_{metric}" for metric in metrics]
     text = io.StringIO()
     writer = csv.writer(text)
-    writer.writerow(["data_set", "picture", *map(csv_cell, (*metrics, *references))])
-    for set_name, pictures in model.pictures.items():
-        for picture, row in pictures.items():
+    writer.writerow(["data_set", "image", *map(csv_cell, (*metrics, *references))])
+    for set_name, images in model.images.items():
+        for image, row in images.items():
             values = [row[metric] for metric in metrics]
             if baseline is not None:
-                values += [baseline.pictures[set_name][picture][m] for m in metrics]
-            writer.writerow([csv_cell(set_name), csv_cell(picture), *values])
+                values += [baseline.images[set_name][image][m] for m in metrics]
+            writer.writerow([csv_cell(set_name), csv_cell(image), *values])
     write_atomically(csv_path, text.getvalue().encode())
     document = {**facts, "higher_is_better": dict(directions), "model": _as_dict(model)}
     if baseline is not None:
@@ -110,7 +110,7 @@ def write_scores(
             "mean": _gains(model.mean(), baseline.mean(), directions),
             "sets": {
                 name: _gains(model.mean(name), baseline.mean(name), directions)
-                for name in model.pictures
+                for name in model.images
             },
         }
     words = json.dumps(_json_numbers(document), indent=2, allow_nan=False)
@@ -119,7 +119,7 @@ def write_scores(
 
 
 def _json_numbers(value: Any) -> Any:
-    """Write the PSNR of identical pictures as "inf": JSON has no such number."""
+    """Write the PSNR of identical images as "inf": JSON has no such number."""
     if isinstance(value, dict):
         return {key: _json_numbers(item) for key, item in value.items()}
     return str(value) if isinstance(value, float) and not math.isfinite(value) else value
@@ -134,6 +134,6 @@ def _gains(
 def _as_dict(scores: Scores) -> dict:
     return {
         "mean": scores.mean(),
-        "sets": {name: scores.mean(name) for name in scores.pictures},
-        "pictures": scores.pictures,
+        "sets": {name: scores.mean(name) for name in scores.images},
+        "images": scores.images,
     }

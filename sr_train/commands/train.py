@@ -198,7 +198,7 @@ def close_run(trainer: Trainer, folder: RunFolder, stopped_by: str | None) -> No
         write_scores(folder.root, trainer.scores, baseline, {"step": trainer.step}, ways)
         if validation.sheet_path is not None:
             sheet = shown_path(validation.sheet_path)
-            console.print(f"pictures     {sheet}  (bicubic | SR | GT)")
+            console.print(f"images     {sheet}  (bicubic | SR | GT)")
     console.print(f"weights      {shown_path(folder.last_weights)}")
     if trainer.model.swa is not None and trainer.model.swa.started:
         console.print(f"SWA          {shown_path(folder.swa_weights)}")
@@ -209,7 +209,7 @@ def close_run(trainer: Trainer, folder: RunFolder, stopped_by: str | None) -> No
     run, events = shown_path(folder.root), folder.root / "tensorboard"
     used, shipped = f"checkpoint={run}", f"output={run.name}.safetensors"
     lines = [
-        command_line("infer", used, "input=PICTURE_OR_FOLDER", "output=upscaled"),
+        command_line("infer", used, "input=IMAGE_OR_FOLDER", "output=upscaled"),
         command_line("export", used, shipped),
     ]
     if events.is_dir():

@@ -21,7 +21,7 @@ from sr_train.factory import components, networks
 from sr_train.inference.clips import frame_by_frame
 from sr_train.inference.naming import inside
 from sr_train.io.formats.limits import set_max_megapixels
-from sr_train.io.images import write_picture
+from sr_train.io.images import write_image
 from sr_train.monitoring.console import console, progress_bar, start_logging
 from sr_train.utils.heap import keep_heap
 from sr_train.utils.launch import Launch
@@ -31,7 +31,7 @@ from sr_train.utils.signals import Stop
 def run(cfg: DictConfig) -> None:
     """Score a checkpoint on every configured set; write and print the results.
 
-    Processes that torchrun started share the pictures and clips; rank 0 tells the results.
+    Processes that torchrun started share the images and clips; rank 0 tells the results.
 
     Ctrl-C, SIGTERM and SIGHUP end it at once: scores of a part would mislead.
 
@@ -42,7 +42,7 @@ def run(cfg: DictConfig) -> None:
     rank = Launch.from_environment().rank
     start_logging(rank=rank)
     keep_heap()
-    promise = "ends; pictures that are written are kept, no scores are"
+    promise = "ends; images that are written are kept, no scores are"
     with Stop("" if rank else promise, at_once=True) as stop:
         _validate(cfg, stop)
 
@@ -80,7 +80,7 @@ def _validate(cfg: DictConfig, stop: Stop) -> None:
 
     share = len(range(world.rank, len(validator), world.size))
     with progress_bar("validate", share, lines=True) as bar:
-        scores = validator.run(upscale, _keeper(output, config.save_pictures, bar.advance))
+        scores = validator.run(upscale, _keeper(output, config.save_images, bar.advance))
     baseline = None
     if config.baseline:
         with progress_bar("bicubic", share, lines=True) as bar:
@@ -124,7 +124,7 @@ def _keeper(output: Path, keep: bool, advance: Callable[[], None]) -> Callable[[
         if keep:
             path = inside(output, f"{scored.set_name}/{scored.name}.png")
             path.parent.mkdir(parents=True, exist_ok=True)
-            write_picture(path, scored.pred)
+            write_image(path, scored.pred)
         count(scored)
 
     return on_frame

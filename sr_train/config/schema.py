@@ -197,7 +197,7 @@ class TrainConfig:
 
 @dataclass
 class DataConfig:
-    """Training and validation pictures."""
+    """Training and validation images."""
 
     root: str = "datasets"
     """Folder that shipped data sets interpolate as ${data.root}."""
@@ -234,7 +234,7 @@ class IoConfig:
     """How files are read."""
 
     max_megapixels: float = 200.0
-    """Larger pictures are refused undecoded; 200 take up to 3 GiB."""
+    """Larger images are refused undecoded; 200 take up to 3 GiB."""
 
 
 @dataclass
@@ -282,7 +282,7 @@ class CheckConfig(RunConfig):
     """`check`: a run's config, and how far to look."""
 
     decode: bool = False
-    """Decode every picture in full, not its header alone."""
+    """Decode every image in full, not its header alone."""
     step: bool = True
     """Build what train builds, try each part, rehearse validation and save, measure a step."""
 
@@ -292,7 +292,7 @@ class OverfitConfig(RunConfig):
     """`overfit`: a run's config on a handful of samples."""
 
     num_samples: int = 4
-    """Crops, taken from the training pictures without regard to the epoch."""
+    """Crops, taken from the training images without regard to the epoch."""
     num_steps: int = 500
     """Instead of train.steps; the learning rate falls along a cosine."""
     threshold: float = 2.0
@@ -335,7 +335,7 @@ class ValidateConfig(NetworkUseConfig):
     metrics: dict[str, Any] = field(default_factory=dict)
     output: str = "validation"
     """Folder of results.csv and results.json."""
-    save_pictures: bool = False
+    save_images: bool = False
     baseline: bool = True
     """Score bicubic beside the model."""
 
@@ -359,16 +359,16 @@ class InferConfig(NetworkUseConfig):
     """`infer`."""
 
     input: Any = field(default=MISSING, metadata={"hint": str | list[str]})
-    """A picture, a video, a folder (of frames, or searched through), or a list of such."""
+    """An image, a video, a folder (of frames, or searched through), or a list of such."""
     output: str = MISSING
-    """A video or a picture by its suffix, else the folder of the results."""
+    """A video or an image by its suffix, else the folder of the results."""
     format: str = "png"
-    """Of pictures: png, tif, webp, jpg, bmp, or same (as the input)."""
+    """Of images: png, tif, webp, jpg, bmp, or same (as the input)."""
     suffix: str = ""
     """Put behind each name, for example _x2."""
     overwrite: bool = False
     fps: Any = None
-    """Of a video made from a folder of pictures: 25, 23.976 or 30000/1001."""
+    """Of a video made from a folder of images: 25, 23.976 or 30000/1001."""
     video: VideoConfig = field(default_factory=VideoConfig)
     extra: dict[str, str] = field(default_factory=dict)
     """Further inputs by name: a folder of .npy or .pt tensors (C, H, W), named as the frames."""

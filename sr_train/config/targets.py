@@ -94,7 +94,7 @@ KINDS: dict[str, Kind] = {
         Kind(
             "logger",
             ("sr_train.monitoring.tensorboard",),
-            methods=("scalars", "picture", "text", "close"),
+            methods=("scalars", "image", "text", "close"),
         ),
     )
 }

@@ -49,7 +49,7 @@ def gan_problems(cfg: RunConfig) -> Iterator[str]:
             yield (
                 f"objective.{name}: asks for the discriminator's features, but the forward of "
                 f"{wanted.arch['_target_']} takes no with_features; expected "
-                "forward(picture, with_features=False) -> logits, or (logits, features)"
+                "forward(image, with_features=False) -> logits, or (logits, features)"
             )
     yield from _discriminator_numbers(wanted)
 

@@ -106,7 +106,7 @@ class Adversary:
             last: whether it is the step's last.
 
         Returns:
-            The terms, and how well the two kinds of pictures are told apart.
+            The terms, and how well the two kinds of images are told apart.
         """
         view = AdversaryContext(ctx, self.learner, model)
         with self.learner.synchronised(last):

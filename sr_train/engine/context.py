@@ -36,8 +36,8 @@ def to_unit_range(pixels: Tensor) -> Tensor:
     return pixels.float()
 
 
-def pictures_of(batch: Tensor) -> Tensor:
-    """Return (..., C, H, W) as pictures (N, C, H, W), frame after frame."""
+def images_of(batch: Tensor) -> Tensor:
+    """Return (..., C, H, W) as images (N, C, H, W), frame after frame."""
     return batch if batch.ndim == 4 else batch.flatten(0, -4)
 
 
@@ -50,7 +50,7 @@ class View(Protocol):
     @property
     def step(self) -> int: ...
 
-    def picture(self, name: str, colour: str) -> Tensor: ...
+    def image(self, name: str, colour: str) -> Tensor: ...
 
 
 class Parts(Protocol):
@@ -70,15 +70,15 @@ class Parts(Protocol):
     @property
     def discriminator(self) -> Learner | None: ...
 
-    def layout(self, picture: Tensor) -> Tensor: ...
+    def layout(self, image: Tensor) -> Tensor: ...
 
 
 class StepContext:
     """The lazy values of one micro-batch: `(N, C, H, W)`, float32, [0, 1], on the device.
 
-    The networks get the batch as it is, clips as `(B, T, C, H, W)`; everybody else sees pictures,
+    The networks get the batch as it is, clips as `(B, T, C, H, W)`; everybody else sees images,
     N = B * T, clip by clip. Only `pred`, and what a discriminator says of it, carries a graph. For
-    a network of colour space `y` all pictures are luma.
+    a network of colour space `y` all images are luma.
     """
 
     def __init__(self, model: Parts, batch: Mapping[str, Tensor]) -> None:
@@ -96,22 +96,22 @@ class StepContext:
 
     @cached_property
     def lq(self) -> Tensor:
-        return pictures_of(self.net_input)[:, : self._model.spec.in_channels]
+        return images_of(self.net_input)[:, : self._model.spec.in_channels]
 
     @cached_property
     def gt(self) -> Tensor:
-        return pictures_of(self._stored("gt"))
+        return images_of(self._stored("gt"))
 
     @property
     def num_frames(self) -> int:
-        """T of the clips; 1 for pictures."""
+        """T of the clips; 1 for images."""
         shape = self._batch["lq"].shape
         return int(shape[1]) if len(shape) == 5 else 1
 
     @cached_property
     def pred(self) -> Tensor:
         """The generator's output, forward under autocast, handed on in float32."""
-        return pictures_of(self._generated(self._model.generator.wrapped))
+        return images_of(self._generated(self._model.generator.wrapped))
 
     @cached_property
     def ema_pred(self) -> Tensor:
@@ -119,7 +119,7 @@ class StepContext:
         if self._model.ema is None:
             raise ConfigError("a loss asks for ema_pred, but ema.enabled=false; expected true")
         with torch.no_grad():
-            return pictures_of(self._generated(self._model.ema.net))
+            return images_of(self._generated(self._model.ema.net))
 
     def _generated(self, net: nn.Module) -> Tensor:
         """Return (B, C, H, W) or (B, T, C, H, W) float32 that a generator makes of the input."""
@@ -167,10 +167,10 @@ class StepContext:
         with torch.no_grad():
             return self._judged(self.judged(self.gt))
 
-    def judged(self, pictures: Tensor) -> Tensor:
+    def judged(self, images: Tensor) -> Tensor:
         """Return those of a micro-batch that the discriminator sees: the same of each kind."""
         shown = self._shown
-        return pictures if shown is None else pictures.index_select(0, shown)
+        return images if shown is None else images.index_select(0, shown)
 
     @cached_property
     def _shown(self) -> Tensor | None:
@@ -182,11 +182,11 @@ class StepContext:
         drawn = draws.argsort(dim=1)[:, :wanted].sort(dim=1).values
         return (drawn + frames * torch.arange(len(drawn), device=self.device)[:, None]).flatten()
 
-    def _judged(self, picture: Tensor) -> tuple[Logits, list[Tensor]]:
+    def _judged(self, image: Tensor) -> tuple[Logits, list[Tensor]]:
         # The bare module: the wrapper of several ranks waits for gradients that never come here.
         assert self._model.discriminator is not None
         net = self._model.discriminator.net
-        fed = self._model.layout(picture)
+        fed = self._model.layout(image)
         with self._model.precision.autocast():
             if not self._model.wants_features:
                 return in_float(checked_logits(called(net, fed, _DISCRIMINATOR), net, fed)), []
@@ -194,34 +194,34 @@ class StepContext:
             logits, features = checked_features(made, net, fed)
             return in_float(logits), [feature.float() for feature in features]
 
-    def picture(self, name: str, colour: str) -> Tensor:
+    def image(self, name: str, colour: str) -> Tensor:
         """Return `pred`, `gt`, ... in a colour space: `rgb` (the network's own), `y`, `cbcr`."""
-        picture: Tensor = getattr(self, name)
+        image: Tensor = getattr(self, name)
         if colour == "rgb" or (colour == "y" and self._model.spec.colour == "y"):
-            return picture
+            return image
         key = (name, colour)
         if key not in self._converted:
             ycbcr = self._model.ycbcr
             self._converted[key] = (
-                ycbcr.to_y(picture) if colour == "y" else ycbcr.to_ycbcr(picture)[:, 1:]
+                ycbcr.to_y(image) if colour == "y" else ycbcr.to_ycbcr(image)[:, 1:]
             )
         return self._converted[key]
 
     def _stored(self, name: str) -> Tensor:
         """Return pixels of the batch in the network's colour space, with all their axes."""
         stored = self._batch[name].to(self._model.device, non_blocking=True)
-        picture = to_unit_range(stored)
-        return self._model.ycbcr.to_y(picture) if self._model.spec.colour == "y" else picture
+        image = to_unit_range(stored)
+        return self._model.ycbcr.to_y(image) if self._model.spec.colour == "y" else image
 
     def _extra(self, name: str) -> Tensor:
-        """Return a tensor of the batch that is no picture: its values as they are."""
+        """Return a tensor of the batch that is no image: its values as they are."""
         return self._batch[name].to(self._model.device, non_blocking=True).float()
 
 
 class AdversaryContext:
     """The same micro-batch as the discriminator's losses see it.
 
-    Its pictures are detached and float32, whatever the generator ran in; its logits carry a graph
+    Its images are detached and float32, whatever the generator ran in; its logits carry a graph
     to the discriminator's weights.
     """
 
@@ -256,14 +256,14 @@ class AdversaryContext:
     def real_logits(self) -> Logits:
         return self._judged(self.real)
 
-    def picture(self, name: str, colour: str) -> Tensor:
+    def image(self, name: str, colour: str) -> Tensor:
         """Return `fake` or `real`; a discriminator sees the network's own planes alone."""
         assert colour == "rgb", colour
-        picture: Tensor = getattr(self, name)
-        return picture
+        image: Tensor = getattr(self, name)
+        return image
 
-    def _judged(self, picture: Tensor) -> Logits:
-        net, fed = self._learner.wrapped, self._model.layout(picture)
+    def _judged(self, image: Tensor) -> Logits:
+        net, fed = self._learner.wrapped, self._model.layout(image)
         with self._model.precision.autocast():
             return in_float(checked_logits(called(net, fed, _DISCRIMINATOR), net, fed))
 

@@ -10,12 +10,12 @@ from sr_train.engine.distributed import fault_of_ranks
 from sr_train.utils.failures import naming
 
 
-def called(net: nn.Module, picture: Tensor, where: str, *, with_features: bool = False) -> Any:
+def called(net: nn.Module, image: Tensor, where: str, *, with_features: bool = False) -> Any:
     """Return what a network makes of an input.
 
     Args:
         net: the network, or its distributed wrapper.
-        picture: its input.
+        image: its input.
         where: config path of the network.
         with_features: ask a discriminator for its features, too.
 
@@ -25,10 +25,10 @@ def called(net: nn.Module, picture: Tensor, where: str, *, with_features: bool =
     part = getattr(net, "module", net)
 
     def given() -> str:
-        return f"an input of {shape_of(picture)}"
+        return f"an input of {shape_of(image)}"
 
     with naming(where, part, given, lambda err: fault_of_ranks(err) is not None):
-        return net(picture, with_features=True) if with_features else net(picture)
+        return net(image, with_features=True) if with_features else net(image)
 
 
 def checked_output(made: Any, shape: Sequence[int], net: nn.Module, fed: Tensor) -> Tensor:

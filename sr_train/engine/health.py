@@ -66,10 +66,10 @@ def gradient_shares(verdict: Verdict, pred: Tensor, seed: Tensor) -> dict[str, T
 
 @torch.no_grad()
 def colour_drift(pred: Tensor, lq: Tensor, ycbcr: YCbCr) -> Tensor:
-    """Return how far a picture's mean colour moved from its input's, in 8-bit steps.
+    """Return how far an image's mean colour moved from its input's, in 8-bit steps.
 
     It is the distance between the mean CbCr of `pred` and of `lq` (B, 3, h, w), averaged over
     the batch: near 0 in a healthy run, since upscaling keeps the mean colour.
     """
-    means = [ycbcr.to_ycbcr(picture)[:, 1:].mean((-2, -1)) for picture in (pred.detach(), lq)]
+    means = [ycbcr.to_ycbcr(image)[:, 1:].mean((-2, -1)) for image in (pred.detach(), lq)]
     return 255 * torch.linalg.vector_norm(means[0] - means[1], dim=1).mean()

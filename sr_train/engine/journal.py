@@ -208,7 +208,7 @@ class Journal:
     ) -> NonFiniteError:
         """Return the error that ends a run, about the network that went wrong first.
 
-        A discriminator whose logits of true pictures are not finite has spoilt the generator's
+        A discriminator whose logits of true images are not finite has spoilt the generator's
         loss, never the other way round.
         """
         name = "d" if "d" in lost and ("g" not in lost or _REAL in window.non_finite) else "g"
@@ -223,7 +223,7 @@ class Journal:
         is_sure = window.means.get("gan/d_accuracy", 0.0) == 1.0
         if is_sure and not self._was_sure and self._world.is_main:
             log.warning(
-                "warning: step %d: the discriminator was right about every picture for a whole log "
+                "warning: step %d: the discriminator was right about every image for a whole log "
                 "interval (gan/d_accuracy 1.0): it wins, and the generator learns little from it; "
                 "discriminator.adaptive=true, a smaller discriminator.lr, or adversary=[gan,r1]",
                 self.model.generator.steps,

@@ -1,4 +1,4 @@
-"""Validation while a network trains: scores, fixed pictures, a sheet of comparisons."""
+"""Validation while a network trains: scores, fixed images, a sheet of comparisons."""
 
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import AbstractContextManager
@@ -16,23 +16,23 @@ from sr_train.engine.validator import (
     on_last,
 )
 from sr_train.inference.clips import ClipUpscale, frame_by_frame
-from sr_train.io.images import write_picture
+from sr_train.io.images import write_image
 from sr_train.monitoring.comparison import panel, sheet
 from sr_train.monitoring.console import Bar, progress_bar
 
 
-class PictureLogger(Protocol):
-    """Where fixed validation pictures go."""
+class ImageLogger(Protocol):
+    """Where fixed validation images go."""
 
-    def picture(self, name: str, pixels: np.ndarray, step: int) -> None: ...
+    def image(self, name: str, pixels: np.ndarray, step: int) -> None: ...
 
 
 _Panel = tuple[str, np.ndarray]
-"""Name of a picture, and its row of crops."""
+"""Name of an image, and its row of crops."""
 
 
 class LiveValidation:
-    """Score the network of the moment; rank 0 alone shows pictures and writes them.
+    """Score the network of the moment; rank 0 alone shows images and writes them.
 
     Of a clip, the frame in its middle is shown.
 
@@ -40,8 +40,8 @@ class LiveValidation:
         validator: sets and metrics.
         make_upscaler: returns an upscaler around the weights to score.
         folder: sheets of crops are written here.
-        loggers: sinks of pictures.
-        num_pictures: pictures or clips shown per set, the first ones.
+        loggers: sinks of images.
+        num_images: images or clips shown per set, the first ones.
     """
 
     def __init__(
@@ -49,25 +49,25 @@ class LiveValidation:
         validator: Validator,
         make_upscaler: Callable[[], ClipUpscale],
         folder: Path,
-        loggers: Sequence[PictureLogger] = (),
-        num_pictures: int = 4,
+        loggers: Sequence[ImageLogger] = (),
+        num_images: int = 4,
     ) -> None:
         self.validator = validator
         self.make_upscaler = make_upscaler
         self.folder = folder
         self.loggers = loggers
-        self.num_pictures = num_pictures
+        self.num_images = num_images
         self.sheet_path: Path | None = None
         self._baseline: Scores | None = None
 
     def __call__(self, step: int, stop: Stop = never) -> Scores:
-        """Score the network and show pictures of it; see `Validator.run`."""
+        """Score the network and show images of it; see `Validator.run`."""
         shown: dict[tuple[str, int], _Panel] = {}
 
         def show(scored: Scored) -> None:
             if scored.is_last:
                 bar.advance()
-            if scored.index < self.num_pictures and scored.frame == scored.num_frames // 2:
+            if scored.index < self.num_images and scored.frame == scored.num_frames // 2:
                 row = panel(self.validator.bicubic(scored.lq), scored.pred, scored.gt)
                 shown[scored.set_name, scored.index] = (f"{scored.set_name}/{scored.name}", row)
 
@@ -90,11 +90,11 @@ class LiveValidation:
     def _show(self, panels: Sequence[_Panel], step: int) -> None:
         for name, row in panels:
             for logger in self.loggers:
-                logger.picture(name, row, step)
+                logger.image(name, row, step)
         self.sheet_path = self.folder / f"step_{step:08d}.png"
         self.folder.mkdir(parents=True, exist_ok=True)
         captions = [f"{name}: bicubic | SR | GT" for name, _ in panels]
-        write_picture(self.sheet_path, sheet([row for _, row in panels], captions))
+        write_image(self.sheet_path, sheet([row for _, row in panels], captions))
 
     def baseline(self) -> Scores:
         """Return bicubic's scores on the same sets; computed once."""

@@ -154,9 +154,9 @@ class SRModel:
         for learner in self.learners.values():
             learner.scaler.switch(precision.scales_loss)
 
-    def layout(self, picture: Tensor) -> Tensor:
+    def layout(self, image: Tensor) -> Tensor:
         """Bring a 4-D input into the memory format of the networks' weights; clips stay."""
-        return to_layout(picture, self._channels_last)
+        return to_layout(image, self._channels_last)
 
     @property
     def updating(self) -> bool:
@@ -209,11 +209,11 @@ class SRModel:
         return ["no discriminator stored, it starts as configured"]
 
 
-def to_layout(picture: Tensor, channels_last: bool) -> Tensor:
+def to_layout(image: Tensor, channels_last: bool) -> Tensor:
     """Return a 4-D input in NHWC where that is wanted; anything else as it is."""
-    if channels_last and picture.ndim == 4:
-        return picture.contiguous(memory_format=torch.channels_last)
-    return picture
+    if channels_last and image.ndim == 4:
+        return image.contiguous(memory_format=torch.channels_last)
+    return image
 
 
 def _load_average(

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from sr_train.api.errors import ConfigError, PluginError, did_you_mean
-from sr_train.api.loss_inputs import COLOURS, GENERATOR, PICTURES, TARGETS, asked_by
+from sr_train.api.loss_inputs import COLOURS, GENERATOR, IMAGES, TARGETS, asked_by
 from sr_train.engine.context import View
 from sr_train.engine.distributed import fault_of_ranks
 from sr_train.engine.guarding import kind_of
@@ -82,7 +82,7 @@ class Term(nn.Module):
         with naming(f"{self.where}.loss", self.loss, in_words, _goes_through):
             try:
                 value = self.loss(**given)
-            except ValueError as err:  # pictures that do not fit the loss
+            except ValueError as err:  # images that do not fit the loss
                 raise ConfigError(f"{self.where}: {err}") from err
         if not isinstance(value, Tensor) or value.numel() != 1:
             raise PluginError(
@@ -98,10 +98,10 @@ class Term(nn.Module):
         return self.weight * min(1.0, (step - self.start) / (self.ramp + 1))
 
     def _value(self, view: View, name: str) -> object:
-        if name not in PICTURES:
+        if name not in IMAGES:
             return getattr(view, name)
         source = TARGETS[self.target] if name == "target" else name
-        return view.picture(source, self.colour)
+        return view.image(source, self.colour)
 
 
 def _goes_through(err: Exception) -> bool:

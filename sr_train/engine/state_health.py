@@ -141,7 +141,7 @@ def only_state(folder: Path, step: int) -> str:
 
 def _if_sound(state: Path) -> str:
     return (
-        "if that picture or the network's own code is at fault and not the weights, mend it and "
+        "if that image or the network's own code is at fault and not the weights, mend it and "
         f"type the same with resume={state}"
     )
 

@@ -327,7 +327,7 @@ class Trainer:
     def score(self) -> dict[str, float]:
         """Score the model; return the means by set and metric, and write nothing of them."""
         assert self.validation is not None
-        self._stop.busy_with = "picture of the validation"
+        self._stop.busy_with = "image of the validation"
         try:
             self.scores = self.validation(self.step, lambda: self._stop.requested)
         except NonFinitePredictionError as err:
@@ -337,7 +337,7 @@ class Trainer:
         self._scored_step = self.step
         return {
             f"val/{name}/{metric}": value
-            for name in self.scores.pictures
+            for name in self.scores.images
             for metric, value in self.scores.mean(name).items()
         }
 

@@ -1,7 +1,7 @@
-"""Scoring a network on data sets: every picture or clip by every metric, means over them.
+"""Scoring a network on data sets: every image or clip by every metric, means over them.
 
 A clip's value is the mean over its frames, or over the pairs of neighbouring frames for a metric
-of two. Several ranks share the pictures and clips; all of them get the scores that one would.
+of two. Several ranks share the images and clips; all of them get the scores that one would.
 """
 
 import math
@@ -33,7 +33,7 @@ def never() -> None:
     """Give no reason to break off."""
 
 
-class WholePicture(Protocol):
+class WholeImage(Protocol):
     """An uncropped pair."""
 
     name: str
@@ -60,19 +60,19 @@ class WholeClip(Protocol):
 
 
 class Source(Protocol):
-    """A validation set of pictures or of clips."""
+    """A validation set of images or of clips."""
 
     def __len__(self) -> int: ...
 
-    def whole(self, index: int) -> WholePicture | WholeClip: ...
+    def whole(self, index: int) -> WholeImage | WholeClip: ...
 
 
 class _Still:
-    """A picture as a clip of one frame."""
+    """An image as a clip of one frame."""
 
-    def __init__(self, picture: WholePicture) -> None:
-        self.name = picture.name
-        self._picture = picture
+    def __init__(self, image: WholeImage) -> None:
+        self.name = image.name
+        self._image = image
 
     def __len__(self) -> int:
         return 1
@@ -81,30 +81,30 @@ class _Still:
         return ""
 
     def lq(self, t: int) -> np.ndarray:
-        return self._picture.lq
+        return self._image.lq
 
     def gt(self, t: int) -> np.ndarray:
-        return self._picture.gt
+        return self._image.gt
 
     def extras(self, t: int) -> Mapping[str, np.ndarray]:
         return {}
 
 
 _Row = tuple[str, str, dict[str, float]]
-"""Set, picture or clip, value of each metric."""
+"""Set, image or clip, value of each metric."""
 
 
 @dataclass
 class Scores:
-    """Values of every metric, by set, then by picture or clip."""
+    """Values of every metric, by set, then by image or clip."""
 
-    pictures: dict[str, dict[str, dict[str, float]]] = field(default_factory=dict)
-    """set -> picture or clip -> metric -> value."""
+    images: dict[str, dict[str, dict[str, float]]] = field(default_factory=dict)
+    """set -> image or clip -> metric -> value."""
 
     def mean(self, set_name: str | None = None) -> dict[str, float]:
-        """Return each metric's mean over the pictures or clips of one set, or of all sets."""
-        names = self.pictures if set_name is None else [set_name]
-        rows = [row for name in names for row in self.pictures[name].values()]
+        """Return each metric's mean over the images or clips of one set, or of all sets."""
+        names = self.images if set_name is None else [set_name]
+        rows = [row for name in names for row in self.images[name].values()]
         metrics = rows[0] if rows else {}
         return {key: math.fsum(row[key] for row in rows) / len(rows) for key in metrics}
 
@@ -115,9 +115,9 @@ class Scored:
 
     set_name: str
     name: str
-    """Of the picture, or `CLIP/FRAME`."""
+    """Of the image, or `CLIP/FRAME`."""
     index: int
-    """Of the picture or clip in its set."""
+    """Of the image or clip in its set."""
     frame: int
     num_frames: int
     lq: np.ndarray
@@ -126,7 +126,7 @@ class Scored:
 
     @property
     def is_last(self) -> bool:
-        """Whether it is its clip's last frame; true for a picture."""
+        """Whether it is its clip's last frame; true for an image."""
         return self.frame == self.num_frames - 1
 
 
@@ -138,7 +138,7 @@ class Validator:
         metrics: by name; each takes (pred, gt, scale) as stored pixels, a `ClipMetric` two
             neighbouring frames of them.
         scale: of the network.
-        world: ranks that share the pictures and clips, each taking every `world.size`-th.
+        world: ranks that share the images and clips, each taking every `world.size`-th.
     """
 
     def __init__(
@@ -154,7 +154,7 @@ class Validator:
         self.world = World() if world is None else world
 
     def __len__(self) -> int:
-        """Return the number of pictures and clips over all sets."""
+        """Return the number of images and clips over all sets."""
         return sum(len(source) for source in self.sets.values())
 
     def bicubic(self, lq: np.ndarray, name: str = "") -> np.ndarray:
@@ -168,18 +168,18 @@ class Validator:
         on_frame: Callable[[Scored], None] | None = None,
         stop: Stop = never,
     ) -> Scores:
-        """Score every picture and clip.
+        """Score every image and clip.
 
         Args:
             upscale: what upscales.
             on_frame: sees each result of this rank once.
-            stop: asked behind each picture and frame; returns why to break off, or None.
+            stop: asked behind each image and frame; returns why to break off, or None.
 
         Returns:
             The same scores on every rank, in the order of the sets.
 
         Raises:
-            SRTrainError: on every rank, where a picture of one cannot be used.
+            SRTrainError: on every rank, where an image of one cannot be used.
             ValidationStopped: on every rank, where one was asked to break off.
             NonFinitePredictionError: on every rank, where the network made NaN or infinity.
         """
@@ -201,8 +201,8 @@ class Validator:
                 raise reason
         everything = {n: row for share, _ in gathered for n, row in share.items()}
         scores = Scores()
-        for _, (set_name, picture, values) in sorted(everything.items()):
-            scores.pictures.setdefault(set_name, {})[picture] = values
+        for _, (set_name, image, values) in sorted(everything.items()):
+            scores.images.setdefault(set_name, {})[image] = values
         return scores
 
     def _share(self) -> Iterator[tuple[int, str, int]]:

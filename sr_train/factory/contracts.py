@@ -41,7 +41,7 @@ LOGGER = Contract(
     "logger",
     {
         "scalars": ("values", "step"),
-        "picture": ("name", "pixels", "step"),
+        "image": ("name", "pixels", "step"),
         "text": ("name", "text"),
         "close": (),
     },

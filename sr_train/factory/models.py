@@ -113,8 +113,8 @@ def make_adversary(
     check_learns(net, "discriminator.arch")
     net = joint_statistics(placed(net, precision.device, channels_last), precision.device, world)
     if wanted.compile:
-        pictures = judged_pictures(cfg, spec)
-        sample = torch.rand(pictures, spec.out_channels, side, side, device=precision.device)
+        images = judged_images(cfg, spec)
+        sample = torch.rand(images, spec.out_channels, side, side, device=precision.device)
         sample = to_layout(sample, channels_last)
         compile_or_tell(net, sample, precision, "discriminator.compile")
     pace = Pace(
@@ -137,8 +137,8 @@ def input_shape(cfg: RunConfig, spec: NetSpec) -> tuple[int, ...]:
     return (micro_batch, *frames, channels, cfg.data.lq_size, cfg.data.lq_size)
 
 
-def judged_pictures(cfg: RunConfig, spec: NetSpec) -> int:
-    """Return how many pictures of a micro-batch the discriminator sees."""
+def judged_images(cfg: RunConfig, spec: NetSpec) -> int:
+    """Return how many images of a micro-batch the discriminator sees."""
     frames = cfg.data.frames if spec.takes_clips else 1
     shown = min(frames, cfg.discriminator.frames or frames)
     return shown * (cfg.data.batch_size // cfg.train.accum)
@@ -183,7 +183,7 @@ def adversary_objective(cfg: RunConfig) -> Objective:
 
 
 def check_discriminator(net: nn.Module, shape: tuple[int, int, int, int]) -> None:
-    """Raise where a discriminator does not take pictures of a shape; nothing is computed.
+    """Raise where a discriminator does not take images of a shape; nothing is computed.
 
     Raises:
         ConfigError: with what the network said.
@@ -196,7 +196,7 @@ def check_discriminator(net: nn.Module, shape: tuple[int, int, int, int]) -> Non
         if isinstance(err, NotImplementedError) or "meta" in str(err).lower():
             return  # it needs numbers to tell
         raise ConfigError(
-            f"discriminator.arch: {type(net).__name__} does not take pictures of {shape[1:]}, "
+            f"discriminator.arch: {type(net).__name__} does not take images of {shape[1:]}, "
             f"which data.lq_size times scale, and arch, make: {in_words(err)}"
         ) from err
 
@@ -281,7 +281,7 @@ def placed(net: nn.Module, device: torch.device, channels_last: bool) -> nn.Modu
     """Bring a network to its device; with `channels_last`, its 2-D convolutions in NHWC.
 
     Other weights stay as they are: those of 3-D convolutions have five axes, and what else has
-    four is no picture.
+    four is no image.
     """
     net = net.to(device)
     if channels_last:

@@ -92,7 +92,7 @@ def make_upscaler(
     measure: bool = False,
     around: Around | None = None,
 ) -> Upscaler:
-    """Wrap a network that takes single pictures; see `make_clip_upscaler`."""
+    """Wrap a network that takes single images; see `make_clip_upscaler`."""
     return Upscaler(
         net,
         spec,
@@ -114,7 +114,7 @@ def make_clip_upscaler(
     measure: bool = False,
     around: Around | None = None,
 ) -> ClipUpscale:
-    """Wrap a network for clips; one that takes single pictures goes frame by frame.
+    """Wrap a network for clips; one that takes single images goes frame by frame.
 
     Args:
         net: on the device of `precision`.

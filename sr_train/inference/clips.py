@@ -46,7 +46,7 @@ ClipUpscale = Callable[[Iterable[Frame], str], Iterator[Pixels]]
 """From frames and what errors call their clip to one upscaled frame for each, as they come."""
 
 Upscale = Callable[[Pixels, str], Pixels]
-"""From a picture (H, W, C) and what errors call it to one `scale` times as large, same dtype."""
+"""From an image (H, W, C) and what errors call it to one `scale` times as large, same dtype."""
 
 _FRAMES = 30
 """Frames of a chunk if nothing is said and neighbours share no more than a third of them."""
@@ -104,7 +104,7 @@ class ClipUpscaler:
         measure: bool = False,
     ) -> None:
         if not spec.takes_clips:
-            raise ConfigError("this network takes single pictures, not clips")
+            raise ConfigError("this network takes single images, not clips")
         if (spec.in_channels, spec.out_channels, spec.colour) != (3, 3, "rgb"):
             raise ConfigError(
                 f"clips need a network from 3 to 3 channels (colour 'rgb'); this one goes from "
@@ -269,7 +269,7 @@ class ClipUpscaler:
 
 
 def frame_by_frame(upscale: Upscale) -> ClipUpscale:
-    """Return what upscales clips with what upscales single pictures."""
+    """Return what upscales clips with what upscales single images."""
 
     def upscale_clip(frames: Iterable[Frame], name: str = "the clip") -> Iterator[Pixels]:
         number = -1

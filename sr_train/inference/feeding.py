@@ -21,13 +21,13 @@ class Label:
     name: str
     """Without a suffix."""
     target: Path | None = None
-    """The file of its result, for a frame that is a picture."""
+    """The file of its result, for a frame that is an image."""
     time: Fraction | None = None
     """Seconds, of a frame of a video."""
     number: int = 0
     """From 0 on, of all frames of the source; those that are damaged are counted, too."""
     metadata: Metadata | None = None
-    """Of a frame that is a picture."""
+    """Of a frame that is an image."""
 
 
 @dataclass(frozen=True)
@@ -48,7 +48,7 @@ class Feeder:
     Args:
         extra: the further inputs of the network.
         stop: tells whether to end; asked before each frame.
-        may_change: whether frames may be of several sizes, as pictures may and a video may not.
+        may_change: whether frames may be of several sizes, as images may and a video may not.
     """
 
     def __init__(self, extra: Extra, stop: Stop, may_change: bool) -> None:

@@ -12,7 +12,7 @@ from pathlib import Path
 
 from sr_train.api.errors import DataError, did_you_mean
 from sr_train.io.folders import natural_key, walk
-from sr_train.io.images import SUFFIXES as PICTURES
+from sr_train.io.images import SUFFIXES as IMAGES
 from sr_train.io.video.frames import SUFFIXES as VIDEOS
 from sr_train.io.video.writer import SUFFIXES as WRITABLE_VIDEOS
 
@@ -33,9 +33,9 @@ class Found:
         return is_video(self.path)
 
     @property
-    def is_picture(self) -> bool:
-        """Return whether its name is that of a picture, or it was named and is no video."""
-        return self.path.suffix.lower() in PICTURES or (self.is_named and not self.is_video)
+    def is_image(self) -> bool:
+        """Return whether its name is that of an image, or it was named and is no video."""
+        return self.path.suffix.lower() in IMAGES or (self.is_named and not self.is_video)
 
 
 @dataclass
@@ -119,7 +119,7 @@ def _in_folder(root: Path, label: Path, output: Path, finds: Finds) -> list[Foun
             path = here / name
             if path.is_file():
                 found.append(Found(path, label / path.relative_to(root)))
-            elif path.suffix.lower() in PICTURES or is_video(path):
+            elif path.suffix.lower() in IMAGES or is_video(path):
                 unusable.append((path, _no_file(path)))
     finds.failed += unusable
     finds.looked.append(f"{root.absolute()} ({contents([each.path for each in found])})")

@@ -1,4 +1,4 @@
-"""Upscale picture files, one after the other."""
+"""Upscale image files, one after the other."""
 
 import os
 import tempfile
@@ -6,34 +6,34 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from sr_train.api.errors import DataError
-from sr_train.inference.planning import PictureJob
+from sr_train.inference.planning import ImageJob
 from sr_train.inference.upscaler import Upscaler
 from sr_train.io.files import remove_leftovers
-from sr_train.io.images import read_picture, unwritable, write_picture
+from sr_train.io.images import read_image, unwritable, write_image
 
-OnPicture = Callable[[PictureJob, Exception | None, Sequence[str]], None]
-"""Called behind each picture with what went wrong, if anything did, and what of its metadata the
+OnImage = Callable[[ImageJob, Exception | None, Sequence[str]], None]
+"""Called behind each image with what went wrong, if anything did, and what of its metadata the
 result lacks, by name."""
 
 
-def upscale_pictures(
+def upscale_images(
     upscaler: Upscaler,
-    jobs: Sequence[PictureJob],
-    on_picture: OnPicture,
+    jobs: Sequence[ImageJob],
+    on_image: OnImage,
     is_wanted: Callable[[], bool] = lambda: True,
 ) -> int:
-    """Read, upscale and write pictures; only one is in memory at a time.
+    """Read, upscale and write images; only one is in memory at a time.
 
     Depth and alpha are kept (alpha by bicubic), and colour profile, EXIF and resolution as far as
-    the format holds them; what is not kept is reported. A picture that fails, for whatever reason,
+    the format holds them; what is not kept is reported. An image that fails, for whatever reason,
     is reported and the others are done. Files of an earlier run are replaced. A format that cannot
-    hold the depth or the alpha of a picture fails for that picture.
+    hold the depth or the alpha of an image fails for that image.
 
     Args:
         upscaler: what upscales.
         jobs: see `plan_inputs`.
-        on_picture: called behind each.
-        is_wanted: asked before each picture; False ends the work.
+        on_image: called behind each.
+        is_wanted: asked before each image; False ends the work.
 
     Returns:
         How many were gone through, failed ones too.
@@ -48,7 +48,7 @@ def upscale_pictures(
             lost = _upscale_file(upscaler, job, folders)
         except Exception as err:
             error = err
-        on_picture(job, error, lost)
+        on_image(job, error, lost)
     return len(jobs)
 
 
@@ -97,20 +97,20 @@ def _why(err: OSError, folder: Path) -> str:
     return err.strerror or str(err)
 
 
-def _upscale_file(upscaler: Upscaler, job: PictureJob, folders: _Folders) -> list[str]:
-    """Read, upscale and write one picture.
+def _upscale_file(upscaler: Upscaler, job: ImageJob, folders: _Folders) -> list[str]:
+    """Read, upscale and write one image.
 
     Returns:
         What of its metadata could not be kept, by name.
     """
-    picture = read_picture(job.source, with_metadata=True)
-    height, width = (side * upscaler.spec.scale for side in picture.pixels.shape[:2])
-    has_alpha = picture.alpha is not None
-    why = unwritable(job.target.suffix.lower(), height, width, picture.pixels.dtype, has_alpha)
+    image = read_image(job.source, with_metadata=True)
+    height, width = (side * upscaler.spec.scale for side in image.pixels.shape[:2])
+    has_alpha = image.alpha is not None
+    why = unwritable(job.target.suffix.lower(), height, width, image.pixels.dtype, has_alpha)
     if why is not None:
         raise DataError(f"{job.source}: {why}")
-    pixels = upscaler(picture.pixels, name=str(job.source))
-    alpha = None if picture.alpha is None else upscaler.upscale_alpha(picture.alpha)
+    pixels = upscaler(image.pixels, name=str(job.source))
+    alpha = None if image.alpha is None else upscaler.upscale_alpha(image.alpha)
     folders.make(job.target.parent)
-    lost = write_picture(job.target, pixels, alpha, picture.metadata)
-    return [*(() if picture.metadata is None else picture.metadata.left_out), *lost]
+    lost = write_image(job.target, pixels, alpha, image.metadata)
+    return [*(() if image.metadata is None else image.metadata.left_out), *lost]

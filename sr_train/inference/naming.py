@@ -10,16 +10,16 @@ from typing import Literal
 
 from sr_train.api.errors import ConfigError, DataError, did_you_mean
 from sr_train.inference.finding import Found
-from sr_train.io.images import SUFFIXES as PICTURES
+from sr_train.io.images import SUFFIXES as IMAGES
 from sr_train.io.video.frames import SUFFIXES as VIDEOS
 from sr_train.io.video.writer import SUFFIXES as WRITABLE_VIDEOS
 from sr_train.io.video.writer import encoding_problems
 
 FORMATS = ("png", "jpg", "webp", "tif", "bmp", "same")
-"""What pictures can be written as; `same` as the input."""
+"""What images can be written as; `same` as the input."""
 
 _WORDS = {"jpeg": "jpg", "tiff": "tif"}
-_OTHER_PICTURES = (
+_OTHER_IMAGES = (
     "apng arw avif cr2 dds dng exr gif hdr heic heif ico jfif jp2 jpe jxl nef pbm pcx pdf pgm pnm "
     "ppm psd qoi raw svg tga"
 )
@@ -37,7 +37,7 @@ class Output:
     """What `output` names."""
 
     path: Path
-    kind: Literal["folder", "picture", "video"]
+    kind: Literal["folder", "image", "video"]
 
     @property
     def folder(self) -> Path:
@@ -46,9 +46,9 @@ class Output:
 
 
 def parse_output(text: str) -> Output:
-    """Tell whether a folder, a picture or a video is named.
+    """Tell whether a folder, an image or a video is named.
 
-    A folder is what exists as one, ends in a slash, or has no suffix of a picture or a video.
+    A folder is what exists as one, ends in a slash, or has no suffix of an image or a video.
 
     Raises:
         ConfigError: a suffix that cannot be written, or a file where a folder is to be.
@@ -64,13 +64,13 @@ def parse_output(text: str) -> Output:
                 f"output={text}: a folder with this name exists; end it with / to use"
             )
         return Output(path, "video")
-    if suffix in PICTURES:
-        return Output(path, "picture")
+    if suffix in IMAGES:
+        return Output(path, "image")
     word = suffix.removeprefix(".")
     if suffix in VIDEOS or word in _OTHER_VIDEOS.split():
         raise ConfigError(_cannot_write(path, "video", path.with_suffix(".mp4"), WRITABLE_VIDEOS))
-    if word in _OTHER_PICTURES.split():
-        raise ConfigError(_cannot_write(path, "picture", path.with_suffix(".png"), PICTURES))
+    if word in _OTHER_IMAGES.split():
+        raise ConfigError(_cannot_write(path, "image", path.with_suffix(".png"), IMAGES))
     return _folder(path)
 
 
@@ -107,8 +107,8 @@ def check_suffix(suffix: str) -> None:
         raise ConfigError(f"suffix={suffix}: expected a part of a file name, for example _x2")
 
 
-def picture_ending(found: Found, format: str) -> str:
-    """Return the suffix of the picture that becomes of a file."""
+def image_ending(found: Found, format: str) -> str:
+    """Return the suffix of the image that becomes of a file."""
     return found.path.suffix if format == "same" else f".{format}"
 
 

@@ -1,4 +1,4 @@
-"""What is to be done with the inputs: single pictures, clips, and where each result goes."""
+"""What is to be done with the inputs: single images, clips, and where each result goes."""
 
 import os
 from collections import Counter
@@ -10,13 +10,13 @@ from sr_train.api.errors import ConfigError, DataError, Problems
 from sr_train.inference.finding import Finds, Found, find
 from sr_train.inference.naming import (
     Output,
+    image_ending,
     longest_name,
     name_results,
-    picture_ending,
     too_long,
     video_ending,
 )
-from sr_train.io.images import SUFFIXES as PICTURES
+from sr_train.io.images import SUFFIXES as IMAGES
 from sr_train.io.numbering import find_runs
 from sr_train.io.video.frames import SUFFIXES as VIDEOS
 
@@ -28,7 +28,7 @@ class Wish:
     suffix: str = ""
     """Put behind each name."""
     format: str = "png"
-    """Of pictures; one of `naming.FORMATS`."""
+    """Of images; one of `naming.FORMATS`."""
     codec: str = "h264"
     """Of videos."""
     overwrite: bool = False
@@ -36,8 +36,8 @@ class Wish:
 
 
 @dataclass(frozen=True)
-class PictureJob:
-    """A picture, alone or a frame of a clip, and the file of its result."""
+class ImageJob:
+    """An image, alone or a frame of a clip, and the file of its result."""
 
     source: Path
     target: Path
@@ -48,12 +48,12 @@ class ClipJob:
     """A clip, and the video file or folder that is to hold its result."""
 
     source: Path
-    """A video file, or a folder that directly holds pictures."""
+    """A video file, or a folder that directly holds images."""
     target: Path
     relative: Path
     """Of the source below the input; where its further inputs lie below their folder."""
     makes_video: bool
-    runs: tuple[tuple[PictureJob, ...], ...] = ()
+    runs: tuple[tuple[ImageJob, ...], ...] = ()
     """Of a folder: frames that follow each other without a gap or a change of scene."""
     stems: tuple[str, ...] = ()
     """Of all frames in the folder, by which further inputs are paired."""
@@ -65,12 +65,12 @@ class ClipJob:
 class Plan:
     """What is to be done."""
 
-    pictures: list[PictureJob] = field(default_factory=list)
+    images: list[ImageJob] = field(default_factory=list)
     clips: list[ClipJob] = field(default_factory=list)
     renamed: list[tuple[Path, Path]] = field(default_factory=list)
     """Inputs whose results got another name than their own, and these."""
     left_out: list[Path] = field(default_factory=list)
-    """Files that are neither picture nor video."""
+    """Files that are neither image nor video."""
     earlier: list[Path] = field(default_factory=list)
     """Files among the inputs that are results of an earlier run."""
     failed: list[tuple[Path, str]] = field(default_factory=list)
@@ -81,23 +81,23 @@ class Plan:
     @property
     def total(self) -> int:
         """Return how many inputs there are."""
-        return len(self.pictures) + len(self.clips) + len(self.failed)
+        return len(self.images) + len(self.clips) + len(self.failed)
 
 
 def plan_inputs(inputs: Sequence[Path], output: Output, takes_clips: bool, wish: Wish) -> Plan:
     """Return what is to be done with the inputs.
 
-    A single video becomes the video file or the folder of pictures that `output` names; a folder of
-    pictures likewise. Where there is more than that and a folder is to hold the results, every
+    A single video becomes the video file or the folder of images that `output` names; a folder of
+    images likewise. Where there is more than that and a folder is to hold the results, every
     video becomes one of the same name and container (.mkv or .mp4 where that cannot be written) and
-    every picture one of its own; for a network that takes clips, pictures that lie directly in a
+    every image one of its own; for a network that takes clips, images that lie directly in a
     folder are clips, one for each scene and for each part of a scene without a gap. Nested folders
     keep their structure.
 
     Args:
         inputs: files, and folders that are searched through.
         output: where the results go.
-        takes_clips: whether the network does; one that does not takes pictures one by one.
+        takes_clips: whether the network does; one that does not takes images one by one.
         wish: how results are called.
 
     Raises:
@@ -110,8 +110,8 @@ def plan_inputs(inputs: Sequence[Path], output: Output, takes_clips: bool, wish:
     plan.notes += [f"{folder}: left out, as the results go there" for folder in finds.results]
     if output.kind == "video":
         _plan_video(inputs[0], finds, output, plan)
-    elif output.kind == "picture":
-        _plan_picture(finds, output, takes_clips, wish, plan)
+    elif output.kind == "image":
+        _plan_image(finds, output, takes_clips, wish, plan)
     elif len(inputs) == 1 and finds.files and finds.files[0].is_named and finds.files[0].is_video:
         only = finds.files[0]
         plan.clips.append(ClipJob(only.path, output.path, Path(), makes_video=False))
@@ -135,18 +135,18 @@ def _check_single(inputs: Sequence[Path], output: Output) -> None:
 
 
 def _plan_video(given: Path, finds: Finds, output: Output, plan: Plan) -> None:
-    """Plan the one video that becomes of a video, or of the pictures in a folder."""
+    """Plan the one video that becomes of a video, or of the images in a folder."""
     given = given.expanduser()
     if given.is_file():
         if not finds.files[0].is_video:
             raise DataError(
-                f"{given}: a single picture makes no video; expected a video or a folder of frames"
+                f"{given}: a single image makes no video; expected a video or a folder of frames"
             )
         plan.clips.append(ClipJob(given, output.path, Path(), makes_video=True))
         return
-    frames = [each for each in finds.files if each.is_picture and each.path.parent == given]
+    frames = [each for each in finds.files if each.is_image and each.path.parent == given]
     if not frames:
-        raise DataError(f"{given}: no pictures lie directly in it; {_nothing(finds)}")
+        raise DataError(f"{given}: no images lie directly in it; {_nothing(finds)}")
     targets = [output.path] * len(frames)
     jobs = _clips_of_folder(given, frames, targets, output, plan)
     if not jobs:
@@ -160,30 +160,30 @@ def _plan_video(given: Path, finds: Finds, output: Output, plan: Plan) -> None:
     plan.left_out = [each.path for each in finds.files if each not in frames]
 
 
-def _plan_picture(finds: Finds, output: Output, takes_clips: bool, wish: Wish, plan: Plan) -> None:
-    """Plan the one picture that becomes of a picture."""
+def _plan_image(finds: Finds, output: Output, takes_clips: bool, wish: Wish, plan: Plan) -> None:
+    """Plan the one image that becomes of an image."""
     kind = output.path.suffix
     if wish.suffix:
         raise ConfigError(f"suffix={wish.suffix}: output={output.path} is the whole name already")
     only = finds.files[0] if len(finds.files) == 1 and not finds.failed else None
-    if only is None or not only.is_picture:
+    if only is None or not only.is_image:
         what = only.path if only else f"{len(finds.files) + len(finds.failed)} files"
         raise ConfigError(
-            f"output={output.path}: names one picture, but the input is {what}; expected a folder"
+            f"output={output.path}: names one image, but the input is {what}; expected a folder"
             + (" or a video" if only and only.is_video else "")
         )
     if takes_clips:
         raise DataError(_takes_clips(only.path))
-    if wish.format not in ("png", "same") and picture_ending(only, wish.format) != kind.lower():
+    if wish.format not in ("png", "same") and image_ending(only, wish.format) != kind.lower():
         raise ConfigError(f"format={wish.format}: output={output.path} says {kind}; leave one out")
-    plan.pictures.append(PictureJob(only.path, output.path))
+    plan.images.append(ImageJob(only.path, output.path))
 
 
 def _plan_folder(finds: Finds, output: Output, takes_clips: bool, wish: Wish, plan: Plan) -> None:
-    used = [each for each in finds.files if each.is_picture or each.is_video]
-    plan.left_out = [each.path for each in finds.files if not (each.is_picture or each.is_video)]
+    used = [each for each in finds.files if each.is_image or each.is_video]
+    plan.left_out = [each.path for each in finds.files if not (each.is_image or each.is_video)]
     endings = [
-        video_ending(each, wish.codec) if each.is_video else picture_ending(each, wish.format)
+        video_ending(each, wish.codec) if each.is_video else image_ending(each, wish.format)
         for each in used
     ]
     used, endings = _without_results(used, endings, output, wish, plan)
@@ -195,7 +195,7 @@ def _plan_folder(finds: Finds, output: Output, takes_clips: bool, wish: Wish, pl
             relative = each.relative.with_suffix("")
             plan.clips.append(ClipJob(each.path, target, relative, makes_video=True))
         elif not takes_clips:
-            plan.pictures.append(PictureJob(each.path, target))
+            plan.images.append(ImageJob(each.path, target))
         elif each.is_named:
             raise DataError(_takes_clips(each.path))
         else:
@@ -279,7 +279,7 @@ def _clips_of_folder(
         if run.after_gap:
             before, after = jobs[-1].runs[0][-1].source.stem, stems[run.positions[0]]
             plan.notes.append(f"{folder}: a gap after {before}; a new clip begins at {after}")
-        members = tuple(PictureJob(frames[n].path, targets[n]) for n in run.positions)
+        members = tuple(ImageJob(frames[n].path, targets[n]) for n in run.positions)
         target = output.path / relative if output.kind == "folder" else output.path
         scene = run.scene
         jobs.append(ClipJob(folder, target, relative, False, (members,), stems, scene))
@@ -293,15 +293,15 @@ def _clips_of_folder(
 def _nothing(finds: Finds) -> str:
     places = "; ".join(finds.looked) or "nowhere, as no input was given"
     return (
-        f"nothing to upscale; looked in {places}; pictures end in {', '.join(sorted(PICTURES))}, "
+        f"nothing to upscale; looked in {places}; images end in {', '.join(sorted(IMAGES))}, "
         f"videos in {', '.join(sorted(VIDEOS))}"
     )
 
 
 def _pairs(plan: Plan) -> Iterator[tuple[Path, Path]]:
     """Yield every source with its result."""
-    for picture in plan.pictures:
-        yield picture.source, picture.target
+    for image in plan.images:
+        yield image.source, image.target
     for clip in plan.clips:
         if clip.makes_video or not clip.runs:
             yield clip.source, clip.target
@@ -361,14 +361,14 @@ def _refuse_existing(plan: Plan, output: Output, wish: Wish) -> None:
 def _leave_out_long_names(plan: Plan, output: Output) -> None:
     """Move jobs whose results would have names that the file system does not take."""
     longest = longest_name(output.folder)
-    pictures, clips = plan.pictures, plan.clips
-    plan.pictures, plan.clips = [], []
-    for picture in pictures:
-        why = too_long(picture.target, longest)
+    images, clips = plan.images, plan.clips
+    plan.images, plan.clips = [], []
+    for image in images:
+        why = too_long(image.target, longest)
         if why is None:
-            plan.pictures.append(picture)
+            plan.images.append(image)
         else:
-            plan.failed.append((picture.source, why))
+            plan.failed.append((image.source, why))
     for clip in clips:
         targets = [clip.target] if clip.makes_video else _targets(clip)
         reasons = [why for target in targets if (why := too_long(target, longest))]

@@ -199,7 +199,7 @@ class SizedTiler:
 def _auto(spec: NetSpec, device: torch.device, overlap: int | None) -> tuple[int, int | None, int]:
     """Return tile, overlap and the largest number of LQ pixels that is run whole unmeasured.
 
-    An exact tile of 480 costs about as much time as the whole picture, and half its memory.
+    An exact tile of 480 costs about as much time as the whole image, and half its memory.
     """
     field = spec.receptive_field
     if field is not None and field <= (_WIDE_FIELD if overlap is None else overlap):

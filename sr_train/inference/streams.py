@@ -1,4 +1,4 @@
-"""Where the frames of a clip come from and go to: video files and folders of pictures.
+"""Where the frames of a clip come from and go to: video files and folders of images.
 
 One frame is in memory at a time. Frames of a folder come in the order of their numbers; grey
 becomes RGB, and alpha is left out.
@@ -17,21 +17,21 @@ from sr_train.api.errors import ConfigError, DataError
 from sr_train.inference.clips import ClipUpscale
 from sr_train.inference.feeding import Feeder, Label, Unread
 from sr_train.inference.folder import make_folder
-from sr_train.inference.planning import ClipJob, PictureJob
+from sr_train.inference.planning import ClipJob, ImageJob
 from sr_train.inference.wrapping import Pixels
 from sr_train.io.images import (
-    PictureHeader,
+    ImageHeader,
     read_header,
-    read_picture,
+    read_image,
     to_rgb,
-    write_picture,
+    write_image,
 )
 from sr_train.io.video.frames import Losses, VideoInfo, probe, read_timed_frames
 from sr_train.io.video.writer import VideoWriter
 from sr_train.utils.signals import Stop, Stopped
 
 NotKept = dict[str, list[Path]]
-"""What pictures say beside their pixels and results do not, by name."""
+"""What images say beside their pixels and results do not, by name."""
 
 
 class Sink(Protocol):
@@ -57,7 +57,7 @@ class VideoWish:
     audio: bool = True
     """Copy the audio of the input."""
     fps: Fraction | None = None
-    """For folders of pictures, which tell none."""
+    """For folders of images, which tell none."""
 
 
 class VideoSource:
@@ -91,7 +91,7 @@ def _as_read(pixels: Pixels, label: Label) -> tuple[Pixels, Label]:
 
 
 class FolderSource:
-    """The frames of a folder of pictures, run by run.
+    """The frames of a folder of images, run by run.
 
     Args:
         path: the folder, for messages.
@@ -103,7 +103,7 @@ class FolderSource:
     """
 
     def __init__(
-        self, path: Path, runs: Sequence[Sequence[PictureJob]], is_one_size: bool = False
+        self, path: Path, runs: Sequence[Sequence[ImageJob]], is_one_size: bool = False
     ) -> None:
         self.path = path
         self.info: VideoInfo | None = None
@@ -116,7 +116,7 @@ class FolderSource:
         if is_one_size:
             self._check_sizes(first)
 
-    def _first_header(self) -> tuple[Path, PictureHeader]:
+    def _first_header(self) -> tuple[Path, ImageHeader]:
         """Return the first header that can be read."""
         failure: DataError | None = None
         for frame in (frame for run in self._runs for frame in run):
@@ -144,15 +144,15 @@ class FolderSource:
         numbers = count()
         for run in self._runs:
             yield (
-                Unread(frame.source, partial(_read_picture, frame, number))
+                Unread(frame.source, partial(_read_image, frame, number))
                 for frame, number in zip(run, numbers, strict=False)
             )
 
 
-def _read_picture(frame: PictureJob, number: int) -> tuple[Pixels, Label]:
-    picture = read_picture(frame.source, with_metadata=True)
-    label = Label(frame.source.stem, target=frame.target, number=number, metadata=picture.metadata)
-    return to_rgb(picture.pixels), label
+def _read_image(frame: ImageJob, number: int) -> tuple[Pixels, Label]:
+    image = read_image(frame.source, with_metadata=True)
+    label = Label(frame.source.stem, target=frame.target, number=number, metadata=image.metadata)
+    return to_rgb(image.pixels), label
 
 
 Source = VideoSource | FolderSource
@@ -162,7 +162,7 @@ def open_source(job: ClipJob) -> Source:
     """Open the source of a clip.
 
     Raises:
-        DataError: no video or picture, damaged, or frames of several sizes for one video.
+        DataError: no video or image, damaged, or frames of several sizes for one video.
     """
     if job.runs:
         return FolderSource(job.source, job.runs, is_one_size=job.makes_video)
@@ -178,7 +178,7 @@ class _VideoSink:
         self._stop = stop
 
     def write(self, pixels: Pixels, label: Label) -> None:
-        # Pictures that were left out keep their time.
+        # Images that were left out keep their time.
         time = label.time if self._is_timed else label.number / self._writer.fps
         with self._stop.holding():
             self._writer.write(pixels, time)
@@ -203,7 +203,7 @@ def writing_video(
     info = source.info
     fps = wish.fps if info is None else info.fps
     if fps is None:
-        raise ConfigError(f"{source.path}: pictures tell no frame rate; add fps=25, for example")
+        raise ConfigError(f"{source.path}: images tell no frame rate; add fps=25, for example")
     make_folder(path.parent)
     opened = VideoWriter(
         path,
@@ -222,8 +222,8 @@ def writing_video(
     notes += writer.notes
 
 
-class _PictureSink:
-    """Writes each frame as a picture, with its metadata."""
+class _ImageSink:
+    """Writes each frame as an image, with its metadata."""
 
     def __init__(self, folder: Path, suffix: str, ending: str, not_kept: NotKept) -> None:
         self._folder = folder
@@ -232,30 +232,30 @@ class _PictureSink:
 
     def write(self, pixels: Pixels, label: Label) -> None:
         path = label.target or self._folder / f"{label.name}{self._end}"
-        lost = write_picture(path, pixels, None, label.metadata)
+        lost = write_image(path, pixels, None, label.metadata)
         if label.metadata is not None:
             for name in (*label.metadata.left_out, *lost):
                 self._not_kept.setdefault(name, []).append(path)
 
     def finish_early(self) -> None:
-        """Do nothing more: every picture is whole."""
+        """Do nothing more: every image is whole."""
 
 
 @contextmanager
-def writing_pictures(folder: Path, suffix: str, format: str, not_kept: NotKept) -> Iterator[Sink]:
-    """Make a folder for frames as pictures.
+def writing_images(folder: Path, suffix: str, format: str, not_kept: NotKept) -> Iterator[Sink]:
+    """Make a folder for frames as images.
 
     Args:
         folder: made if it does not exist.
         suffix: put behind the name of each frame of a video.
         format: of these; `same`, as videos have none: PNG.
-        not_kept: takes up which pictures lost what of their metadata.
+        not_kept: takes up which images lost what of their metadata.
 
     Raises:
         DataError: if the folder cannot be made.
     """
     make_folder(folder)
-    yield _PictureSink(folder, suffix, "png" if format == "same" else format, not_kept)
+    yield _ImageSink(folder, suffix, "png" if format == "same" else format, not_kept)
 
 
 @dataclass(frozen=True)

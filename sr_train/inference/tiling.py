@@ -1,7 +1,7 @@
-"""Run a network over a picture of any size, one window at a time.
+"""Run a network over an image of any size, one window at a time.
 
 Two ways, one geometry. A network that says how far it sees gets windows with that much context,
-which is cut away: the result is that of the whole picture. A network that sees everything gets
+which is cut away: the result is that of the whole image. A network that sees everything gets
 overlapping windows whose results are blended.
 
 Only the last two axes are looked at, so (B, T, C, H, W) goes the same way as (B, C, H, W).
@@ -66,7 +66,7 @@ def plan_axis(
 
     Windows start at multiples of `multiple`, the first at 0; the last one ends at the end of the
     axis, all others at a multiple. So a network that pads the far end up to a multiple pads the
-    last window as it would pad the whole picture, and no other window.
+    last window as it would pad the whole image, and no other window.
 
     Args:
         length: pixels of the axis.
@@ -93,13 +93,13 @@ def plan_axis(
 
 
 class Tiler:
-    """Cut pictures into windows, run them on a device, and put the results together.
+    """Cut images into windows, run them on a device, and put the results together.
 
     Args:
         spec: what the network says about itself.
-        device: where windows are sent; the picture itself stays where it is.
+        device: where windows are sent; the image itself stays where it is.
         tile: LQ pixels on each side. Exact tiles are this large without their context, blended
-            ones with their overlap. None: the whole picture at once.
+            ones with their overlap. None: the whole image at once.
         overlap: LQ pixels. None takes the receptive field, or `BLEND_OVERLAP` where the network
             sees everything. At least the receptive field: context to each side, cut away, and
             the result is exact. Less: neighbours share this much and are blended.
@@ -138,7 +138,7 @@ class Tiler:
 
         When the device runs out of memory, a CPU too, everything starts anew with fewer windows at
         a time or smaller ones, and what was yielded is yielded again. The smaller number stays for
-        the pictures that follow.
+        the images that follow.
 
         Args:
             forward: network, (B, ..., h, w) on the device to (B, ..., h*scale, w*scale).

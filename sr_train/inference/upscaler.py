@@ -1,4 +1,4 @@
-"""Upscale decoded pictures with a network: pixels in, pixels of the same kind out."""
+"""Upscale decoded images with a network: pixels in, pixels of the same kind out."""
 
 from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
@@ -30,10 +30,10 @@ _LUMA_SPAN = 219 / 255
 
 
 class Upscaler:
-    """Upscale pictures in tiles, keeping depth and number of channels.
+    """Upscale images in tiles, keeping depth and number of channels.
 
     Values are divided by 255 (or 65535), and the prediction is clipped and rounded half up. For a
-    network of luma alone, Cb and Cr are upscaled by MATLAB's bicubic. A grey picture goes through
+    network of luma alone, Cb and Cr are upscaled by MATLAB's bicubic. A grey image goes through
     an RGB network as R = G = B, and the luma of the prediction is the result; through a luma
     network it goes without chroma.
 
@@ -42,7 +42,7 @@ class Upscaler:
         spec: what the network says about itself.
         device: where tiles are sent.
         autocast: makes the context in which the network runs.
-        tile: LQ pixels on each side; None runs every picture whole; `auto`: see `SizedTiler`.
+        tile: LQ pixels on each side; None runs every image whole; `auto`: see `SizedTiler`.
         overlap: LQ pixels, see `Tiler`; None for what is said there and in `SizedTiler`.
         tile_batch: tiles that are run together.
         measure: how far tiles are from the whole, see `SizedTiler`.
@@ -65,14 +65,14 @@ class Upscaler:
         channels = 1 if spec.colour == "y" else 3
         if (spec.in_channels, spec.out_channels) != (channels, channels):
             raise ConfigError(
-                f"pictures need a network from {channels} to {channels} channels (colour "
+                f"images need a network from {channels} to {channels} channels (colour "
                 f"{spec.colour!r}); this one goes from {spec.in_channels} to {spec.out_channels}"
             )
         if spec.takes_clips:
-            raise ConfigError("this network takes clips, not single pictures")
+            raise ConfigError("this network takes clips, not single images")
         if spec.extra_inputs:
             names = ", ".join(spec.extra_inputs)
-            raise ConfigError(f"pictures have no further inputs; this network wants {names}")
+            raise ConfigError(f"images have no further inputs; this network wants {names}")
         self.net = net
         self.spec = spec
         self.device = torch.device(device)
@@ -81,12 +81,12 @@ class Upscaler:
         self._ycbcr_cpu = YCbCr()
         self._tiler = SizedTiler(spec, self.device, tile, overlap, tile_batch, measure)
 
-    def __call__(self, pixels: Pixels, name: str = "the picture") -> Pixels:
-        """Return the upscaled picture.
+    def __call__(self, pixels: Pixels, name: str = "the image") -> Pixels:
+        """Return the upscaled image.
 
         Args:
             pixels: (H, W, 3) RGB or (H, W, 1) grey, uint8 or uint16.
-            name: how errors call the picture, e.g. its path.
+            name: how errors call the image, e.g. its path.
 
         Returns:
             (H * scale, W * scale, C) of the same dtype.
@@ -141,7 +141,7 @@ class Upscaler:
 
 
 def _chroma(pixels: Pixels) -> Pixels:
-    """Return (H, W, 2) float32 Cb and Cr / 255 of an RGB picture."""
+    """Return (H, W, 2) float32 Cb and Cr / 255 of an RGB image."""
     rgb = torch.from_numpy(pixels.astype(np.float32) / np.float32(np.iinfo(pixels.dtype).max))
     planes = YCbCr().to_ycbcr(rgb.permute(2, 0, 1))[1:]
     return planes.permute(1, 2, 0).contiguous().numpy()

@@ -1,4 +1,4 @@
-"""What lies between stored pixels and a network, for pictures and clips alike."""
+"""What lies between stored pixels and a network, for images and clips alike."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager

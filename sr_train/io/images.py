@@ -1,4 +1,4 @@
-"""Read and write picture files: 8 and 16 bit, grey and colour, with and without alpha.
+"""Read and write image files: 8 and 16 bit, grey and colour, with and without alpha.
 
 Conventions: arrays are (H, W, C) in RGB order as stored (no colour management), uint8 or uint16,
 C is 1 or 3; alpha is kept apart and never multiplied in. The EXIF orientation is applied, as
@@ -29,7 +29,7 @@ from sr_train.io.formats.limits import check_size
 from sr_train.io.formats.metadata import Metadata, RawMetadata, checked
 
 SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".webp", ".tif", ".tiff", ".bmp"})
-"""Lower-case file name suffixes that are taken for pictures."""
+"""Lower-case file name suffixes that are taken for images."""
 
 _FORMATS = ("PNG", "JPEG", "WebP", "TIFF", "BMP")
 _WRITES_16_BIT = frozenset({".png", ".tif", ".tiff"})
@@ -46,8 +46,8 @@ cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_SILENT)
 
 
 @dataclass(frozen=True)
-class PictureHeader:
-    """What a file says about its picture before anything is decoded."""
+class ImageHeader:
+    """What a file says about its image before anything is decoded."""
 
     height: int
     """Pixels, after the EXIF orientation."""
@@ -60,24 +60,24 @@ class PictureHeader:
 
 
 @dataclass(frozen=True)
-class Picture:
-    """A decoded picture."""
+class Image:
+    """A decoded image."""
 
     pixels: np.ndarray
     """(H, W, 1 or 3), uint8 or uint16, RGB order, contiguous."""
     alpha: np.ndarray | None
     """(H, W) of the same dtype; the dtype's maximum is opaque."""
     metadata: Metadata | None = None
-    """What `write_picture` can write with other pixels; None where it was not asked for."""
+    """What `write_image` can write with other pixels; None where it was not asked for."""
 
 
-def read_header(path: str | os.PathLike[str]) -> PictureHeader:
-    """Return size, channels and depth as `read_picture` will give them, without decoding.
+def read_header(path: str | os.PathLike[str]) -> ImageHeader:
+    """Return size, channels and depth as `read_image` will give them, without decoding.
 
     Damage behind the header goes unseen.
 
     Raises:
-        DataError: no such file, no picture, a kind of picture that is not supported, or one that
+        DataError: no such file, no image, a kind of image that is not supported, or one that
             is larger than `io.max_megapixels` allows.
     """
     path = Path(path)
@@ -89,18 +89,18 @@ def read_header(path: str | os.PathLike[str]) -> PictureHeader:
     height, width = layout.height, layout.width
     if layout.orientation >= 5:
         height, width = width, height
-    return PictureHeader(height, width, layout.channels, layout.has_alpha, layout.dtype)
+    return ImageHeader(height, width, layout.channels, layout.has_alpha, layout.dtype)
 
 
-def read_picture(path: str | os.PathLike[str], with_metadata: bool = False) -> Picture:
-    """Decode a picture file.
+def read_image(path: str | os.PathLike[str], with_metadata: bool = False) -> Image:
+    """Decode an image file.
 
     Args:
         path: of the file.
         with_metadata: read colour profile, EXIF and resolution too.
 
     Raises:
-        DataError: no such file, no picture, damaged or truncated, not supported, or larger than
+        DataError: no such file, no image, damaged or truncated, not supported, or larger than
             `io.max_megapixels` allows; the message starts with the path.
     """
     path = Path(path)
@@ -109,7 +109,7 @@ def read_picture(path: str | os.PathLike[str], with_metadata: bool = False) -> P
             layout = _parse(path, file)
             if isinstance(layout, tiff.TiffLayout):
                 return _decoded(path, file, layout, with_metadata)
-            # What a file of gigabytes has behind its picture is not read.
+            # What a file of gigabytes has behind its image is not read.
             most = _MOST_BYTES_PER_PIXEL * layout.height * layout.width + _MOST_BESIDE
             file.seek(0)
             data = file.read(most)
@@ -118,10 +118,8 @@ def read_picture(path: str | os.PathLike[str], with_metadata: bool = False) -> P
     return _decoded(path, io.BytesIO(data), layout, with_metadata)
 
 
-def decode_picture(
-    data: bytes, path: str | os.PathLike[str], with_metadata: bool = False
-) -> Picture:
-    """Decode the bytes of a picture file.
+def decode_image(data: bytes, path: str | os.PathLike[str], with_metadata: bool = False) -> Image:
+    """Decode the bytes of an image file.
 
     Args:
         data: the whole file.
@@ -129,14 +127,14 @@ def decode_picture(
         with_metadata: read colour profile, EXIF and resolution too.
 
     Raises:
-        DataError: no picture, damaged or truncated, not supported, or larger than
+        DataError: no image, damaged or truncated, not supported, or larger than
             `io.max_megapixels` allows; starts with the path.
     """
     path, file = Path(path), io.BytesIO(data)
     return _decoded(path, file, _parse(path, file), with_metadata)
 
 
-def _decoded(path: Path, file: BinaryIO, layout: Layout, with_metadata: bool) -> Picture:
+def _decoded(path: Path, file: BinaryIO, layout: Layout, with_metadata: bool) -> Image:
     """Decode a file whose header has been read."""
     try:
         pixels, alpha = _decode(file, layout)
@@ -149,16 +147,16 @@ def _decoded(path: Path, file: BinaryIO, layout: Layout, with_metadata: bool) ->
         raise DataError(f"{path}: decoded to {found}, but its header says {told}")
     pixels = oriented(pixels, layout.orientation)
     alpha = None if alpha is None else oriented(alpha, layout.orientation)
-    return Picture(pixels, alpha, metadata)
+    return Image(pixels, alpha, metadata)
 
 
-def write_picture(
+def write_image(
     path: str | os.PathLike[str],
     pixels: np.ndarray,
     alpha: np.ndarray | None = None,
     metadata: Metadata | None = None,
 ) -> list[str]:
-    """Write a picture in the format of its suffix; the file appears complete or not at all.
+    """Write an image in the format of its suffix; the file appears complete or not at all.
 
     PNG and TIFF keep 16 bit; PNG, TIFF and WebP (lossless) keep alpha; JPEG has quality 95. Grey
     with alpha is stored as RGBA. PNG, JPEG, TIFF and WebP keep a colour profile and EXIF, all but
@@ -194,7 +192,7 @@ def write_picture(
     except cv2.error as error:
         raise DataError(f"{path}: cannot be encoded: {error}") from None
     if not done:
-        raise DataError(f"{path}: {path.suffix} cannot hold a picture of {pixels.shape}")
+        raise DataError(f"{path}: {path.suffix} cannot hold an image of {pixels.shape}")
     result: bytes | memoryview = encoded.data
     lost: list[str] = []
     if metadata is not None:
@@ -212,7 +210,7 @@ def write_picture(
 def unwritable(
     suffix: str, height: int, width: int, dtype: np.dtype[Any], has_alpha: bool
 ) -> str | None:
-    """Return why a picture file cannot hold such pixels, or None.
+    """Return why an image file cannot hold such pixels, or None.
 
     Args:
         suffix: of the file, lower case.
@@ -251,7 +249,7 @@ def _described(shape: tuple[int, ...], dtype: str, has_alpha: bool) -> str:
 
 
 def _check_writable(path: Path, pixels: np.ndarray, alpha: np.ndarray | None) -> None:
-    """Raise before encoding where format and picture do not go together."""
+    """Raise before encoding where format and image do not go together."""
     suffix = path.suffix.lower()
     if pixels.ndim != 3 or pixels.shape[2] not in (1, 3) or 0 in pixels.shape:
         raise ValueError(f"pixels must be (H, W, 1 or 3), got {pixels.shape}")
@@ -268,7 +266,7 @@ def _check_writable(path: Path, pixels: np.ndarray, alpha: np.ndarray | None) ->
 
 
 def _parse(path: Path, file: BinaryIO) -> Layout:
-    """Return the layout of a picture that is not too large."""
+    """Return the layout of an image that is not too large."""
     head = file.read(16)
     if not head:
         raise DataError(f"{path}: the file is empty (0 bytes)")
@@ -293,7 +291,7 @@ def _parsed(head: bytes, file: BinaryIO) -> Layout:
     if head.startswith(b"BM"):
         return bmp.parse(file)
     raise UnusableError(
-        f"not a picture, or damaged at its start (it begins with {head[:12]!r}; known: "
+        f"not an image, or damaged at its start (it begins with {head[:12]!r}; known: "
         f"{', '.join(_FORMATS)})"
     )
 

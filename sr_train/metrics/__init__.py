@@ -1,6 +1,6 @@
 """Metrics as the super-resolution papers define them.
 
-Every metric is called as `metric(pred, gt, scale)` and gives one float: with two whole pictures,
+Every metric is called as `metric(pred, gt, scale)` and gives one float: with two whole images,
 or, a `ClipMetric`, with two neighbouring frames of each clip.
 """
 

@@ -19,12 +19,12 @@ PEAK = 255.0
 
 
 class Metric(Protocol):
-    """A number that compares a prediction with the ground truth, picture by picture."""
+    """A number that compares a prediction with the ground truth, image by image."""
 
     higher_is_better: bool
 
     def __call__(self, pred: Pixels, gt: Pixels, scale: int) -> float:
-        """Return the value for one pair of (H, W, C) pictures of equal shape and dtype."""
+        """Return the value for one pair of (H, W, C) images of equal shape and dtype."""
         ...
 
 
@@ -55,7 +55,7 @@ def check_colour(colour: MetricColour) -> MetricColour:
 def cropped_pair(
     pred: Pixels, gt: Pixels, border: Border, scale: int, smallest: int = 1
 ) -> tuple[Pixels, Pixels]:
-    """Return views of both pictures as (H, W, C) without `border` pixels on each side.
+    """Return views of both images as (H, W, C) without `border` pixels on each side.
 
     Args:
         pred: (H, W, C) or (H, W), uint8 or uint16.
@@ -74,12 +74,12 @@ def cropped_pair(
             f"pred and gt must both be uint8 or both be uint16, got {pred.dtype} and {gt.dtype}"
         )
     if pred.ndim not in (2, 3) or (pred.ndim == 3 and pred.shape[2] not in (1, 3)):
-        raise DataError(f"a picture has 1 or 3 channels, (H, W, C); got shape {pred.shape}")
+        raise DataError(f"an image has 1 or 3 channels, (H, W, C); got shape {pred.shape}")
     width = scale if border == "scale" else border
     least = 2 * width + smallest
     if min(pred.shape[:2]) < least:
         raise DataError(
-            f"a picture of {pred.shape[1]}x{pred.shape[0]} pixels is too small: a border of {width}"
+            f"an image of {pred.shape[1]}x{pred.shape[0]} pixels is too small: a border of {width}"
             f" on each side and {smallest} pixels inside need at least {least}x{least}"
         )
     shape = (*pred.shape[:2], -1)
@@ -88,9 +88,9 @@ def cropped_pair(
 
 
 def to_units(pixels: Pixels, colour: MetricColour) -> npt.NDArray[np.float32]:
-    """Return a picture in 8-bit units: (H, W) luma or (H, W, C) as it is, float32, 0..255.
+    """Return an image in 8-bit units: (H, W) luma or (H, W, C) as it is, float32, 0..255.
 
-    A 16-bit picture is divided by 257, so that its white is 255, too.
+    A 16-bit image is divided by 257, so that its white is 255, too.
     """
     if colour == "y":
         return luma(pixels)

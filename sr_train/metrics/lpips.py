@@ -21,7 +21,7 @@ _SMALLEST = {"alex": 31, "vgg": 16}
 
 
 class LPIPS:
-    """Return the LPIPS distance, version 0.1: 0 for identical pictures, lower is better.
+    """Return the LPIPS distance, version 0.1: 0 for identical images, lower is better.
 
     The calibrated layers come with the `lpips` package. The backbone is torchvision's ImageNet
     classifier, which must lie on this machine already: nothing is ever downloaded.
@@ -73,7 +73,7 @@ class LPIPS:
             scale: upscaling factor, read for `border='scale'`.
 
         Raises:
-            DataError: if the pictures do not match or are too small for border and backbone.
+            DataError: if the images do not match or are too small for border and backbone.
         """
         pred, gt = cropped_pair(pred, gt, self.border, scale, _SMALLEST[self.net])
         with torch.inference_mode(), torch.autocast(self.device.type, enabled=False):

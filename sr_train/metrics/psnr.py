@@ -19,8 +19,8 @@ from sr_train.metrics.base import (
 class PSNR:
     """Return 10 log10(peak^2 / mean squared error) in dB.
 
-    The mean runs over all pixels and channels inside the border. Identical pictures have no
-    error: their value is `math.inf`, so a mean over pictures that holds one is infinite, too.
+    The mean runs over all pixels and channels inside the border. Identical images have no
+    error: their value is `math.inf`, so a mean over images that holds one is infinite, too.
 
     Args:
         colour: `y` compares unrounded BT.601 studio-range luma with a peak of 255, as the papers
@@ -43,7 +43,7 @@ class PSNR:
             scale: upscaling factor, read for `border='scale'`.
 
         Raises:
-            DataError: if the pictures do not match or are too small for the border.
+            DataError: if the images do not match or are too small for the border.
         """
         pred, gt = cropped_pair(pred, gt, self.border, scale)
         if self.colour == "rgb" and pred.dtype == "uint8":

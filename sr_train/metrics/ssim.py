@@ -28,7 +28,7 @@ Plane = npt.NDArray[np.float32]
 class SSIM:
     """Return the mean structural similarity, at most 1.
 
-    Gaussian window 11x11 with sigma 1.5, K1 = 0.01, K2 = 0.03, windows wholly inside the picture
+    Gaussian window 11x11 with sigma 1.5, K1 = 0.01, K2 = 0.03, windows wholly inside the image
     only; the mean of the channels' values for RGB.
 
     Args:
@@ -56,7 +56,7 @@ class SSIM:
             scale: upscaling factor, read for `border='scale'`.
 
         Raises:
-            DataError: if the pictures do not match or the part inside the border is smaller than
+            DataError: if the images do not match or the part inside the border is smaller than
                 the window.
         """
         pred, gt = cropped_pair(pred, gt, self.border, scale, _WINDOW)
@@ -72,7 +72,7 @@ class SSIM:
         return total / count
 
     def _map(self, pred: Plane, gt: Plane) -> Plane:
-        """Return the similarity at every window inside two pictures in 8-bit units.
+        """Return the similarity at every window inside two images in 8-bit units.
 
         Both factors are written as 1 - (difference) / (sum), and values are taken relative to
         their means: the plain form subtracts nearly equal numbers and loses flat areas in float32.

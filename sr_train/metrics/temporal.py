@@ -105,8 +105,8 @@ def _grid(flow: Pixels) -> tuple[Pixels, Pixels]:
     return x, y
 
 
-def _moved(picture: Pixels, flow: Pixels) -> Pixels:
-    return cv2.remap(picture, *_grid(flow), cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
+def _moved(image: Pixels, flow: Pixels) -> Pixels:
+    return cv2.remap(image, *_grid(flow), cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
 
 
 def _lies_inside(flow: Pixels) -> Pixels:

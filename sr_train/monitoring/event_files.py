@@ -39,7 +39,7 @@ def drop(folder: Path, names: Collection[str], step: int, current: Path | None) 
 
     Args:
         folder: of the event files.
-        names: of scalars and pictures.
+        names: of scalars and images.
         step: of which they are written again.
         current: the file that this launch writes, which stays as it is.
     """

@@ -1,4 +1,4 @@
-"""Scalars, pictures and text for TensorBoard."""
+"""Scalars, images and text for TensorBoard."""
 
 import math
 import threading
@@ -97,8 +97,8 @@ class TensorBoardLogger:
                 if math.isfinite(value):
                     self._writer.add_scalar(name, value, step)
 
-    def picture(self, name: str, pixels: np.ndarray, step: int) -> None:
-        """Write a picture, uint8 HWC."""
+    def image(self, name: str, pixels: np.ndarray, step: int) -> None:
+        """Write an image, uint8 HWC."""
         self._drop_earlier([name], step)
         with self._named():
             self._writer.add_image(name, pixels, step, dataformats="HWC")

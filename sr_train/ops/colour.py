@@ -94,7 +94,7 @@ class YCbCr(nn.Module):
 
 
 def luma(pixels: npt.NDArray[Any]) -> npt.NDArray[np.float32]:
-    """Return the luma of a picture in 8-bit units, 16 to 235, unrounded.
+    """Return the luma of an image in 8-bit units, 16 to 235, unrounded.
 
     Args:
         pixels: (H, W, 3) RGB, or (H, W) or (H, W, 1) grey, which counts as R = G = B. uint8 in
@@ -118,6 +118,6 @@ def luma(pixels: npt.NDArray[Any]) -> npt.NDArray[np.float32]:
         grey = x.reshape(x.shape[:2])
         return grey * np.float32(weights.sum()) + np.float32(_OFFSET[0])
     if x.ndim != 3 or x.shape[2] != 3:
-        raise ValueError(f"luma wants (H, W, 3) or a grey picture, got shape {pixels.shape}")
+        raise ValueError(f"luma wants (H, W, 3) or a grey image, got shape {pixels.shape}")
     row = np.append(weights, _OFFSET[0])[None]
     return np.asarray(cv2.transform(x, row), dtype=np.float32).reshape(x.shape[:2])

@@ -1,7 +1,7 @@
-"""Small filters of picture planes: Gaussian, Sobel and the variance of a window.
+"""Small filters of image planes: Gaussian, Sobel and the variance of a window.
 
-Each works on (B, C, H, W), plane by plane, in the floating dtype of the picture whatever autocast
-says, and takes pictures of one pixel. None uses TensorFloat-32: means of squares lose too many
+Each works on (B, C, H, W), plane by plane, in the floating dtype of the image whatever autocast
+says, and takes images of one pixel. None uses TensorFloat-32: means of squares lose too many
 digits in it.
 """
 
@@ -37,7 +37,7 @@ def _coverage(
 def _correlate(x: Tensor, rows: Tensor, columns: Tensor, padding: tuple[int, int]) -> Tensor:
     """Weigh the rows, then the columns, of every plane; zeros lie outside.
 
-    All planes are channels of one picture: so the GPU takes its kernel for one filter a channel,
+    All planes are channels of one image: so the GPU takes its kernel for one filter a channel,
     which multiplies in full precision.
     """
     planes = x.shape[0] * x.shape[1]
@@ -51,11 +51,11 @@ def _correlate(x: Tensor, rows: Tensor, columns: Tensor, padding: tuple[int, int
 
 
 def gaussian_inside(x: Tensor, window: int, sigma: float) -> Tensor:
-    """Return the Gaussian mean of every window that lies wholly inside of the picture.
+    """Return the Gaussian mean of every window that lies wholly inside of the image.
 
     Args:
         x: (B, C, H, W), floating, any range.
-        window: side of the square window in pixels, cut to the height and width of the picture.
+        window: side of the square window in pixels, cut to the height and width of the image.
         sigma: standard deviation of the weights in pixels.
 
     Returns:
@@ -76,7 +76,7 @@ def gaussian_same(x: Tensor, window: int, sigma: float) -> Tensor:
         sigma: standard deviation of the weights in pixels.
 
     Returns:
-        (B, C, H, W); flat pictures stay as they are.
+        (B, C, H, W); flat images stay as they are.
 
     Raises:
         ValueError: if the window is even.
@@ -95,7 +95,7 @@ def sobel(x: Tensor) -> tuple[Tensor, Tensor]:
     """Return Sobel's derivatives along the width and along the height.
 
     Kernel (1, 2, 1) across and (-1, 0, 1) along, unscaled: a ramp of 1 per pixel gives 8. Border
-    pixels are repeated outside of the picture.
+    pixels are repeated outside of the image.
 
     Args:
         x: (B, C, H, W), floating, any range.
@@ -113,7 +113,7 @@ def sobel(x: Tensor) -> tuple[Tensor, Tensor]:
 def local_variance(x: Tensor, window: int) -> Tensor:
     """Return the unbiased variance of the square window around every pixel.
 
-    The picture is mirrored at its border, without repeating it. A window that the mirror cannot
+    The image is mirrored at its border, without repeating it. A window that the mirror cannot
     fill is cut to 2 * min(H, W) - 1, and one of a single pixel has variance 0.
 
     Args:

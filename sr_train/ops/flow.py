@@ -1,4 +1,4 @@
-"""Optical flow: where each pixel of a picture lies in another one."""
+"""Optical flow: where each pixel of an image lies in another one."""
 
 import torch
 from torch import Tensor
@@ -6,12 +6,12 @@ from torch.nn import functional
 
 
 def flow_warp(
-    picture: Tensor, flow: Tensor, mode: str = "bilinear", padding: str = "zeros"
+    image: Tensor, flow: Tensor, mode: str = "bilinear", padding: str = "zeros"
 ) -> Tensor:
-    """Look up each pixel where its flow points to; in the dtype of `picture`, positions in fp32.
+    """Look up each pixel where its flow points to; in the dtype of `image`, positions in fp32.
 
     Args:
-        picture: (B, C, H, W).
+        image: (B, C, H, W).
         flow: (B, 2, H, W), in pixels: how far to the right and how far down to look.
         mode: `bilinear` or `nearest`.
         padding: beyond the borders, `zeros` or `border` (the nearest pixel).
@@ -19,14 +19,14 @@ def flow_warp(
     Returns:
         (B, C, H, W).
     """
-    height, width = picture.shape[-2:]
+    height, width = image.shape[-2:]
     flow = flow.float()
     x = torch.arange(width, device=flow.device, dtype=torch.float32) + flow[:, 0]
     y = torch.arange(height, device=flow.device, dtype=torch.float32)[:, None] + flow[:, 1]
     grid = torch.stack([_to_unit(x, width), _to_unit(y, height)], dim=-1)
-    with torch.autocast(picture.device.type, enabled=False):
-        warped = functional.grid_sample(picture.float(), grid, mode, padding, align_corners=True)
-    return warped.to(picture.dtype)
+    with torch.autocast(image.device.type, enabled=False):
+        warped = functional.grid_sample(image.float(), grid, mode, padding, align_corners=True)
+    return warped.to(image.dtype)
 
 
 def _to_unit(position: Tensor, length: int) -> Tensor:

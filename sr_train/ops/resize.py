@@ -18,20 +18,20 @@ _BLOCK_BYTES = 1 << 18
 
 
 def imresize(
-    picture: np.ndarray,
+    image: np.ndarray,
     scale: float | Fraction | None = None,
     out_size: tuple[int, int] | None = None,
     antialias: bool = True,
     window: tuple[int, int, int, int] | None = None,
 ) -> np.ndarray:
-    """Resize a picture bit for bit like MATLAB's `imresize(picture, scale, 'bicubic')`.
+    """Resize an image bit for bit like MATLAB's `imresize(image, scale, 'bicubic')`.
 
     Height and width are resized one after the other (height first, unless the width shrinks
-    more). Integer pictures are rounded half up and clipped after each pass; floating ones are
+    more). Integer images are rounded half up and clipped after each pass; floating ones are
     neither.
 
     Args:
-        picture: (H, W) or (H, W, C); uint8, uint16 or floating, any range.
+        image: (H, W) or (H, W, C); uint8, uint16 or floating, any range.
         scale: output over input length, e.g. 1 / 4; the output has ceil(length * scale) pixels.
         out_size: (height, width) of the output; exactly one of `scale` and `out_size` is given.
         antialias: False keeps the kernel 4 pixels wide when shrinking.
@@ -39,7 +39,7 @@ def imresize(
             equals the same part of the whole output bit for bit.
 
     Returns:
-        The output, or its window, contiguous, of the picture's dtype.
+        The output, or its window, contiguous, of the image's dtype.
 
     Raises:
         ValueError: both or none of scale and size, an empty size, a window outside the output or
@@ -48,11 +48,11 @@ def imresize(
     Reference: Keys, Cubic convolution interpolation for digital image processing, IEEE TASSP
         1981, eq. 15, https://doi.org/10.1109/TASSP.1981.1163711
     """
-    if picture.ndim not in (2, 3) or 0 in picture.shape:
-        raise ValueError(f"picture must be (H, W) or (H, W, C) and not empty, got {picture.shape}")
-    if picture.dtype not in (np.uint8, np.uint16) and picture.dtype.kind != "f":
-        raise ValueError(f"picture must be uint8, uint16 or floating, got {picture.dtype}")
-    height, width = picture.shape[:2]
+    if image.ndim not in (2, 3) or 0 in image.shape:
+        raise ValueError(f"image must be (H, W) or (H, W, C) and not empty, got {image.shape}")
+    if image.dtype not in (np.uint8, np.uint16) and image.dtype.kind != "f":
+        raise ValueError(f"image must be uint8, uint16 or floating, got {image.dtype}")
+    height, width = image.shape[:2]
     (out_height, scale_h), (out_width, scale_w) = _sizes(height, width, scale, out_size)
     top, left, rows, columns = window or (0, 0, out_height, out_width)
     if min(top, left) < 0 or top + rows > out_height or left + columns > out_width:
@@ -62,8 +62,8 @@ def imresize(
     part_h = (taps_h[0][top : top + rows], taps_h[1][top : top + rows])
     part_w = (taps_w[0][left : left + columns], taps_w[1][left : left + columns])
     if scale_w < scale_h:
-        return _transposed(_two_passes(_transposed(picture), part_w, part_h))
-    return _two_passes(picture, part_h, part_w)
+        return _transposed(_two_passes(_transposed(image), part_w, part_h))
+    return _two_passes(image, part_h, part_w)
 
 
 def resize_tensor(x: Tensor, out_size: tuple[int, int]) -> Tensor:
@@ -148,31 +148,31 @@ def _matrix(in_length: int, out_length: int, device: torch.device) -> Tensor:
         return torch.from_numpy(dense.astype(np.float32)).to(device)
 
 
-def _transposed(picture: np.ndarray) -> np.ndarray:
-    return np.ascontiguousarray(picture.swapaxes(0, 1))
+def _transposed(image: np.ndarray) -> np.ndarray:
+    return np.ascontiguousarray(image.swapaxes(0, 1))
 
 
 def _two_passes(
-    picture: np.ndarray,
+    image: np.ndarray,
     first: tuple[np.ndarray, np.ndarray],
     second: tuple[np.ndarray, np.ndarray],
 ) -> np.ndarray:
     """Resize axis 0, then axis 1, by the given weights and positions."""
     # Columns that the second pass does not touch need no first pass.
     low, high = int(second[1].min()), int(second[1].max()) + 1
-    between = _transposed(_resize_rows(picture[:, low:high], first[0], first[1]))
+    between = _transposed(_resize_rows(image[:, low:high], first[0], first[1]))
     return _transposed(_resize_rows(between, second[0], second[1] - low))
 
 
-def _resize_rows(picture: np.ndarray, weight: np.ndarray, index: np.ndarray) -> np.ndarray:
-    """Return rows that are weighted sums of the picture's rows, in the picture's dtype.
+def _resize_rows(image: np.ndarray, weight: np.ndarray, index: np.ndarray) -> np.ndarray:
+    """Return rows that are weighted sums of the image's rows, in the image's dtype.
 
     The products are summed tap by tap in float64, the same way for every row, so that a row
     does not depend on which others are computed.
     """
     low, high = int(index.min()), int(index.max()) + 1
-    flat = picture[low:high].reshape(high - low, -1)
-    out = np.empty((len(weight), *picture.shape[1:]), picture.dtype)
+    flat = image[low:high].reshape(high - low, -1)
+    out = np.empty((len(weight), *image.shape[1:]), image.dtype)
     out_flat = out.reshape(len(weight), -1)
     step = max(1, _BLOCK_BYTES // (8 * flat.shape[1]))
     total = np.empty((min(step, len(weight)), flat.shape[1]))
@@ -185,8 +185,8 @@ def _resize_rows(picture: np.ndarray, weight: np.ndarray, index: np.ndarray) -> 
             rows = flat[index[block, tap] - low]
             np.multiply(rows, weight[block, tap, None], out=product[:size])
             total[:size] += product[:size]
-        if picture.dtype.kind == "u":
-            top = np.iinfo(picture.dtype).max
+        if image.dtype.kind == "u":
+            top = np.iinfo(image.dtype).max
             total[:size] = np.floor(np.clip(total[:size], 0, top) + 0.5)
         out_flat[block] = total[:size]
     return out

@@ -49,15 +49,15 @@ class Refinement(nn.Module):
         )
 
     def forward(self, x: Tensor) -> Tensor:
-        """Return (B, 2, H, W) for `x` (B, 8, H, W): both pictures and the flow so far."""
+        """Return (B, 2, H, W) for `x` (B, 8, H, W): both images and the flow so far."""
         return self.basic_module(x)
 
 
 class SpyNet(nn.Module):
-    """Estimate where each pixel of one picture lies in another.
+    """Estimate where each pixel of one image lies in another.
 
     It runs in the precision of its weights, whatever autocast says: half precision has no
-    sub-pixel positions in a picture of common size.
+    sub-pixel positions in an image of common size.
     """
 
     mean: Tensor
@@ -109,11 +109,11 @@ class SpyNet(nn.Module):
                 for level, flow in enumerate(flows[: -levels - 1 : -1])
             ]
 
-    def _scales(self, picture: Tensor, size: tuple[int, int]) -> list[Tensor]:
-        """Return the normalised picture at every scale, the coarsest first."""
-        picture = picture.to(self.mean.dtype)
-        picture = functional.interpolate(picture, size, mode="bilinear", align_corners=False)
-        scales = [(picture - self.mean) / self.std]
+    def _scales(self, image: Tensor, size: tuple[int, int]) -> list[Tensor]:
+        """Return the normalised image at every scale, the coarsest first."""
+        image = image.to(self.mean.dtype)
+        image = functional.interpolate(image, size, mode="bilinear", align_corners=False)
+        scales = [(image - self.mean) / self.std]
         for _ in range(LEVELS - 1):
             scales.append(functional.avg_pool2d(scales[-1], 2))
         return scales[::-1]

@@ -23,7 +23,7 @@ def keep_heap() -> None:
 
     A CPU step frees its activations at once; by default glibc then returns them to the kernel
     and the next step faults every page in again (10 to 18 % of a small step, half of the time of
-    a large picture's inference). Elsewhere: nothing.
+    a large image's inference). Elsewhere: nothing.
     Reference: mallopt(3), M_TRIM_THRESHOLD and M_MMAP_MAX.
     """
     if platform.libc_ver()[0] != "glibc":

@@ -57,7 +57,7 @@ class Stop:
     becomes the exit code of the signal. In the main thread only; elsewhere nothing is changed.
 
     Args:
-        promise: what the first signal is answered with, for example `stops after this picture`;
+        promise: what the first signal is answered with, for example `stops after this image`;
             may change, and be empty for no answer.
         at_once: let the first signal raise `Stopped`, too.
     """

@@ -30,7 +30,7 @@ def build(make: Callable[[], nn.Module]) -> nn.Module:
     return make()
 
 
-def picture(height: int = 32, width: int = 32, batch: int = 2, seed: int = 0) -> Tensor:
+def image(height: int = 32, width: int = 32, batch: int = 2, seed: int = 0) -> Tensor:
     """Return (batch, 3, height, width) noise in [0, 1]."""
     return torch.rand((batch, 3, height, width), generator=torch.Generator().manual_seed(seed))
 

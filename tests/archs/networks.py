@@ -140,7 +140,7 @@ CHECKPOINTED: dict[str, Callable[[bool], nn.Module]] = {
 def build(make: Callable[[], nn.Module]) -> nn.Module:
     """Build with fixed weights, all of them far enough from zero to matter.
 
-    Flow stays as made: more of it would point beyond pictures of a few pixels.
+    Flow stays as made: more of it would point beyond images of a few pixels.
     """
     torch.manual_seed(0)
     net = make()
@@ -151,7 +151,7 @@ def build(make: Callable[[], nn.Module]) -> nn.Module:
     return net
 
 
-def picture(net: nn.Module, height: int, width: int, batch: int = 1, num_frames: int = 3) -> Tensor:
+def image(net: nn.Module, height: int, width: int, batch: int = 1, num_frames: int = 3) -> Tensor:
     """Return noise in [0, 1] that the network takes: (batch, channels, height, width), or a clip.
 
     A clip is (batch, num_frames, channels, height, width), with the channels of extra inputs.

@@ -6,7 +6,7 @@ from archs.basicvsr import BasicVSR
 from sr_train.api.errors import ConfigError
 from sr_train.api.names import to_own_names
 from sr_train.ops.flow import flow_warp
-from tests.archs.networks import basicvsr, build, picture
+from tests.archs.networks import basicvsr, build, image
 from tests.archs.recurrent import (
     conv,
     count,
@@ -57,7 +57,7 @@ def test_weights_of_basicsr_load_strictly():
 def test_clips_of_any_length_are_enlarged(scale, num_frames):
     net = build(lambda: basicvsr(scale)).eval()
     with torch.no_grad():
-        pred = net(picture(net, 5, 7, batch=2, num_frames=num_frames))
+        pred = net(image(net, 5, 7, batch=2, num_frames=num_frames))
     assert pred.shape == (2, num_frames, 3, 5 * scale, 7 * scale)
     assert torch.isfinite(pred).all()
 
@@ -66,14 +66,14 @@ def test_the_tail_starts_from_the_enlarged_frame():
     net = build(lambda: basicvsr(2)).eval()
     torch.nn.init.zeros_(net.conv_last.weight)
     torch.nn.init.zeros_(net.conv_last.bias)
-    lq = picture(net, 6, 5)
+    lq = image(net, 6, 5)
     base = functional.interpolate(lq[0], scale_factor=2, mode="bilinear")
     torch.testing.assert_close(net(lq)[0], base)
 
 
 def test_every_frame_sees_every_other_one():
     net = build(lambda: basicvsr(1)).double().eval()
-    lq = picture(net, 4, 4).double().requires_grad_()
+    lq = image(net, 4, 4).double().requires_grad_()
     pred = net(lq)
     for frame in range(3):
         (gradient,) = torch.autograd.grad(pred[0, frame].sum(), lq, retain_graph=True)
@@ -83,7 +83,7 @@ def test_every_frame_sees_every_other_one():
 def test_features_come_along_the_flow_to_the_neighbour():
     """One step of each pass, against the same step written out."""
     net = build(lambda: basicvsr(2)).eval()
-    lq = picture(net, 12, 10, num_frames=2)
+    lq = image(net, 12, 10, num_frames=2)
     first, second = lq.unbind(1)
     none = torch.zeros(1, 8, 12, 10)
     with torch.no_grad():
@@ -104,7 +104,7 @@ def test_a_reversed_clip_gives_the_reversed_result_with_both_passes_swapped():
             state[name], state[twin] = state[twin], state[name]
     state["fusion.weight"] = state["fusion.weight"].roll(8, 1)
     other.load_state_dict(state)
-    lq = picture(net, 6, 9, num_frames=4)
+    lq = image(net, 6, 9, num_frames=4)
     with torch.no_grad():
         torch.testing.assert_close(other(lq.flip(1)).flip(1), net(lq))
         assert not torch.allclose(net(lq.flip(1)).flip(1), net(lq))

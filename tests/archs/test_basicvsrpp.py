@@ -7,7 +7,7 @@ from sr_train.api.errors import ConfigError
 from sr_train.api.names import to_own_names
 from sr_train.engine.weights import load_into, read_weights
 from sr_train.ops.flow import flow_warp
-from tests.archs.networks import basicvsrpp, build, picture
+from tests.archs.networks import basicvsrpp, build, image
 from tests.archs.recurrent import (
     conv,
     count,
@@ -85,7 +85,7 @@ def test_a_file_of_mmagic_loads_strictly(tmp_path):
 def test_clips_of_any_length_are_enlarged(scale, num_frames):
     net = build(lambda: basicvsrpp(scale)).eval()
     with torch.no_grad():
-        pred = net(picture(net, 5, 7, batch=2, num_frames=num_frames))
+        pred = net(image(net, 5, 7, batch=2, num_frames=num_frames))
     assert pred.shape == (2, num_frames, 3, 5 * scale, 7 * scale)
     assert torch.isfinite(pred).all()
 
@@ -94,7 +94,7 @@ def test_without_a_tail_the_frame_itself_is_left():
     net = build(lambda: basicvsrpp(1, is_low_res_input=False)).eval()
     torch.nn.init.zeros_(net.conv_last.weight)
     torch.nn.init.zeros_(net.conv_last.bias)
-    lq = picture(net, 6, 9)
+    lq = image(net, 6, 9)
     assert torch.equal(net(lq), lq)
 
 
@@ -102,7 +102,7 @@ def test_restoration_works_on_a_quarter_of_the_size():
     net = build(lambda: basicvsrpp(1, is_low_res_input=False)).eval()
     seen = []
     net.spynet.register_forward_pre_hook(lambda module, inputs: seen.append(inputs))
-    lq = picture(net, 14, 16)
+    lq = image(net, 14, 16)
     with torch.no_grad():
         net(lq)
     padded = functional.pad(lq[0], (0, 0, 0, 2), mode="reflect")
@@ -147,7 +147,7 @@ def written_out(net: BasicVSRPlusPlus, lq: torch.Tensor) -> torch.Tensor:
 
 def test_propagation_is_that_of_the_paper():
     net = build(lambda: basicvsrpp(2)).eval()
-    lq = picture(net, 8, 12, num_frames=4)
+    lq = image(net, 8, 12, num_frames=4)
     with torch.no_grad():
         torch.testing.assert_close(net(lq), written_out(net, lq))
 
@@ -225,7 +225,7 @@ def test_alignment_is_exact_in_half_precision(dtype):
 def test_float16_autocast_trains():
     net = build(lambda: basicvsrpp(2)).train()
     with torch.autocast("cpu", dtype=torch.float16):
-        pred = net(picture(net, 8, 8))
+        pred = net(image(net, 8, 8))
     assert pred.dtype is torch.float32
     pred.square().mean().backward()
     assert all(torch.isfinite(weights.grad).all() for weights in net.parameters())
@@ -233,7 +233,7 @@ def test_float16_autocast_trains():
 
 def test_a_single_frame_leaves_flow_and_alignment_alone():
     net = build(lambda: basicvsrpp(2)).train()
-    net(picture(net, 8, 8, num_frames=1)).sum().backward()
+    net(image(net, 8, 8, num_frames=1)).sum().backward()
     without = {name.split(".")[0] for name, p in net.named_parameters() if p.grad is None}
     assert without == {"spynet", "deform_align"}
 
@@ -243,7 +243,7 @@ def test_extra_inputs_change_the_result_and_not_the_flow():
     assert net.spec.extra_inputs == {"spikes": 2}
     seen = []
     net.spynet.register_forward_pre_hook(lambda module, inputs: seen.append(inputs))
-    lq = picture(net, 8, 8)
+    lq = image(net, 8, 8)
     other = lq.clone()
     other[:, :, 3:] += 1.0
     with torch.no_grad():
@@ -253,7 +253,7 @@ def test_extra_inputs_change_the_result_and_not_the_flow():
 
 def test_weights_in_channels_last_give_the_same():
     net = build(lambda: basicvsrpp(2)).eval()
-    lq = picture(net, 8, 12)
+    lq = image(net, 8, 12)
     with torch.no_grad():
         expected = net(lq)
         net.to(memory_format=torch.channels_last)

@@ -13,7 +13,7 @@ from archs.unet_discriminator import UNetDiscriminatorSN
 from archs.vgg_discriminator import VGGStyleDiscriminator
 from sr_train.api.errors import ConfigError
 from sr_train.config.build import build as build_node
-from tests.archs.discriminators import ANY_SIZE, SMALL, build, maps, picture, total
+from tests.archs.discriminators import ANY_SIZE, SMALL, build, image, maps, total
 from tests.toys import ROOT
 
 CONFIGS = [
@@ -94,21 +94,21 @@ def test_names_and_shapes_of_the_batch_normalised_patchgan_are_the_published_one
     ids=["unet", "patchgan", "multiscale"],
 )
 def test_maps_have_the_expected_sizes(net, size, expected):
-    assert [tuple(logits.shape) for logits in maps(net(picture(*size)))] == [
+    assert [tuple(logits.shape) for logits in maps(net(image(*size)))] == [
         (2, 1, *here) for here in expected
     ]
 
 
-def test_the_vgg_gives_one_logit_for_each_picture():
+def test_the_vgg_gives_one_logit_for_each_image():
     for size in (32, 64, 128):
         net = VGGStyleDiscriminator(num_feat=2, input_size=size)
-        assert net(picture(size, size)).shape == (2, 1)
+        assert net(image(size, size)).shape == (2, 1)
 
 
 @pytest.mark.parametrize(("num_layers", "patch"), [(1, 16), (2, 34), (3, 70)])
 def test_a_logit_sees_a_patch(num_layers, patch):
     net = build(lambda: PatchGANDiscriminator(num_feat=2, num_layers=num_layers, norm="none"))
-    seen = picture(160, 160, batch=1).requires_grad_()
+    seen = image(160, 160, batch=1).requires_grad_()
     logits = net(seen)
     at = logits.shape[-1] // 2
     (gradient,) = torch.autograd.grad(logits[0, 0, at, at], seen)
@@ -119,9 +119,9 @@ def test_a_logit_sees_a_patch(num_layers, patch):
 
 @of_any_size
 @pytest.mark.parametrize("size", [(1, 1), (1, 7), (9, 2), (13, 21), (37, 24)])
-def test_a_picture_of_any_size_is_judged(make, size):
+def test_an_image_of_any_size_is_judged(make, size):
     net = build(make)
-    seen = picture(*size).requires_grad_()
+    seen = image(*size).requires_grad_()
     logits, features = net(seen, with_features=True)
     total(logits).backward()
     assert all(torch.isfinite(each).all() for each in [*maps(logits), *features, seen.grad])
@@ -129,9 +129,9 @@ def test_a_picture_of_any_size_is_judged(make, size):
         assert logits.shape == (2, 1, *size)
 
 
-def test_an_odd_picture_is_judged_as_the_one_mirrored_to_a_multiple_of_8():
+def test_an_odd_image_is_judged_as_the_one_mirrored_to_a_multiple_of_8():
     net = build(SMALL["unet"]).eval()
-    seen = picture(13, 16)
+    seen = image(13, 16)
     whole = torch.cat((seen, seen[:, :, 9:12].flip(2)), 2)
     torch.testing.assert_close(net(seen), net(whole)[:, :, :13])
 
@@ -140,7 +140,7 @@ def test_an_odd_picture_is_judged_as_the_one_mirrored_to_a_multiple_of_8():
 @pytest.mark.parametrize("dtype", [None, torch.bfloat16, torch.float16])
 def test_every_parameter_gets_a_finite_gradient(make, dtype):
     net = build(make).train()
-    seen = picture().requires_grad_()
+    seen = image().requires_grad_()
     with torch.autocast("cpu", dtype=dtype or torch.bfloat16, enabled=dtype is not None):
         logits = net(seen)
     total([each.float() - 1 for each in maps(logits)]).backward()
@@ -157,10 +157,10 @@ def test_every_parameter_gets_a_finite_gradient(make, dtype):
 def test_half_precision_stays_near_float32(make):
     net = build(make).eval()
     with torch.no_grad():
-        exact = maps(net(picture()))
+        exact = maps(net(image()))
         for dtype in (torch.bfloat16, torch.float16):
             with torch.autocast("cpu", dtype=dtype):
-                rounded = maps(net(picture()))
+                rounded = maps(net(image()))
             for a, b in zip(exact, rounded, strict=True):
                 assert (a - b.float()).abs().max() < 0.02
 
@@ -168,7 +168,7 @@ def test_half_precision_stays_near_float32(make):
 @every
 def test_features_are_returned_beside_the_same_logits(make):
     net = build(make).eval()
-    seen = picture()
+    seen = image()
     logits, features = net(seen, with_features=True)
     for expected, got in zip(maps(net(seen)), maps(logits), strict=True):
         assert torch.equal(expected, got)
@@ -183,7 +183,7 @@ def test_features_are_returned_beside_the_same_logits(make):
 
 def test_features_are_the_activations():
     net = build(SMALL["patchgan_spectral"]).eval()
-    seen = picture()
+    seen = image()
     _, features = net(seen, with_features=True)
     torch.testing.assert_close(features[1], net.model[:4](seen))
     net = build(SMALL["multiscale"]).eval()
@@ -193,46 +193,46 @@ def test_features_are_the_activations():
 
 
 @every
-def test_frozen_weights_let_the_gradient_through_to_the_picture(make):
+def test_frozen_weights_let_the_gradient_through_to_the_image(make):
     net = build(make).train()
     net.requires_grad_(False)
-    seen = picture().requires_grad_()
+    seen = image().requires_grad_()
     total(net(seen)).backward()
     assert seen.grad.abs().max() > 0
     assert all(weights.grad is None for weights in net.parameters())
     net.requires_grad_(True)
-    total(net(picture())).backward()
+    total(net(image())).backward()
     assert all(weights.grad is not None for weights in net.parameters())
 
 
 @every
 def test_a_deep_copy_made_in_training_is_independent_and_equal(make):
     net = build(make).train()
-    total(net(picture())).backward()
+    total(net(image())).backward()
     copied = copy.deepcopy(net).eval()
     net.eval()
-    before = maps(net(picture(seed=1)))
+    before = maps(net(image(seed=1)))
     with torch.no_grad():
         for weights in net.parameters():
             weights.mul_(0.5).add_(0.1)
-    for expected, got in zip(before, maps(copied(picture(seed=1))), strict=True):
+    for expected, got in zip(before, maps(copied(image(seed=1))), strict=True):
         assert torch.equal(expected, got)
 
 
 @every
 def test_weights_survive_a_strict_round_trip(make):
     net, other = build(make).train(), make()
-    net(picture())
+    net(image())
     other.load_state_dict(net.state_dict())
     with torch.no_grad():
-        for a, b in zip(maps(net.eval()(picture())), maps(other.eval()(picture())), strict=True):
+        for a, b in zip(maps(net.eval()(image())), maps(other.eval()(image())), strict=True):
             assert torch.equal(a, b)
 
 
 @every
 def test_a_gradient_penalty_reaches_the_weights(make):
     net = build(make).train()
-    real = picture().requires_grad_()
+    real = image().requires_grad_()
     (gradient,) = torch.autograd.grad(
         sum(each.sum() for each in maps(net(real))), real, create_graph=True
     )
@@ -263,7 +263,7 @@ def test_gradients_of_first_and_second_order_are_right(net):
 def test_channels_last_changes_nothing(make):
     net = build(make).eval()
     other = copy.deepcopy(net).to(memory_format=torch.channels_last)
-    seen = picture()
+    seen = image()
     with torch.no_grad():
         got = maps(other(seen.contiguous(memory_format=torch.channels_last)))
         for expected, each in zip(maps(net(seen)), got, strict=True):
@@ -289,7 +289,7 @@ def test_compiles_as_one_graph(make, half):
     for each in (net, compiled):
         for seed in range(2):
             with torch.autocast("cpu", dtype=torch.bfloat16, enabled=half):
-                logits, _ = each(picture(seed=seed), with_features=True)
+                logits, _ = each(image(seed=seed), with_features=True)
             total(logits).backward()
             with torch.no_grad():
                 for weights in each.parameters():
@@ -315,13 +315,13 @@ def test_impossible_arguments_are_refused(make, message):
         make()
 
 
-def test_a_picture_that_does_not_fit_the_vgg_is_refused_with_a_way_out():
+def test_an_image_that_does_not_fit_the_vgg_is_refused_with_a_way_out():
     net = VGGStyleDiscriminator(num_feat=2, input_size=32)
     with pytest.raises(ConfigError, match=r"expected .*\(3, 32, 32\), found \(3, 64, 64\)") as err:
-        net(picture(64, 64))
+        net(image(64, 64))
     assert "set discriminator.arch.input_size=64" in str(err.value)
     with pytest.raises(ConfigError, match=r"make data\.lq_size x scale one of 32, 64, 128"):
-        net(picture(32, 33))
+        net(image(32, 33))
 
 
 @pytest.mark.parametrize("path", CONFIGS, ids=lambda path: path.stem)

@@ -5,7 +5,7 @@ import copy
 import pytest
 import torch
 
-from tests.archs.networks import CHECKPOINTED, SMALL, build, picture
+from tests.archs.networks import CHECKPOINTED, SMALL, build, image
 
 every_network = pytest.mark.parametrize("make", SMALL.values(), ids=SMALL.keys())
 with_checkpointing = pytest.mark.parametrize("make", CHECKPOINTED.values(), ids=CHECKPOINTED.keys())
@@ -18,9 +18,9 @@ bounded = pytest.mark.parametrize(
 
 @every_network
 @pytest.mark.parametrize("size", [(16, 16), (13, 9), (1, 1), (1, 7), (7, 1), (3, 18)])
-def test_a_picture_of_any_size_is_enlarged_by_the_scale(make, size):
+def test_an_image_of_any_size_is_enlarged_by_the_scale(make, size):
     net = build(make).eval()
-    lq = picture(net, *size)
+    lq = image(net, *size)
     with torch.no_grad():
         pred = net(lq)
     height, width = size
@@ -36,7 +36,7 @@ def test_a_picture_of_any_size_is_enlarged_by_the_scale(make, size):
 @every_network
 def test_every_parameter_gets_a_finite_gradient(make):
     net = build(make).train()
-    net(picture(net, 9, 8, batch=2)).square().mean().backward()
+    net(image(net, 9, 8, batch=2)).square().mean().backward()
     for name, weights in net.named_parameters():
         assert weights.grad is not None, name
         assert torch.isfinite(weights.grad).all(), name
@@ -44,17 +44,17 @@ def test_every_parameter_gets_a_finite_gradient(make):
 
 
 @every_network
-def test_flat_and_black_pictures_give_finite_gradients(make):
+def test_flat_and_black_images_give_finite_gradients(make):
     net = build(make).train()
-    net(torch.zeros_like(picture(net, 5, 5))).square().mean().backward()
-    net(torch.ones_like(picture(net, 1, 1))).square().mean().backward()
+    net(torch.zeros_like(image(net, 5, 5))).square().mean().backward()
+    net(torch.ones_like(image(net, 1, 1))).square().mean().backward()
     assert all(torch.isfinite(weights.grad).all() for weights in net.parameters())
 
 
 @every_network
 def test_weights_survive_a_strict_round_trip(make):
     net, other = build(make).eval(), make().eval()
-    lq = picture(net, 9, 8)
+    lq = image(net, 9, 8)
     other.load_state_dict(net.state_dict())
     with torch.no_grad():
         assert torch.equal(net(lq), other(lq))
@@ -63,7 +63,7 @@ def test_weights_survive_a_strict_round_trip(make):
 @every_network
 def test_a_deep_copy_is_independent_and_equal(make):
     net = build(make).eval()
-    lq = picture(net, 9, 8)
+    lq = image(net, 9, 8)
     with torch.no_grad():
         before = net(lq)
         average = copy.deepcopy(net)
@@ -78,7 +78,7 @@ def test_a_deep_copy_is_independent_and_equal(make):
 @every_network
 def test_bfloat16_autocast_trains_and_stays_near_float32(make):
     net = build(make).train()
-    lq = picture(net, 9, 8, batch=2)
+    lq = image(net, 9, 8, batch=2)
     exact = net.eval()(lq).detach()
     net.train()
     with torch.autocast("cpu", dtype=torch.bfloat16):
@@ -108,7 +108,7 @@ def test_checkpointing_changes_neither_result_nor_gradient(make):
     preds = []
     for net in (plain, saving):
         torch.manual_seed(5)
-        preds.append(net(picture(net, 9, 8, batch=3)))
+        preds.append(net(image(net, 9, 8, batch=3)))
         preds[-1].square().mean().backward()
     assert torch.equal(*preds)
     for (name, expected), got in zip(plain.named_parameters(), saving.parameters(), strict=True):
@@ -128,7 +128,7 @@ def test_checkpointing_stores_less_and_only_in_training(make):
             return tensor
 
         with torch.autograd.graph.saved_tensors_hooks(count, lambda tensor: tensor):
-            net(picture(net, 16, 16))
+            net(image(net, 16, 16))
         return total
 
     net.train()
@@ -142,7 +142,7 @@ def test_the_receptive_field_is_as_far_as_gradients_reach(make):
     net = build(make).double().eval()
     radius, grid, scale = net.spec.receptive_field, net.spec.size_multiple, net.spec.scale
     centre = -(-radius // grid) * grid + grid
-    lq = picture(net, 2 * centre + grid, 2 * centre + grid).double().requires_grad_()
+    lq = image(net, 2 * centre + grid, 2 * centre + grid).double().requires_grad_()
     pred = net(lq)
     reach = 0
     for at in range(centre * scale, (centre + grid) * scale):
@@ -160,7 +160,7 @@ def test_a_tile_with_its_context_equals_the_whole(make):
     radius, grid, scale = net.spec.receptive_field, net.spec.size_multiple, net.spec.scale
     context = -(-radius // grid) * grid
     start, size = grid, 3
-    lq = picture(net, start + 2 * context + size + 5, start + 2 * context + size + 7).double()
+    lq = image(net, start + 2 * context + size + 5, start + 2 * context + size + 7).double()
     tile = lq[..., start : start + 2 * context + size, start : start + 2 * context + size]
     with torch.no_grad():
         whole, part = net(lq), net(tile)
@@ -177,7 +177,7 @@ def test_compiles_as_one_graph_with_checkpointing(make, half):
     net = build(lambda: make(True)).train()
     compiled = copy.deepcopy(net)
     compiled.compile(backend="aot_eager", fullgraph=True)
-    lq = picture(net, 9, 8, batch=2, num_frames=2)
+    lq = image(net, 9, 8, batch=2, num_frames=2)
     preds = []
     for each in (net, compiled):
         torch.manual_seed(5)
@@ -203,7 +203,7 @@ def test_compiles_as_one_graph(name):
     compiled.compile(backend="aot_eager", fullgraph=True)
     with torch.no_grad():
         for size in ((9, 8), (12, 5)):
-            lq = picture(net, *size)
+            lq = image(net, *size)
             torch.testing.assert_close(compiled(lq), net(lq))
 
 
@@ -213,6 +213,6 @@ def test_compiles_as_one_graph(name):
 def test_half_precision_on_a_gpu_trains(make, dtype):
     net = build(make).cuda().train()
     with torch.autocast("cuda", dtype=dtype):
-        pred = net(picture(net, 9, 8, batch=2).cuda())
+        pred = net(image(net, 9, 8, batch=2).cuda())
     pred.float().square().mean().backward()
     assert all(torch.isfinite(weights.grad).all() for weights in net.parameters())

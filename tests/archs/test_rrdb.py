@@ -38,7 +38,7 @@ def test_spec_of_the_published_depth(scale, multiple, radius):
     assert (spec.size_multiple, spec.min_size, spec.receptive_field) == (multiple, multiple, radius)
 
 
-def test_a_picture_of_odd_size_equals_its_mirrored_extension():
+def test_an_image_of_odd_size_equals_its_mirrored_extension():
     net = rrdb(2).eval()
     lq = torch.rand(1, 3, 6, 5)
     wider = torch.cat((lq, lq[..., 3:4]), -1)

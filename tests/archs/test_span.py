@@ -10,7 +10,7 @@ from archs.span import SPAN, BranchedConv
 from sr_train.api.errors import CheckpointError, ConfigError
 from sr_train.engine.fitting import fit_of
 from sr_train.engine.weights import Weights, load_into
-from tests.archs.networks import build, picture
+from tests.archs.networks import build, image
 
 
 def shapes(net):
@@ -87,7 +87,7 @@ def test_folding_is_done_in_full_precision_under_autocast():
 def test_training_evaluation_and_merged_forms_agree():
     """In float64, for folding reorders sums, whose rounding is not the question."""
     net = branched().double()
-    lq = picture(net, 9, 7).double()
+    lq = image(net, 9, 7).double()
     with torch.no_grad():
         training, evaluation, merged = net.train()(lq), net.eval()(lq), net.merged()(lq)
     assert torch.equal(training, evaluation)
@@ -96,7 +96,7 @@ def test_training_evaluation_and_merged_forms_agree():
 
 def test_nothing_is_stale_after_the_weights_have_moved():
     net = branched().double().eval()
-    lq = picture(net, 9, 7).double()
+    lq = image(net, 9, 7).double()
     net(lq)
     before = net.state_dict()["block_3.c1_r.eval_conv.weight"].clone()
     average = copy.deepcopy(net)
@@ -118,13 +118,13 @@ def test_a_saved_kernel_that_is_out_of_date_does_no_harm():
     state["conv_1.eval_conv.weight"] = torch.full_like(state["conv_1.eval_conv.weight"], 9.0)
     other = SPAN(2, num_feat=8).eval()
     other.load_state_dict(state)
-    lq = picture(net, 9, 7)
+    lq = image(net, 9, 7)
     assert torch.equal(other(lq), net(lq))
 
 
 def test_a_merged_copy_keeps_settings_and_shares_nothing():
     net = build(lambda: SPAN(3, 1, 1, num_feat=4, img_range=2.0, rgb_mean=(0.3,))).double().eval()
-    lq = picture(net, 5, 6).double()
+    lq = image(net, 5, 6).double()
     merged = net.merged()
     assert not merged.training
     torch.testing.assert_close(merged(lq), net(lq))

@@ -6,7 +6,7 @@ from torch import nn
 from torch.nn.utils import spectral_norm
 
 from archs.spectral import SpectralConv2d
-from tests.archs.discriminators import SPECTRAL, build, picture, total
+from tests.archs.discriminators import SPECTRAL, build, image, total
 
 
 def layer(seed: int = 0) -> SpectralConv2d:
@@ -38,11 +38,11 @@ def test_the_norm_follows_the_weights():
     conv = layer().train()
     for seed in range(30):
         change(conv, seed)
-        conv(picture())
+        conv(image())
     for _ in range(20):
         with torch.no_grad():
             conv.weight_orig.mul_(1.0).view(-1)[0] += 1e-4
-        conv(picture())
+        conv(image())
     assert norm_of(conv) == pytest.approx(1, abs=0.05)
 
 
@@ -53,7 +53,7 @@ def test_one_iteration_is_that_of_torch():
     change(ours)
     theirs.load_state_dict(ours.state_dict())
     assert list(ours.state_dict()) == list(theirs.state_dict())
-    seen = picture()
+    seen = image()
     results = []
     for conv in (ours, theirs):
         result = conv(seen)
@@ -67,11 +67,11 @@ def test_the_iteration_advances_once_for_each_change():
     conv = layer().train()
     start = vectors(conv)
     change(conv)
-    conv(picture())
+    conv(image())
     moved = vectors(conv)
     assert not torch.equal(moved[0], start[0])
     for seed in range(3):
-        conv(picture(seed=seed))
+        conv(image(seed=seed))
     assert all(torch.equal(a, b) for a, b in zip(moved, vectors(conv), strict=True))
 
 
@@ -79,7 +79,7 @@ def test_nothing_moves_in_evaluation():
     conv = layer().eval()
     before = vectors(conv)
     change(conv)
-    conv(picture())
+    conv(image())
     assert all(torch.equal(a, b) for a, b in zip(before, vectors(conv), strict=True))
 
 
@@ -88,7 +88,7 @@ def test_micro_batches_give_the_gradient_of_the_whole(make):
     net = build(make).train()
     change(net)
     other = copy.deepcopy(net)
-    seen = picture(batch=4)
+    seen = image(batch=4)
     total(net(seen)).backward()
     for part in seen.split(1):
         (total(other(part)) / 4).backward()
@@ -98,12 +98,12 @@ def test_micro_batches_give_the_gradient_of_the_whole(make):
 
 @pytest.mark.parametrize("make", SPECTRAL.values(), ids=SPECTRAL.keys())
 def test_equal_weights_stay_equal_whatever_is_seen(make):
-    """Processes see different pictures, take the same optimizer step and share no buffers."""
+    """Processes see different images, take the same optimizer step and share no buffers."""
     nets = [build(make).train() for _ in range(2)]
     for step in range(3):
         for rank, net in enumerate(nets):
             for call in range(1 + rank):
-                net(picture(16 * (1 + rank), 16, seed=10 * step + call))
+                net(image(16 * (1 + rank), 16, seed=10 * step + call))
             change(net, seed=step)
     for a, b in zip(vectors(nets[0]), vectors(nets[1]), strict=True):
         assert torch.equal(a, b)
@@ -113,13 +113,13 @@ def test_equal_weights_stay_equal_whatever_is_seen(make):
 def test_a_run_that_goes_on_from_its_state_is_the_unbroken_run(make):
     whole = build(make).train()
     change(whole)
-    whole(picture())
+    whole(image())
     resumed = make().train()
     resumed.load_state_dict(whole.state_dict())
     for net in (whole, resumed):
-        net(picture())
+        net(image())
         change(net, seed=5)
-        net(picture())
+        net(image())
     for (name, a), b in zip(whole.state_dict().items(), resumed.state_dict().values(), strict=True):
         assert torch.equal(a, b), name
 
@@ -139,7 +139,7 @@ def test_autocast_leaves_the_norm_alone():
 @pytest.mark.parametrize("training", [True, False])
 def test_a_graph_survives_later_calls(training):
     conv = layer().train(training)
-    first = conv(picture())
+    first = conv(image())
     second_order = torch.autograd.grad(first.square().sum(), conv.weight_orig, create_graph=True)
     with torch.no_grad():
         conv.weight_u.neg_()
@@ -154,13 +154,13 @@ def test_zero_and_non_finite_weights_leave_the_vectors_usable():
     for value in (0.0, float("nan"), float("inf")):
         with torch.no_grad():
             conv.weight_orig.fill_(value)
-        result = conv(picture())
+        result = conv(image())
         assert torch.isfinite(result).all() == (value == 0.0)
     with torch.no_grad():
         conv.weight_orig.copy_(kept)
     for seed in range(5):
         change(conv, seed)
-        conv(picture())
+        conv(image())
     assert norm_of(conv) == pytest.approx(1, abs=0.1)
 
 

@@ -7,7 +7,7 @@ import torch
 from archs.swin_layers import DropPath, join_windows, shift_mask, split_windows
 from archs.swinir import SwinIR
 from sr_train.api.errors import ConfigError
-from tests.archs.networks import build, picture, swinir
+from tests.archs.networks import build, image, swinir
 
 LIGHT = {"embed_dim": 60, "depths": (6,) * 4, "num_heads": (6,) * 4}
 BIAS_TABLES = 24 * 225 * 6
@@ -102,7 +102,7 @@ def test_pixels_of_opposite_borders_do_not_see_each_other():
     """With one shifted block, a change in the first row stays within half a window of it."""
     net = build(lambda: swinir(1, "", depths=(2,), num_heads=(2,))).eval()
     net.layers[0].residual_group.blocks = net.layers[0].residual_group.blocks[1:]
-    lq = picture(net, 16, 16)
+    lq = image(net, 16, 16)
     changed = lq.clone()
     changed[..., 0, :] += 0.5
     with torch.no_grad():
@@ -116,7 +116,7 @@ def test_img_size_has_no_effect_and_other_masks_load(upsampler):
     net = build(lambda: swinir(2, upsampler, img_size=8)).eval()
     other = copy.deepcopy(swinir(2, upsampler, img_size=16)).eval()
     other.load_state_dict(net.state_dict())
-    lq = picture(net, 8, 8)
+    lq = image(net, 8, 8)
     with torch.no_grad():
         assert torch.equal(net(lq), other(lq))
     assert other.layers[0].residual_group.blocks[1].attn_mask.shape == (16, 16, 16)
@@ -150,7 +150,7 @@ def test_scale_1_without_head_starts_from_the_input():
     net = swinir(1, "").eval()
     torch.nn.init.zeros_(net.conv_last.weight)
     torch.nn.init.zeros_(net.conv_last.bias)
-    lq = picture(net, 5, 6)
+    lq = image(net, 5, 6)
     torch.testing.assert_close(net(lq), lq)
 
 
@@ -158,7 +158,7 @@ def test_scale_1_without_head_starts_from_the_first_channels():
     net = build(lambda: swinir(1, "", in_channels=9, out_channels=3)).eval()
     torch.nn.init.zeros_(net.conv_last.weight)
     torch.nn.init.zeros_(net.conv_last.bias)
-    lq = picture(net, 5, 6)
+    lq = image(net, 5, 6)
     torch.testing.assert_close(net(lq), lq[:, :3])
 
 

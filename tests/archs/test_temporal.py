@@ -9,7 +9,7 @@ from archs.span import SPAN
 from archs.temporal import TemporalWindow
 from sr_train.api.errors import ConfigError
 from sr_train.api.network import NetSpec
-from tests.archs.networks import build, picture, swinir
+from tests.archs.networks import build, image, swinir
 
 
 class Recorder(nn.Module):
@@ -49,7 +49,7 @@ def test_a_frame_reaches_as_far_in_time_as_the_spec_says():
     net = build(
         lambda: TemporalWindow(SRVGGNetCompact(1, in_channels=15, num_feat=4, num_conv=0), 5)
     )
-    clip = picture(net, 3, 3, num_frames=9).requires_grad_()
+    clip = image(net, 3, 3, num_frames=9).requires_grad_()
     (gradient,) = torch.autograd.grad(net(clip)[:, 4].sum(), clip)
     reached = gradient.abs().amax((0, 2, 3, 4)).nonzero().flatten().tolist()
     assert net.spec.time_field == 2
@@ -84,7 +84,7 @@ def test_other_image_networks_fit(inner):
     net = build(lambda: TemporalWindow(inner(), 3)).eval()
     scale = net.spec.scale
     with torch.no_grad():
-        assert net(picture(net, 5, 6)).shape == (1, 3, 3, 5 * scale, 6 * scale)
+        assert net(image(net, 5, 6)).shape == (1, 3, 3, 5 * scale, 6 * scale)
 
 
 @pytest.mark.parametrize(

@@ -7,7 +7,7 @@ import torch
 from archs.vrt import VRT, Doubling, Halving
 from sr_train.api.errors import ConfigError
 from sr_train.api.network import NetSpec
-from tests.archs.networks import build, picture, vrt
+from tests.archs.networks import build, image, vrt
 
 DEBLUR = {
     "scale": 1,
@@ -194,14 +194,14 @@ def silent(net):
 def test_restoration_starts_from_the_colours_of_each_frame():
     net = silent(vrt(1, pa_frames=0, extra_inputs={"spikes": 2, "depth": 1}))
     assert dict(net.spec.extra_inputs) == {"spikes": 2, "depth": 1}
-    clip = picture(net, 9, 10)
+    clip = image(net, 9, 10)
     assert clip.shape[2] == 6
     torch.testing.assert_close(net(clip), clip[:, :, :3])
 
 
 def test_upscaling_starts_from_bilinear():
     net = silent(vrt(2, pa_frames=0))
-    clip = picture(net, 8, 16)
+    clip = image(net, 8, 16)
     expected = torch.nn.functional.interpolate(clip[0], scale_factor=2, mode="bilinear")
     torch.testing.assert_close(net(clip)[0], expected)
 
@@ -219,7 +219,7 @@ def test_flow_is_that_of_the_colours():
         seen.append(ref)
         or [torch.zeros(len(ref), 2, ref.shape[2] >> i, ref.shape[3] >> i) for i in range(levels)]
     )
-    clip = picture(net, 8, 8)
+    clip = image(net, 8, 8)
     with torch.no_grad():
         net(clip)
     assert torch.equal(seen[0], clip[0, :-1, :3])
@@ -231,7 +231,7 @@ def test_flow_is_that_of_the_colours():
 def test_a_clip_of_any_length_from_two_frames_on(num_frames, pa_frames):
     arguments = {"embed_dims": (12,) * 9, "deformable_groups": 6, "window_size": (4, 4, 4)}
     net = build(lambda: vrt(1, pa_frames=pa_frames, **arguments)).eval()
-    clip = picture(net, 6, 11, num_frames=num_frames)
+    clip = image(net, 6, 11, num_frames=num_frames)
     with torch.no_grad():
         pred = net(clip)
     assert pred.shape == clip.shape
@@ -242,7 +242,7 @@ def test_one_frame_is_refused():
     net = vrt(1, pa_frames=0)
     assert net.spec.min_frames == 2
     with pytest.raises(ConfigError, match="at least 2 frames; got 1"):
-        net(picture(net, 8, 8, num_frames=1))
+        net(image(net, 8, 8, num_frames=1))
 
 
 def test_turned_around_in_time_a_still_clip_gives_the_same_frames():
@@ -255,7 +255,7 @@ def test_turned_around_in_time_a_still_clip_gives_the_same_frames():
                 weight[:, 16:32] = weight[:, 32:]
     with torch.no_grad():
         net.conv_first.weight[:, 3:15] = net.conv_first.weight[:, 15:]
-        clip = picture(net, 8, 8, num_frames=4)
+        clip = image(net, 8, 8, num_frames=4)
         torch.testing.assert_close(net(clip.flip(1)).flip(1), net(clip), rtol=1e-4, atol=1e-5)
 
 
@@ -316,7 +316,7 @@ def test_the_whole_is_one_graph_with_checkpointing():
     torch.compiler.reset()
     net = build(lambda: vrt(1, drop_path_rate=0.5, gradient_checkpointing=True)).train()
     compiled = torch.compile(net, backend="eager", fullgraph=True)
-    clip = picture(net, 9, 8, batch=2, num_frames=2)
+    clip = image(net, 9, 8, batch=2, num_frames=2)
     preds = []
     for each in (net, compiled):
         torch.manual_seed(5)
@@ -329,7 +329,7 @@ def test_the_whole_is_one_graph_with_checkpointing():
 def test_float16_on_the_cpu_is_finite():
     net = build(lambda: vrt(2)).train()
     with torch.autocast("cpu", dtype=torch.float16):
-        pred = net(picture(net, 9, 8))
+        pred = net(image(net, 9, 8))
     pred.float().square().mean().backward()
     assert all(torch.isfinite(p.grad).all() for p in net.parameters())
 

@@ -2,7 +2,7 @@ import pytest
 import torch
 from torch.nn import functional
 
-from archs.vrt_warping import FlowGuidedAlignment, flows_to_later, pictures_of_next
+from archs.vrt_warping import FlowGuidedAlignment, flows_to_later, images_of_next
 
 
 class Constant:
@@ -40,10 +40,10 @@ def test_a_clip_of_two_frames_has_no_farther_flows():
     assert [len(level) for level in levels] == [1, 1, 1, 1]
 
 
-def test_the_next_picture_is_looked_up_at_the_four_pixels_around_the_flow():
+def test_the_next_image_is_looked_up_at_the_four_pixels_around_the_flow():
     clip = torch.rand(2, 3, 2, 5, 6)
     flows = torch.tensor([0.25, 1.5]).view(1, 1, 2, 1, 1).expand(2, 2, 2, 5, 6)
-    found = pictures_of_next(clip, flows)
+    found = images_of_next(clip, flows)
     assert found.shape == (2, 3, 8, 5, 6)
     assert found[:, 2].abs().max() == 0
     for frame in (0, 1):

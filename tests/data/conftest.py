@@ -1,4 +1,4 @@
-"""Small picture folders made from noise and ramps."""
+"""Small image folders made from noise and ramps."""
 
 from pathlib import Path
 
@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from sr_train.io.images import write_picture
+from sr_train.io.images import write_image
 
 
 def noise(height, width, channels=3, dtype=np.uint8, seed=0):
@@ -15,17 +15,17 @@ def noise(height, width, channels=3, dtype=np.uint8, seed=0):
 
 
 def fill(folder: Path, names, size=(40, 56), suffix=".png", **kinds):
-    """Write one noise picture per name; returns the folder."""
+    """Write one noise image per name; returns the folder."""
     for seed, name in enumerate(names):
         path = folder / f"{name}{suffix}"
         path.parent.mkdir(parents=True, exist_ok=True)
-        write_picture(path, noise(*size, seed=seed, **kinds))
+        write_image(path, noise(*size, seed=seed, **kinds))
     return folder
 
 
 @pytest.fixture
 def gt_dir(tmp_path):
-    """Seven pictures of 56x40 in two folders, names that need natural order."""
+    """Seven images of 56x40 in two folders, names that need natural order."""
     return fill(tmp_path / "gt", ["a1", "a2", "a10", "sub/b1", "sub/b2", "sub/b10", "z"])
 
 
@@ -36,12 +36,12 @@ def paired_dirs(tmp_path):
         lq = noise(30, 41, seed=seed)
         for folder, pixels in (("lq", lq), ("gt", lq.repeat(2, axis=0).repeat(2, axis=1))):
             (tmp_path / folder).mkdir(exist_ok=True)
-            write_picture(tmp_path / folder / f"{name}.png", pixels)
+            write_image(tmp_path / folder / f"{name}.png", pixels)
     return tmp_path / "gt", tmp_path / "lq"
 
 
 def frame_pixels(t, height, width, factor=1, start=0):
-    """A picture that tells its moment (R) and the row and column (G, B) on the grid of the GT."""
+    """An image that tells its moment (R) and the row and column (G, B) on the grid of the GT."""
     rows, columns = np.mgrid[:height, :width] * factor
     moment = np.full((height, width), start + 10 * t)
     return np.stack([moment, rows, columns], axis=-1).astype(np.uint8)
@@ -57,10 +57,10 @@ def write_tensor(path, array):
 
 
 def write_frames(folder: Path, count, size=(40, 48), factor=1, start=0, names="{:08}"):
-    """Write `count` pictures of `frame_pixels`; returns the folder."""
+    """Write `count` images of `frame_pixels`; returns the folder."""
     folder.mkdir(parents=True, exist_ok=True)
     for t in range(count):
-        write_picture(folder / f"{names.format(t)}.png", frame_pixels(t, *size, factor, start))
+        write_image(folder / f"{names.format(t)}.png", frame_pixels(t, *size, factor, start))
     return folder
 
 

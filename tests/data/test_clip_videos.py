@@ -1,4 +1,4 @@
-"""ClipSet on video files: the frames of the file, whichever way they come."""
+"""ClipDataset on video files: the frames of the file, whichever way they come."""
 
 import io
 
@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from data.clips import ClipSet
+from data.clips import ClipDataset
 from data.index.videos import FileInMemory
 from data.loading.stream import TrainStream
 from sr_train.api.errors import DataError, Problems
@@ -29,7 +29,7 @@ def videos_dir(tmp_path):
 
 def of_videos(folder, **changes):
     common = {"frames": 3, "lq_size": 8, "cache_gib": 0.01, "reverse": True}
-    return ClipSet(2, gt=str(folder), **{**common, **changes})
+    return ClipDataset(2, gt=str(folder), **{**common, **changes})
 
 
 def test_a_video_is_a_sequence(videos_dir):

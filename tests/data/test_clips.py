@@ -1,13 +1,13 @@
-"""ClipSet: clips, whole sequences, cache, crops that are alike, and bad data."""
+"""ClipDataset: clips, whole sequences, cache, crops that are alike, and bad data."""
 
 import numpy as np
 import pytest
 import torch
 
-from data.clips import ClipSet
+from data.clips import ClipDataset
 from data.loading.stream import TrainStream
 from sr_train.api.errors import DataError, Problems
-from sr_train.io.images import write_picture
+from sr_train.io.images import write_image
 from sr_train.ops.resize import imresize
 from tests.data.conftest import noise, write_frames, write_tensor
 
@@ -16,13 +16,13 @@ MODALITIES = {"lq": "blur", "gt": "sharp", "spikes": "spike_vox"}
 
 def of_gt(frames_dir, **changes):
     common = {"frames": 3, "lq_size": 8, "cache_gib": 0.01}
-    return ClipSet(2, gt=str(frames_dir), **{**common, **changes})
+    return ClipDataset(2, gt=str(frames_dir), **{**common, **changes})
 
 
 def of_spikes(root, **changes):
     common = {"frames": 3, "lq_size": 8, "cache_gib": 0.01}
     common |= {"root": str(root), "split": "train", "modalities": MODALITIES}
-    return ClipSet(2, **{**common, **changes})
+    return ClipDataset(2, **{**common, **changes})
 
 
 def all_samples(clips, epochs=2):
@@ -143,7 +143,7 @@ def test_a_made_lq_is_that_of_the_whole_frame(tmp_path):
     folder.mkdir(parents=True)
     frames = [noise(41, 50, seed=t) for t in range(3)]
     for t, pixels in enumerate(frames):
-        write_picture(folder / f"{t}.png", pixels)
+        write_image(folder / f"{t}.png", pixels)
     whole = [imresize(pixels[:40], 1 / 2) for pixels in frames]
     for cache_gib in (0, 0.01):
         clips = of_gt(tmp_path / "gt", lq_size=20, augment=False, cache_gib=cache_gib)
@@ -156,7 +156,7 @@ def test_a_made_lq_is_that_of_the_whole_frame(tmp_path):
 
 def test_one_16_bit_frame_makes_all_samples_16_bit(frames_dir):
     deep = noise(40, 48, dtype=np.uint16)
-    write_picture(frames_dir / "a" / "00000001.png", deep)
+    write_image(frames_dir / "a" / "00000001.png", deep)
     clips = of_gt(frames_dir, augment=False)
     assert clips.report().is_16_bit
     sample = clips.sample(0, 0)
@@ -308,7 +308,7 @@ def test_preloaded_frames_need_no_file(frames_dir):
 
 
 def test_whole_sequences(nested_dir):
-    clips = ClipSet(
+    clips = ClipDataset(
         2,
         root=str(nested_dir),
         split="train",

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import torch
 
-from sr_train.io.images import write_picture
+from sr_train.io.images import write_image
 from tests.toys import (
     differing,
     fill,
@@ -31,7 +31,7 @@ def check(command, in_folder):
 def test_an_empty_folder(train, in_folder):
     (in_folder / "nothing").mkdir()
     train("data.train.gt=nothing").fails_with(
-        "data.train", str(in_folder / "nothing"), "no pictures found", ".png", "nothing"
+        "data.train", str(in_folder / "nothing"), "no images found", ".png", "nothing"
     )
 
 
@@ -47,7 +47,7 @@ def test_a_folder_name_in_the_wrong_case(train, in_folder):
 
 
 def test_a_text_file_named_png(train, check, in_folder):
-    (in_folder / "gt/notes.png").write_text("not a picture")
+    (in_folder / "gt/notes.png").write_text("not an image")
     for command in (train, check):
         command().fails_with(str(in_folder / "gt/notes.png"), "1 problem")
     assert "left out: 1" in train("data.train.on_bad=skip").succeeds().out
@@ -58,7 +58,7 @@ def truncate(path: Path) -> None:
 
 
 @pytest.mark.parametrize("workers", [0, 2])
-def test_a_truncated_picture_stops_training_and_keeps_the_state(train, in_folder, workers):
+def test_a_truncated_image_stops_training_and_keeps_the_state(train, in_folder, workers):
     """Its header is whole, so that only decoding can tell."""
     truncate(fill(in_folder / "gt", 40) / "p39.png")
     stopped = train("train.steps=100", f"data.stream.num_workers={workers}")
@@ -69,8 +69,8 @@ def test_a_truncated_picture_stops_training_and_keeps_the_state(train, in_folder
 
 
 @pytest.mark.parametrize("workers", [0, 2])
-def test_truncated_pictures_are_skipped_on_request(train, in_folder, workers):
-    """Named once, another picture stands in, and a resumed run is the unbroken one."""
+def test_truncated_images_are_skipped_on_request(train, in_folder, workers):
+    """Named once, another image stands in, and a resumed run is the unbroken one."""
     folder = fill(in_folder / "gt", 6)
     for number in (1, 4):
         truncate(folder / f"p{number}.png")
@@ -86,7 +86,7 @@ def test_truncated_pictures_are_skipped_on_request(train, in_folder, workers):
     assert differing(ends[0]["net_g"], ends[1]["net_g"]) == []
 
 
-def test_a_truncated_validation_picture_is_left_out_on_request(command, in_folder):
+def test_a_truncated_validation_image_is_left_out_on_request(command, in_folder):
     words = toy_words(in_folder, "train.val_every=3", "data.val.main.on_bad=skip")
     truncate(fill(in_folder / "val", 3, (40, 48)) / "p1.png")
     done = command("train", *words).succeeds()
@@ -97,14 +97,14 @@ def test_a_truncated_validation_picture_is_left_out_on_request(command, in_folde
     assert "p1" not in results
 
 
-def test_a_truncated_validation_picture_keeps_the_state(command, in_folder):
+def test_a_truncated_validation_image_keeps_the_state(command, in_folder):
     words = toy_words(in_folder, "train.val_every=3")
     truncate(in_folder / "val/p0.png")
     command("train", *words).fails_with(str(in_folder / "val/p0.png"))
     assert state_of(in_folder / RUN, 3)["step"] == 3
 
 
-def test_check_decodes_every_picture_on_request(check, in_folder):
+def test_check_decodes_every_image_on_request(check, in_folder):
     truncate(in_folder / "gt/p1.png")
     check("step=false").succeeds()
     check("decode=true").fails_with("data.train", str(in_folder / "gt/p1.png"))
@@ -112,7 +112,7 @@ def test_check_decodes_every_picture_on_request(check, in_folder):
 
 def test_a_pair_of_the_wrong_scale(train, check, in_folder):
     fill_lq(in_folder / "lq", in_folder / "gt", 2)
-    write_picture(in_folder / "lq/p1.png", stripes(20, 20))
+    write_image(in_folder / "lq/p1.png", stripes(20, 20))
     for command in (train, check):
         command("data.train.lq=lq").fails_with("p1.png", "72x64", "20x20")
 
@@ -123,10 +123,10 @@ def test_a_missing_partner(train, in_folder):
     train("data.train.lq=lq").fails_with(str(in_folder / "gt/p2.png"), str(in_folder / "lq"))
 
 
-def test_a_hundred_small_pictures(train, in_folder):
+def test_a_hundred_small_images(train, in_folder):
     """Not a hundred lines, and what to do about them all."""
     for number in range(100):
-        write_picture(in_folder / f"gt/small{number}.png", stripes(20, 20))
+        write_image(in_folder / f"gt/small{number}.png", stripes(20, 20))
     done = train()
     done.fails_with("100 problems", "... and 80 more", "data.train.on_bad=skip")
     assert len(done.err.splitlines()) < 30
@@ -138,13 +138,13 @@ def test_no_folder_is_never_the_working_directory(train, word):
     train(word).fails_with("data.train", "gt")
 
 
-def test_a_picture_smaller_than_the_crop(train, in_folder):
-    write_picture(in_folder / "gt/small.png", stripes(20, 20))
+def test_an_image_smaller_than_the_crop(train, in_folder):
+    write_image(in_folder / "gt/small.png", stripes(20, 20))
     train().fails_with("small.png", "20x20")
 
 
 def test_check_tells_everything_at_once(check, in_folder):
-    (in_folder / "gt/notes.png").write_text("not a picture")
+    (in_folder / "gt/notes.png").write_text("not an image")
     done = check("data.batch_size=0", "ema.decay=2", "+train.speed=1", "out_dir=gt/p0.png/x")
     done.fails_with(
         "data.batch_size=0",
@@ -329,7 +329,7 @@ def test_an_unwritable_output(trained, command, in_folder):
     command("validate", run, *words).fails_with("file/scores")
 
 
-def test_one_bad_picture_does_not_stop_the_rest(trained, command, in_folder):
+def test_one_bad_image_does_not_stop_the_rest(trained, command, in_folder):
     truncate(in_folder / "gt/p1.png")
     done = command("infer", "checkpoint=runs/toy", "input=gt", "output=up")
     done.fails_with("1 of 3 inputs failed", str(Path("gt/p1.png")))
@@ -359,8 +359,8 @@ class Loss(torch.nn.Module):
 
 NAN_PIXELS = """
 import torch
-from sr_train.api.dataset import TrainSet
-class Pixels(TrainSet):
+from sr_train.api.dataset import TrainDataset
+class Pixels(TrainDataset):
     def __init__(self, good):
         self.good = good
     def __len__(self):
@@ -461,6 +461,6 @@ def test_an_overflow_in_fp16_backs_off_and_goes_on(train, in_folder):
     assert metrics_rows(in_folder / RUN, "loss_scale/g")[-1][1] == pytest.approx(1.25e37)
 
 
-def test_a_picture_of_floats_is_refused(train, in_folder):
+def test_an_image_of_floats_is_refused(train, in_folder):
     cv2.imwrite(str(in_folder / "gt/f.tiff"), np.zeros((64, 64, 3), np.float32))
     train().fails_with(str(in_folder / "gt/f.tiff"), "1 problem")

@@ -7,14 +7,14 @@ import pytest
 import torch
 
 from sr_train.engine.weights import read_weights
-from sr_train.io.images import write_picture
+from sr_train.io.images import write_image
 from tests.toys import clip_words, fill, fill_clips, state_of, stripes, toy_words
 
 PARTS = """
 import threading
 import torch
 from torch import nn
-from sr_train.api.dataset import TrainSet
+from sr_train.api.dataset import TrainDataset
 
 class Net(nn.Module):
     def __init__(self):
@@ -91,9 +91,9 @@ class Critic(nn.Module):
     def __init__(self):
         super().__init__()
         self.head = nn.Conv2d(3, 1, 3)
-    def forward(self, pictures):
-        assert float(pictures.detach().mean()) < 1e9
-        return self.head(pictures)
+    def forward(self, images):
+        assert float(images.detach().mean()) < 1e9
+        return self.head(images)
 
 class Metric:
     higher_is_better = True
@@ -119,13 +119,13 @@ class Logger:
         self.file = run_dir / "own.txt"
     def scalars(self, values, step):
         self.file.write_text(str(values))
-    def picture(self, name, pixels, step): ...
+    def image(self, name, pixels, step): ...
     def text(self, name, text): ...
     def close(self): ...
 class Unclosed(Logger):
     close = None
 class Offline(Logger):
-    def picture(self, name, pixels, step):
+    def image(self, name, pixels, step):
         raise ConnectionError("offline")
 
 class Optimizer(torch.optim.SGD):
@@ -135,7 +135,7 @@ class Storing(torch.optim.SGD):
     def state_dict(self):
         return {**super().state_dict(), "state": {0: {"object": object()}}}
 
-class Set(TrainSet):
+class Set(TrainDataset):
     def __init__(self, lq=16, gt=32, keys="lq gt", fill=0):
         self.sides = {"lq": lq, "gt": gt}
         self.keys, self.value = keys.split(), fill
@@ -231,20 +231,20 @@ def test_a_discriminator_that_needs_numbers_passes_and_one_that_fails_is_named(c
     done.fails_with("1 problem:", "discriminator.arch: Nothing returned nothing (None)")
 
 
-def test_a_picture_that_a_network_cannot_take_is_found_by_its_header(check, in_folder):
+def test_an_image_that_a_network_cannot_take_is_found_by_its_header(check, in_folder):
     """The smallest one fits, so that only the sizes tell."""
     words = toy_words(in_folder)
-    write_picture(in_folder / "val/wide.png", stripes(90, 102))
+    write_image(in_folder / "val/wide.png", stripes(90, 102))
     check(arch="OfFour", words=words).fails_with(
         "1 problem:", "of data.val.main the network will see 51x45", "a multiple of 4 works"
     )
 
 
-def test_a_picture_that_a_metric_cannot_take_is_found(check, in_folder):
+def test_an_image_that_a_metric_cannot_take_is_found(check, in_folder):
     words = toy_words(in_folder)
-    write_picture(in_folder / "val/small.png", stripes(12, 40))
+    write_image(in_folder / "val/small.png", stripes(12, 40))
     check(words=words).fails_with(
-        "1 problem:", "metrics.ssim_y: on a picture of 40x12: ", "at least 15x15"
+        "1 problem:", "metrics.ssim_y: on an image of 40x12: ", "at least 15x15"
     )
 
 
@@ -253,8 +253,8 @@ def test_a_picture_that_a_metric_cannot_take_is_found(check, in_folder):
     [
         ("Undirected", "metrics.own: Undirected: has no higher_is_better, expected True or False"),
         ("OfTwo", "metrics.own: OfTwo: its __call__(pred, gt) is called as __call__(pred, gt, sca"),
-        ("Silent", "metrics.own: on a picture of 48x40: Silent returned nothing"),
-        ("Raising", "metrics.own: on a picture of 48x40: ValueError: no luck"),
+        ("Silent", "metrics.own: on an image of 48x40: Silent returned nothing"),
+        ("Raising", "metrics.own: on an image of 48x40: ValueError: no luck"),
     ],
 )
 def test_a_metric_that_is_none_is_named(check, metric, words):
@@ -263,7 +263,7 @@ def test_a_metric_that_is_none_is_named(check, metric, words):
 
 def test_a_metric_that_gives_nan_is_a_warning(check):
     done = check("+metrics.own._target_=own_parts.NotANumber").succeeds()
-    assert "warning: metrics.own: NaN on a picture of 48x40" in done.out
+    assert "warning: metrics.own: NaN on an image of 48x40" in done.out
     assert "no problem found; 1 warning, see above" in done.out
 
 
@@ -271,7 +271,7 @@ def test_a_metric_that_gives_nan_is_a_warning(check):
     ("logger", "words"),
     [
         ("Unclosed", "logger.own: Unclosed: has no close()"),
-        ("Offline", "logger.own: picture(): ConnectionError: offline"),
+        ("Offline", "logger.own: image(): ConnectionError: offline"),
     ],
 )
 def test_a_logger_that_fails_is_named(check, logger, words):
@@ -337,7 +337,7 @@ def test_a_stream_that_is_none_is_told(check, stream, words):
 
 def test_all_parts_at_fault_are_told_at_once(check, in_folder):
     words = toy_words(in_folder)
-    write_picture(in_folder / "val/small.png", stripes(12, 40))
+    write_image(in_folder / "val/small.png", stripes(12, 40))
     check(
         "+metrics.own._target_=own_parts.Undirected",
         "+metrics.more._target_=own_parts.Raising",
@@ -376,7 +376,7 @@ def test_a_set_whose_folder_is_empty_text_is_told_once(check):
 
 def test_files_that_are_left_out_are_in_the_closing_words(check, in_folder):
     words = toy_words(in_folder, "data.train.on_bad=skip")
-    (in_folder / "gt/notes.png").write_text("not a picture")
+    (in_folder / "gt/notes.png").write_text("not an image")
     done = check(words=words).succeeds()
     assert "no problem found; data.train leaves out 1, see above" in done.out
 
@@ -433,12 +433,12 @@ def test_a_run_that_does_nothing_is_doubted_by_both(check, command, in_folder):
     shutil.rmtree(in_folder / "runs")
 
 
-def test_validation_on_training_pictures_is_doubted(check, in_folder):
+def test_validation_on_training_images_is_doubted(check, in_folder):
     words = toy_words(in_folder, "data.val.main.gt=gt")
     assert "warning: data.val.main: 3 of 3 files" in check(words=words).succeeds().out
 
 
-def test_more_pictures_of_validation_are_no_matter(check, in_folder):
+def test_more_images_of_validation_are_no_matter(check, in_folder):
     words = toy_words(in_folder)
     fill(in_folder / "val", 5, (64, 80))
     assert "no problem found" in check(words=words).succeeds().out

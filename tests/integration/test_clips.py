@@ -32,7 +32,7 @@ def test_a_run_on_clips_trains_validates_and_keeps_what_others_load(command, in_
     assert (run / "samples/step_00000004.png").exists()
     with (run / "results.csv").open(newline="") as file:
         rows = list(csv.DictReader(file))
-    assert [row["picture"] for row in rows] == ["c", "d"]
+    assert [row["image"] for row in rows] == ["c", "d"]
     command("export", "checkpoint=runs/toy", "output=toy.safetensors").succeeds()
     command(
         "validate",
@@ -43,7 +43,7 @@ def test_a_run_on_clips_trains_validates_and_keeps_what_others_load(command, in_
     ).succeeds()
     with (in_folder / "validation/results.csv").open(newline="") as file:
         rows = list(csv.DictReader(file))
-    assert [row["picture"] for row in rows] == ["c", "d"]
+    assert [row["image"] for row in rows] == ["c", "d"]
     assert float(rows[0]["bicubic_temporal_difference"]) > 0
 
 
@@ -208,7 +208,7 @@ def test_check_tells_clips_memory_and_what_was_left_out(command, in_folder):
     ("change", "told"),
     [
         (["arch=compact", "-arch"], ["data.train: gives clips", "arch=compact_temporal"]),
-        (["dataset=[folder]", "data.train.gt=gt"], ["data.train: gives pictures", "[clips]"]),
+        (["dataset=[folder]", "data.train.gt=gt"], ["data.train: gives images", "[clips]"]),
         (["data.frames=0"], ["data.frames=0", "from 1 up"]),
         (["data.frames=7"], ["data.train", "too short"]),
         (["objective=[temporal_difference]", "data.frames=1"], ["clips of at least 2"]),
@@ -237,7 +237,7 @@ def test_what_does_not_fit_clips_is_told(command, in_folder, change, told, name,
     command(name, *words, *change).fails_with(*told)
 
 
-def test_a_network_of_pictures_is_scored_on_clips_frame_by_frame(command, in_folder):
+def test_a_network_of_images_is_scored_on_clips_frame_by_frame(command, in_folder):
     from tests.toys import toy_words
 
     clip_words(in_folder)
@@ -248,7 +248,7 @@ def test_a_network_of_pictures_is_scored_on_clips_frame_by_frame(command, in_fol
         "+dataset=clips_main",
         "data.val.main.gt=clips/val",
         "metrics=[vid4,temporal]",
-        "save_pictures=true",
+        "save_images=true",
     ).succeeds()
     assert "temporal_difference" in done.out
     assert len(list((in_folder / "validation/main/c").glob("*.png"))) == 3

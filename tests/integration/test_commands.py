@@ -16,7 +16,7 @@ from archs.compact import SRVGGNetCompact
 from archs.span import SPAN
 from sr_train.cli.entry import COMMANDS
 from sr_train.engine.weights import read_weights
-from sr_train.io.images import read_picture, write_picture
+from sr_train.io.images import read_image, write_image
 from tests.toys import differing, fill, metrics_rows, no_validation, state_of, stripes, toy_words
 
 ON_VAL = ("+dataset=main", "data.val.main.gt=val")
@@ -62,7 +62,7 @@ def test_the_whole_way(command, in_folder):
     )
 
     command("infer", "checkpoint=runs/toy", "input=val", "output=up", "suffix=_x2").succeeds()
-    assert read_picture(in_folder / "up/p0_x2.png").pixels.shape == (80, 96, 3)
+    assert read_image(in_folder / "up/p0_x2.png").pixels.shape == (80, 96, 3)
 
     command("export", "checkpoint=runs/toy", "output=out/toy.safetensors").succeeds()
     command("validate", "checkpoint=out/toy.safetensors", *on_cpu, "output=b").succeeds()
@@ -71,19 +71,19 @@ def test_the_whole_way(command, in_folder):
     assert again["bicubic"] == scored["bicubic"]
 
 
-def test_results_hold_every_picture(trained, command, in_folder):
+def test_results_hold_every_image(trained, command, in_folder):
     fill(in_folder / "val", 2, (40, 48), first_seed=7)
     fill(in_folder / "more", 1, (32, 32), first_seed=9)
-    second = "+data.val.other={_target_: data.pictures.PictureSet, gt: more, scale: 2}"
+    second = "+data.val.other={_target_: data.images.ImageDataset, gt: more, scale: 2}"
     done = command(
-        "validate", "checkpoint=runs/toy", *ON_VAL, second, "output=scores", "save_pictures=true"
+        "validate", "checkpoint=runs/toy", *ON_VAL, second, "output=scores", "save_images=true"
     ).succeeds()
     cells = [line.split("\u2502") for line in done.out.splitlines()]
     shown = [row[1].strip() for row in cells if len(row) > 2]
     assert [name for name in shown if name] == ["main", "other", "all"]
     with (in_folder / "scores/results.csv").open(newline="") as file:
         rows = list(csv.DictReader(file))
-    assert [(row["data_set"], row["picture"]) for row in rows] == [
+    assert [(row["data_set"], row["image"]) for row in rows] == [
         ("main", "p0"),
         ("main", "p1"),
         ("other", "p0"),
@@ -92,10 +92,8 @@ def test_results_hold_every_picture(trained, command, in_folder):
     values = [float(row["psnr_y"]) for row in rows]
     assert document["model"]["mean"]["psnr_y"] == pytest.approx(sum(values) / 3)
     assert document["model"]["sets"]["main"]["psnr_y"] == pytest.approx(sum(values[:2]) / 2)
-    assert document["model"]["pictures"]["other"]["p0"]["psnr_y"] == values[2]
-    assert (
-        float(rows[0]["bicubic_psnr_y"]) == document["bicubic"]["pictures"]["main"]["p0"]["psnr_y"]
-    )
+    assert document["model"]["images"]["other"]["p0"]["psnr_y"] == values[2]
+    assert float(rows[0]["bicubic_psnr_y"]) == document["bicubic"]["images"]["main"]["p0"]["psnr_y"]
     assert document["scale"] == 2
     for name in ("main/p0.png", "main/p1.png", "other/p0.png"):
         assert (in_folder / "scores" / name).is_file()
@@ -125,12 +123,12 @@ def test_infer_keeps_depth_channels_and_alpha(trained, command, in_folder):
     alpha = np.tile(np.linspace(0, 255, 24).astype(np.uint8), (20, 1))
     folder = in_folder / "in/sub"
     folder.mkdir(parents=True)
-    write_picture(folder / "deep.png", deep)
-    write_picture(folder / "alpha.png", stripes(20, 24), alpha)
-    write_picture(folder / "grey.png", stripes(20, 24, channels=1))
-    write_picture(folder / "tiny.png", stripes(1, 1))
+    write_image(folder / "deep.png", deep)
+    write_image(folder / "alpha.png", stripes(20, 24), alpha)
+    write_image(folder / "grey.png", stripes(20, 24, channels=1))
+    write_image(folder / "tiny.png", stripes(1, 1))
     command("infer", "checkpoint=runs/toy", "input=in", "output=up").succeeds()
-    up = {path.stem: read_picture(path) for path in (in_folder / "up/sub").iterdir()}
+    up = {path.stem: read_image(path) for path in (in_folder / "up/sub").iterdir()}
     assert up["deep"].pixels.dtype == np.uint16
     assert up["deep"].pixels.shape == (40, 48, 3)
     assert up["alpha"].alpha is not None
@@ -145,7 +143,7 @@ def test_infer_in_tiles_is_the_same(trained, command, in_folder):
     one = ["infer", "checkpoint=runs/toy", "input=gt/p0.png"]
     command(*one, "output=whole", "tiling.tile=null").succeeds()
     command(*one, "output=tiled", "tiling.tile=16").succeeds()
-    whole, tiled = (read_picture(in_folder / d / "p0.png").pixels for d in ("whole", "tiled"))
+    whole, tiled = (read_image(in_folder / d / "p0.png").pixels for d in ("whole", "tiled"))
     assert np.abs(whole.astype(int) - tiled.astype(int)).max() <= 1
 
 
@@ -323,8 +321,8 @@ class Net(nn.Module):
         self.up = nn.Upsample(scale_factor=scale)
         self.conv = nn.Conv2d(3, 3, 3, padding=1)
 
-    def forward(self, picture):
-        return self.conv(self.up(picture))
+    def forward(self, image):
+        return self.conv(self.up(image))
 
 class Loss(nn.Module):
     def forward(self, pred, target, lq, step):
@@ -369,7 +367,7 @@ def test_a_users_own_package_and_configs(own, command, in_folder):
     plugins = "plugins=[my_package]"
     command("check", *own).succeeds()
     command("infer", "checkpoint=runs/mine", "input=val", "output=up").succeeds()
-    assert read_picture(in_folder / "up/p0.png").pixels.shape == (80, 96, 3)
+    assert read_image(in_folder / "up/p0.png").pixels.shape == (80, 96, 3)
     shutil.copy(in_folder / "runs/mine/checkpoints/last.safetensors", in_folder / "x.safetensors")
     alone = ["infer", "checkpoint=x.safetensors", "input=val", "output=up"]
     command(*alone).fails_with("my_package.parts.Net", "outside the allowed packages", plugins)

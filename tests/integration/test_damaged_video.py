@@ -1,4 +1,4 @@
-"""`infer` on videos that are damaged, of all containers, or hold more than a picture."""
+"""`infer` on videos that are damaged, of all containers, or hold more than an image."""
 
 from fractions import Fraction
 
@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from archs.compact import SRVGGNetCompact
-from sr_train.io.images import read_picture
+from sr_train.io.images import read_image
 from sr_train.io.video.frames import probe, read_timed_frames
 from tests.sr_train.io.video.test_stream_copy import film
 from tests.videos import make_video, moving, noisy, with_zeros
@@ -36,7 +36,7 @@ def test_a_damaged_packet_costs_its_frames_and_no_more(infer, in_folder):
     assert probe(in_folder / "big.mp4").audio == ("aac",)
 
 
-def test_pictures_keep_the_numbers_of_their_frames(infer, in_folder):
+def test_images_keep_the_numbers_of_their_frames(infer, in_folder):
     source = make_video(in_folder / "a.mp4", noisy(12, 32, 48), options=PLAIN)
     with_zeros(source, in_folder / "b.mp4", 5, 6)
     infer("input=b.mp4", "output=out").fails_with("2 of 12 frames are damaged and missing")
@@ -44,8 +44,8 @@ def test_pictures_keep_the_numbers_of_their_frames(infer, in_folder):
     assert names == [f"{number:08d}.png" for number in (*range(5), *range(7, 12))]
     infer("input=a.mp4", "output=whole").succeeds()
     np.testing.assert_array_equal(
-        read_picture(in_folder / "out/00000003.png").pixels,
-        read_picture(in_folder / "whole/00000003.png").pixels,
+        read_image(in_folder / "out/00000003.png").pixels,
+        read_image(in_folder / "whole/00000003.png").pixels,
     )
 
 

@@ -10,7 +10,7 @@ import torch
 from archs.compact import SRVGGNetCompact
 from archs.rrdb import RRDBNet
 from sr_train.engine.weights import read_weights
-from sr_train.io.images import read_picture
+from sr_train.io.images import read_image
 from tests.archs.test_rrdb import SCHEMES, under
 from tests.toys import differing, state_of, toy_words
 
@@ -50,7 +50,7 @@ def test_esrgan_under_an_older_scheme_upscales(command, in_folder, scheme):
         "old.pth: not weights of this RRDBNet", "num_block 2 (here 23)", "for that: arch."
     )
     command(*words, "arch.num_block=2").succeeds()
-    assert read_picture(in_folder / "up/p0.png").pixels.shape == (256, 288, 3)
+    assert read_image(in_folder / "up/p0.png").pixels.shape == (256, 288, 3)
     command("export", words[1], *sizes, "arch.num_block=2", "output=new.safetensors").succeeds()
     assert differing(read_weights(in_folder / "new.safetensors").tensors, net.state_dict()) == []
 

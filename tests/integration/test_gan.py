@@ -202,7 +202,7 @@ def test_a_discriminator_of_another_size_is_told_before_the_run(command, in_fold
     for name in ("train", "check"):
         command(name, *words[1:]).fails_with(
             "VGGStyleDiscriminator",
-            "expected pictures of (channels, height, width) (3, 128, 128), found (3, 16, 16)",
+            "expected images of (channels, height, width) (3, 128, 128), found (3, 16, 16)",
             "make data.lq_size x scale one of 32, 64, 128, 256, 512 and input_size the same",
         )
     command("check", *words[1:], "data.lq_size=16").fails_with(
@@ -222,8 +222,8 @@ class Critic(nn.Module):
         super().__init__()
         self.body = nn.Conv2d(3, 1, 3)
 
-    def forward(self, picture):
-        return self.body(picture)
+    def forward(self, image):
+        return self.body(image)
 '''
 
 

@@ -38,7 +38,7 @@ def words_with(folder: Path, net: str, *more: str) -> list[str]:
 
 
 def test_a_validation_that_is_not_finite_keeps_the_only_state(command, in_folder):
-    """A picture or the network's own code may be at fault: no work may be lost for it."""
+    """An image or the network's own code may be at fault: no work may be lost for it."""
     words = words_with(in_folder, "NanInUse", "train.val_every=2")
     state = in_folder / RUN / "checkpoints/step_00000002.pt"
     command(*words).fails_with("main/p0, frame 0", "not finite", f"resume={state}")

@@ -13,7 +13,7 @@ import torch
 from archs.compact import SRVGGNetCompact
 from sr_train.config.preflight import use_problems
 from sr_train.config.schema import InferConfig
-from sr_train.io.images import read_picture, write_picture
+from sr_train.io.images import read_image, write_image
 from sr_train.io.video.frames import read_frames
 from sr_train.monitoring import console as console_module
 from tests.toys import ROOT, fill, process, stripes, toy_words
@@ -83,10 +83,10 @@ def files(folder: Path) -> list[str]:
 # Inputs and outputs.
 
 
-def test_one_picture_to_one_file(infer, in_folder):
+def test_one_image_to_one_file(infer, in_folder):
     fill(in_folder / "in", 1, (12, 16))
     infer("input=in/p0.png", "output=new/o.tif").succeeds()
-    assert read_picture(in_folder / "new/o.tif").pixels.shape == (24, 32, 3)
+    assert read_image(in_folder / "new/o.tif").pixels.shape == (24, 32, 3)
     infer("input=in", "output=o.jpeg").succeeds()
     infer("input=in/p0.png", "output=o.png", "suffix=_x2").fails_with("suffix=_x2", "o.png")
 
@@ -94,11 +94,11 @@ def test_one_picture_to_one_file(infer, in_folder):
 def test_several_inputs(infer, in_folder):
     fill(in_folder / "a", 2, (12, 16))
     fill(in_folder / "b", 1, (12, 16))
-    write_picture(in_folder / "c.png", stripes(12, 16))
+    write_image(in_folder / "c.png", stripes(12, 16))
     make_video(in_folder / "d.mp4", moving(2))
     done = infer("input=[a,b,c.png,d.mp4]", "output=up", "format=jpeg").succeeds()
     assert files(in_folder / "up") == ["a/p0.jpg", "a/p1.jpg", "b/p0.jpg", "c.jpg", "d.mp4"]
-    assert "4 pictures written to up" in done.out
+    assert "4 images written to up" in done.out
 
 
 def test_an_output_folder_above_the_input(infer, in_folder):
@@ -144,7 +144,7 @@ def test_linked_folders_are_upscaled_too(infer, in_folder):
 
 def test_a_name_of_255_bytes(infer, in_folder):
     for letter, length in (("n", 251), ("m", 246)):
-        write_picture(in_folder / "a.png", stripes(12, 16))
+        write_image(in_folder / "a.png", stripes(12, 16))
         (in_folder / "in").mkdir(exist_ok=True)
         (in_folder / "a.png").rename(in_folder / f"in/{letter * length}.png")
     infer("input=in", "output=up").succeeds()
@@ -157,7 +157,7 @@ def test_a_name_of_255_bytes(infer, in_folder):
 # Inputs that fail.
 
 
-def test_whatever_one_picture_meets_the_others_are_done(own, in_folder):
+def test_whatever_one_image_meets_the_others_are_done(own, in_folder):
     fill(in_folder / "in", 4, (12, 16))
     (in_folder / "in/p0.png").write_bytes(b"\x89PNG\r\n\x1a\nnonsense")
     at = {1: [ValueError("multiples of 4, please")], 2: [MemoryError("Unable to allocate 9 TiB")]}
@@ -203,9 +203,9 @@ def read(path, **settings):
 
 def test_a_defect_of_the_program_is_not_hidden_and_loses_nothing(infer, in_folder, monkeypatch):
     fill(in_folder / "in", 3, (12, 16))
-    ours = {"original": read_picture}
+    ours = {"original": read_image}
     exec(compile(DEFECT, str(ROOT / "sr_train/invented.py"), "exec"), ours)
-    monkeypatch.setattr("sr_train.inference.folder.read_picture", ours["read"])
+    monkeypatch.setattr("sr_train.inference.folder.read_image", ours["read"])
     done = infer("input=in", "output=up")
     assert done.code == 1
     assert "Traceback" in done.err
@@ -233,7 +233,7 @@ NAMES = {
 
 def test_names_of_every_kind_are_written_and_told_without_steering_a_terminal(infer, in_folder):
     (in_folder / "in").mkdir()
-    write_picture(in_folder / "a.png", stripes(12, 16))
+    write_image(in_folder / "a.png", stripes(12, 16))
     data = (in_folder / "a.png").read_bytes()
     for name in NAMES.values():
         for kind, content in ((b".png", data), (b".bmp", b"nonsense")):
@@ -266,15 +266,15 @@ ENDS = [(signal.SIGINT, 130), (signal.SIGTERM, 143), (signal.SIGHUP, 129)]
 
 
 @pytest.mark.parametrize(("number", "code"), ENDS)
-def test_a_signal_ends_a_folder_after_the_picture_in_work(own, in_folder, number, code):
+def test_a_signal_ends_a_folder_after_the_image_in_work(own, in_folder, number, code):
     fill(in_folder / "in", 4, (12, 16))
     done = own({2: [number]}, "input=in", "output=up")
     assert done.code == code
-    assert f"{number.name}: stops after this picture; what is done is kept" in done.err
+    assert f"{number.name}: stops after this image; what is done is kept" in done.err
     assert "again: at once" in done.err
     assert f"stopped by {number.name}: 2 of 4 left" in done.out
     assert files(in_folder / "up") == ["p0.png", "p1.png"]
-    assert read_picture(in_folder / "up/p1.png").pixels.shape == (24, 32, 3)
+    assert read_image(in_folder / "up/p1.png").pixels.shape == (24, 32, 3)
 
 
 def test_a_second_signal_ends_it_at_once(own, in_folder):
@@ -383,7 +383,7 @@ def test_progress_without_a_terminal(infer, in_folder, monkeypatch):
 def test_validate_tells_its_progress_without_a_terminal_and_can_be_ended(command, in_folder):
     command("train", *toy_words(in_folder), "train.val_every=0", "~data.val.main").succeeds()
     fill(in_folder / "val", 3, (40, 48))
-    words = ["checkpoint=runs/toy", "+dataset=main", "data.val.main.gt=val", "save_pictures=true"]
+    words = ["checkpoint=runs/toy", "+dataset=main", "data.val.main.gt=val", "save_images=true"]
     done = command("validate", *words).succeeds()
     assert "validate: 3 of 3 in 0:00:0" in done.out
     assert "bicubic: 3 of 3 in 0:00:0" in done.out
@@ -393,18 +393,18 @@ def test_validate_tells_its_progress_without_a_terminal_and_can_be_ended(command
 def test_a_signal_ends_validate_without_scores(command, in_folder, monkeypatch, number, code):
     command("train", *toy_words(in_folder), "train.val_every=0", "~data.val.main").succeeds()
     fill(in_folder / "val", 3, (40, 48))
-    words = ["checkpoint=runs/toy", "+dataset=main", "data.val.main.gt=val", "save_pictures=true"]
-    original = write_picture
+    words = ["checkpoint=runs/toy", "+dataset=main", "data.val.main.gt=val", "save_images=true"]
+    original = write_image
 
     def write(path, *pixels):
         original(path, *pixels)
         if path.name == "p1.png":
             os.kill(os.getpid(), number)
 
-    monkeypatch.setattr("sr_train.commands.validate.write_picture", write)
+    monkeypatch.setattr("sr_train.commands.validate.write_image", write)
     done = command("validate", *words)
     assert done.code == code
-    assert f"{number.name}: ends; pictures that are written are kept, no scores are" in done.err
+    assert f"{number.name}: ends; images that are written are kept, no scores are" in done.err
     assert files(in_folder / "validation") == ["main/p0.png", "main/p1.png"]
 
 

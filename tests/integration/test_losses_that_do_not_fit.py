@@ -19,7 +19,7 @@ def train_luma(command, in_folder):
 @pytest.mark.parametrize(("term", "name"), [("colour", "ColourLoss"), ("luma", "LumaLoss")])
 def test_a_loss_of_colours_and_a_network_of_luma(train_luma, in_folder, term, name):
     outcome = train_luma(f"objective=[mse,{term}]")
-    outcome.fails_with(f"objective.{term}: {name} compares pictures of 3 planes", "have 1")
+    outcome.fails_with(f"objective.{term}: {name} compares images of 3 planes", "have 1")
     assert not list((in_folder / RUN / "checkpoints").glob("*"))
 
 
@@ -34,7 +34,7 @@ def test_an_extractor_on_chroma(train):
         "objective.lpips.loss.random_init=true",
         "objective.lpips.colour=cbcr",
     )
-    outcome.fails_with("objective.lpips: LPIPSLoss compares pictures of 1 or 3 planes", "have 2")
+    outcome.fails_with("objective.lpips: LPIPSLoss compares images of 1 or 3 planes", "have 2")
 
 
 def test_an_extractor_on_luma_learns(train_luma):

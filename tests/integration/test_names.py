@@ -45,13 +45,13 @@ NAMES = [
 
 
 def words(folder: Path, name: str, *more: str) -> list[str]:
-    """Return the settings of a toy run called `name`, on pictures in folders of that name."""
+    """Return the settings of a toy run called `name`, on images in folders of that name."""
     toy_words(folder)
     if not (folder / name).exists():
         for kind in ("gt", "val"):
             (folder / name / kind).mkdir(parents=True)
-            for picture in (folder / kind).glob("*.png"):
-                shutil.copy(picture, folder / name / kind / f"{name}{picture.name}")
+            for image in (folder / kind).glob("*.png"):
+                shutil.copy(image, folder / name / kind / f"{name}{image.name}")
     taken = ("name=", "data.train.gt", "data.val.main.gt", "train.steps")
     kept = [word for word in toy_words(folder) if not word.startswith(taken)]
     sets = [f"data.train.gt={name}/gt", f"data.val.main.gt={name}/val"]
@@ -78,9 +78,7 @@ def test_a_run_may_have_any_name_and_read_any_folder(command, in_folder, name):
     assert state_of(run, 2)["config"]["name"] == name
     assert state_of(run, 2)["config"]["data"]["train"]["gt"] == f"{name}/gt"
     # What the end of the run tells to type:
-    infer = [
-        word.replace("PICTURE_OR_FOLDER", f"{name}/val") for word in printed(done.out, "infer")
-    ]
+    infer = [word.replace("IMAGE_OR_FOLDER", f"{name}/val") for word in printed(done.out, "infer")]
     command(*infer).succeeds()
     assert (in_folder / "upscaled" / f"{name}p0.png").is_file()
     command(*printed(done.out, "export")).succeeds()
@@ -91,7 +89,7 @@ def test_a_run_may_have_any_name_and_read_any_folder(command, in_folder, name):
 
 
 @pytest.mark.parametrize("name", ["my pic (1)", "it's, 2024", "2024_01_15"])
-def test_one_picture_of_that_name_is_upscaled_to_one_of_that_name(command, in_folder, name):
+def test_one_image_of_that_name_is_upscaled_to_one_of_that_name(command, in_folder, name):
     command("train", *words(in_folder, "toy")).succeeds()
     fill(in_folder / name, 1, (20, 24))
     done = command("infer", "checkpoint=runs/toy", f"input={name}/p0.png", f"output={name} x2")

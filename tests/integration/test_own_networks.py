@@ -51,14 +51,14 @@ def proposed(text: str) -> list[str]:
 
 def test_the_lines_to_try_next_work_as_typed(trained, command, in_folder):
     infer, export = proposed(trained.out)
-    done = command(*typed(infer, PICTURE_OR_FOLDER="gt")).succeeds()
+    done = command(*typed(infer, IMAGE_OR_FOLDER="gt")).succeeds()
     assert "runs/toy: plugins own_nets" in done.out
     assert len(list((in_folder / "upscaled").iterdir())) == 3
     shipped = command(*typed(export)).succeeds()
     (use,) = proposed(shipped.out)
     assert "plugins=[own_nets]" in use
     shutil.rmtree(in_folder / "upscaled")
-    command(*typed(use, PICTURE_OR_FOLDER="gt")).succeeds()
+    command(*typed(use, IMAGE_OR_FOLDER="gt")).succeeds()
     assert len(list((in_folder / "upscaled").iterdir())) == 3
 
 

@@ -2,7 +2,7 @@
 
 import pytest
 
-from sr_train.io.images import write_picture
+from sr_train.io.images import write_image
 from tests.toys import clip_words, fill, metrics_rows, no_validation, stripes, toy_words
 
 
@@ -22,8 +22,8 @@ def test_vimeo_90k_by_its_lists(command, in_folder, kind, count):
     for name in ("00001/0001", "00001/0002", "00002/0001", "00002/0008"):
         fill(root / "sequences" / name, count)
         for number in range(count):
-            picture = root / "sequences" / name / f"p{number}.png"
-            picture.rename(picture.with_name(f"im{number + 1}.png"))
+            image = root / "sequences" / name / f"p{number}.png"
+            image.rename(image.with_name(f"im{number + 1}.png"))
     (root / f"{kind}_trainlist.txt").write_text("00001/0001\n00002/0001\n")
     (root / f"{kind}_testlist.txt").write_text("00001/0002\n\n")
     words = of_set(clip_words(in_folder), "vimeo90k")
@@ -49,7 +49,7 @@ def gopro(in_folder):
             folder = in_folder / "sets/GOPRO_Large" / place / side
             folder.mkdir(parents=True)
             for number in range(47, 52):
-                write_picture(folder / f"{number:06}.png", stripes(40, 48, seed=number))
+                write_image(folder / f"{number:06}.png", stripes(40, 48, seed=number))
     return in_folder
 
 
@@ -62,8 +62,8 @@ def test_gopro_as_unzipped_in_clips(command, gopro):
     command(*words, "scale=1", "arch.net.scale=1", "name=gamma", *gamma).succeeds()
 
 
-def test_gopro_as_unzipped_in_pictures(command, gopro):
-    done = command(*of_set(toy_words(gopro), "gopro_pictures"), "scale=1").succeeds()
-    assert "data.train: train: 10 pictures, 10 with an LQ file, x1" in done.out
+def test_gopro_as_unzipped_in_images(command, gopro):
+    done = command(*of_set(toy_words(gopro), "gopro_images"), "scale=1").succeeds()
+    assert "data.train: train: 10 images, 10 with an LQ file, x1" in done.out
     assert "GOPR0384_11_05/000047" in results(gopro)
     assert metrics_rows(gopro / "runs/toy", "val/gopro/psnr_y")

@@ -181,21 +181,21 @@ def test_sigterm_ends_all_processes_after_the_same_step(in_folder):
 
 PICKY = """
 import os
-from data.pictures import PictureSet
+from data.images import ImageDataset
 from sr_train.api.errors import DataError
 
-class Picky(PictureSet):
+class Picky(ImageDataset):
     "Fails on rank 1 after some epochs."
     def batch(self, positions, pool=None):
         epoch, index = positions[0]
         if epoch > 5 and os.environ["RANK"] == "1":
-            raise DataError(f"picture {index} is damaged")
+            raise DataError(f"image {index} is damaged")
         return super().batch(positions, pool)
 """
 
 
 @pytest.mark.slow
-def test_a_damaged_picture_of_one_process_ends_all_without_waiting(in_folder):
+def test_a_damaged_image_of_one_process_ends_all_without_waiting(in_folder):
     (in_folder / "picky").mkdir()
     (in_folder / "picky/sets.py").write_text(PICKY)
     own = ("plugins=[picky]", "data.train._target_=picky.sets.Picky", *LONG)

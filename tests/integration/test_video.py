@@ -12,7 +12,7 @@ from archs.compact import SRVGGNetCompact
 from archs.temporal import TemporalWindow
 from sr_train.inference.clips import ClipUpscaler
 from sr_train.inference.extras import Extra
-from sr_train.io.images import read_picture, write_picture
+from sr_train.io.images import read_image, write_image
 from sr_train.io.video.frames import Orientation, probe, read_frames, read_timed_frames
 from sr_train.io.video.writer import VideoWriter
 from tests.toys import fill
@@ -29,7 +29,7 @@ def temporal(extra=0):
 
 WINDOW = ["arch=compact_temporal", "arch.frames=3", "arch.net.num_feat=4", "arch.net.num_conv=1"]
 NETS = {
-    "picture": (
+    "image": (
         lambda: SRVGGNetCompact(2, num_feat=4, num_conv=1),
         ["arch=compact", "arch.num_feat=4", "arch.num_conv=1"],
     ),
@@ -61,11 +61,11 @@ def infer(command, in_folder):
 def frames_in(folder, count=4, first=0):
     folder.mkdir(parents=True)
     for number, frame in enumerate(moving(count, seed=first)):
-        write_picture(folder / f"f{number + 8}.png", frame)
+        write_image(folder / f"f{number + 8}.png", frame)
     return folder
 
 
-@pytest.mark.parametrize("kind", ["picture", "window"])
+@pytest.mark.parametrize("kind", ["image", "window"])
 def test_a_video_becomes_a_video_of_twice_the_size(infer, in_folder, kind):
     source = make_video(in_folder / "clip.mp4", moving(13), NTSC, audio="aac")
     done = infer(kind, "input=clip.mp4", "output=out/big.mp4", "tiling.frames=6").succeeds()
@@ -100,7 +100,7 @@ def test_the_recurrent_network_in_chunks(infer, in_folder):
 def test_where_chunks_of_a_recurrent_network_meet():
     """Forty frames in chunks of 20: less than a twentieth of an 8-bit step off the whole clip.
 
-    The pictures move by some steps a frame; chunks that share no frame are off by 50 times more.
+    The images move by some steps a frame; chunks that share no frame are off by 50 times more.
     """
     torch.manual_seed(0)
     net = BasicVSR(2, mid_channels=8, num_blocks=1)
@@ -121,16 +121,16 @@ def test_where_chunks_of_a_recurrent_network_meet():
 
 def test_options_of_the_video(infer, in_folder):
     make_video(in_folder / "clip.mp4", moving(3), audio="aac")
-    infer("picture", "input=clip.mp4", "output=a.mkv", "video.codec=ffv1", "video.audio=false")
+    infer("image", "input=clip.mp4", "output=a.mkv", "video.codec=ffv1", "video.audio=false")
     info = probe(in_folder / "a.mkv")
     assert (info.codec, info.audio) == ("ffv1", ())
-    infer("picture", "input=clip.mp4", "output=b.mp4", "video.quality=45").succeeds()
-    infer("picture", "input=clip.mp4", "output=c.mp4", "video.quality=1").succeeds()
+    infer("image", "input=clip.mp4", "output=b.mp4", "video.quality=45").succeeds()
+    infer("image", "input=clip.mp4", "output=c.mp4", "video.quality=1").succeeds()
     sizes = [(in_folder / name).stat().st_size for name in ("b.mp4", "c.mp4")]
     assert sizes[0] < sizes[1]
 
 
-@pytest.mark.parametrize("kind", ["picture", "window"])
+@pytest.mark.parametrize("kind", ["image", "window"])
 def test_between_videos_and_folders(infer, in_folder, kind):
     frames_in(in_folder / "frames", 4)
     to_video = ["input=frames", "output=a.mkv", "fps=24000/1001", "video.codec=ffv1"]
@@ -139,8 +139,8 @@ def test_between_videos_and_folders(infer, in_folder, kind):
     infer(kind, "input=frames", "output=b").succeeds()
     names = ["f8.png", "f9.png", "f10.png", "f11.png"]
     assert sorted(path.name for path in (in_folder / "b").iterdir()) == sorted(names)
-    pictures = [read_picture(in_folder / "b" / name).pixels for name in names]
-    np.testing.assert_array_equal(list(read_frames(in_folder / "a.mkv")), pictures)
+    images = [read_image(in_folder / "b" / name).pixels for name in names]
+    np.testing.assert_array_equal(list(read_frames(in_folder / "a.mkv")), images)
 
     with VideoWriter(in_folder / "c.mkv", (48, 32), 24, "ffv1") as writer:
         for frame in moving(4):
@@ -148,8 +148,8 @@ def test_between_videos_and_folders(infer, in_folder, kind):
     infer(kind, "input=c.mkv", "output=d", "suffix='_{x2}'", "format=tif").succeeds()
     names = [f"{number:08d}_{{x2}}.tif" for number in range(4)]
     assert sorted(path.name for path in (in_folder / "d").iterdir()) == names
-    again = [read_picture(in_folder / "d" / name).pixels for name in names]
-    np.testing.assert_array_equal(again, pictures)
+    again = [read_image(in_folder / "d" / name).pixels for name in names]
+    np.testing.assert_array_equal(again, images)
 
 
 def test_a_folder_of_sequences_and_videos(infer, in_folder):
@@ -174,10 +174,10 @@ def test_a_folder_of_sequences_and_videos(infer, in_folder):
     assert len(list(read_frames(out / "two/clip_avi.mp4"))) == 2
 
 
-def test_pictures_and_videos_of_a_folder_for_a_picture_network(infer, in_folder):
+def test_images_and_videos_of_a_folder_for_an_image_network(infer, in_folder):
     fill(in_folder / "in", 2)
     make_video(in_folder / "in/clip.mp4", moving(3))
-    done = infer("picture", "input=in", "output=out").succeeds()
+    done = infer("image", "input=in", "output=out").succeeds()
     assert "left out" not in done.out
     found = sorted(path.name for path in (in_folder / "out").iterdir())
     assert found == ["clip.mp4", "p0.png", "p1.png"]
@@ -272,16 +272,16 @@ def test_scenes_in_one_folder_are_upscaled_as_those_in_folders_of_their_own(infe
     for number, scene in enumerate(("city", "walk", "zoo")):
         (in_folder / "apart" / scene).mkdir(parents=True)
         for t, frame in enumerate(moving(5, seed=number), start=1):
-            write_picture(in_folder / f"flat/{scene}_{t:03}.png", frame)
-            write_picture(in_folder / f"apart/{scene}/{scene}_{t:03}.png", frame)
+            write_image(in_folder / f"flat/{scene}_{t:03}.png", frame)
+            write_image(in_folder / f"apart/{scene}/{scene}_{t:03}.png", frame)
     done = infer("window", "input=flat", "output=a").succeeds()
     assert "flat: 3 scenes, each a clip of its own: city, walk, zoo" in done.out
     assert "5 frames written to a (walk)" in done.out
     infer("window", "input=apart", "output=b").succeeds()
     infer("window", "input=flat", "output=c.mkv", "fps=25", "video.codec=ffv1").succeeds()
     names = [f"{scene}_{t:03}.png" for scene in ("city", "walk", "zoo") for t in range(1, 6)]
-    flat = [read_picture(in_folder / "a" / name).pixels for name in names]
-    apart = [read_picture(path).pixels for path in sorted((in_folder / "b").rglob("*.png"))]
+    flat = [read_image(in_folder / "a" / name).pixels for name in names]
+    apart = [read_image(path).pixels for path in sorted((in_folder / "b").rglob("*.png"))]
     np.testing.assert_array_equal(flat, apart)
     np.testing.assert_array_equal(list(read_frames(in_folder / "c.mkv")), flat)
 
@@ -305,10 +305,10 @@ def test_a_frame_that_cannot_be_read_is_left_out_and_the_clip_cut_there(infer, i
     for name in names:
         [apart] = (in_folder / "b").rglob(name)
         np.testing.assert_array_equal(
-            read_picture(in_folder / "a" / name).pixels, read_picture(apart).pixels
+            read_image(in_folder / "a" / name).pixels, read_image(apart).pixels
         )
     video = ["input=in", "output=c.mkv", "fps=25", "video.codec=ffv1"]
-    infer("picture", *video).fails_with("in: 1 frame cannot be read")
+    infer("image", *video).fails_with("in: 1 frame cannot be read")
     times = [frame.time for frame in read_timed_frames(in_folder / "c.mkv")]
     assert [round(float(time), 3) for time in times] == [0.0, 0.04, 0.08, 0.16, 0.2, 0.24]
 
@@ -317,17 +317,17 @@ def test_a_folder_of_which_nothing_can_be_read(infer, in_folder):
     (in_folder / "in").mkdir()
     for number in range(2):
         (in_folder / f"in/{number}.png").write_text("nonsense")
-    infer("window", "input=in", "output=a").fails_with("in/0.png: not a picture")
-    infer("window", "input=in", "output=a.mp4", "fps=25").fails_with("in/0.png: not a picture")
+    infer("window", "input=in", "output=a").fails_with("in/0.png: not an image")
+    infer("window", "input=in", "output=a.mp4", "fps=25").fails_with("in/0.png: not an image")
     assert not (in_folder / "a.mp4").exists()
 
 
 def test_frames_of_several_sizes_are_clips_of_their_own(infer, in_folder):
     frames_in(in_folder / "in", 2)
     for number, frame in enumerate(moving(2, 30, 40), start=10):
-        write_picture(in_folder / f"in/f{number}.png", frame)
+        write_image(in_folder / f"in/f{number}.png", frame)
     infer("window", "input=in", "output=a").succeeds()
-    shapes = [read_picture(in_folder / f"a/f{n}.png").pixels.shape[:2] for n in (8, 9, 10, 11)]
+    shapes = [read_image(in_folder / f"a/f{n}.png").pixels.shape[:2] for n in (8, 9, 10, 11)]
     assert shapes == [(64, 96), (64, 96), (60, 80), (60, 80)]
 
 
@@ -343,8 +343,8 @@ def test_a_further_input_that_cannot_be_read_takes_its_frame_with_it(infer, in_f
 
 def test_frames_of_several_sizes_make_no_video(infer, in_folder):
     frames_in(in_folder / "in", 3)
-    write_picture(in_folder / "in/f9.png", moving(1, 30, 48)[0])
-    infer("picture", "input=in", "output=o.mp4", "fps=25").fails_with(
+    write_image(in_folder / "in/f9.png", moving(1, 30, 48)[0])
+    infer("image", "input=in", "output=o.mp4", "fps=25").fails_with(
         "in/f9.png: is 48x30, but f8.png is 48x32", "frames of one size"
     )
     assert not (in_folder / "o.mp4").exists()
@@ -364,7 +364,7 @@ def test_one_bad_video_is_reported_and_the_rest_done(infer, in_folder):
     [
         (["input=clip.mp4", "output=clip.mp4"], ["clip.mp4 is an input"]),
         (["input=clip.mp", "output=o.mp4"], ["did you mean 'clip.mp4'"]),
-        (["input=clip.mp4", "output=o.png"], ["o.png: names one picture", "folder or a video"]),
+        (["input=clip.mp4", "output=o.png"], ["o.png: names one image", "folder or a video"]),
         (["input=clip.mp4", "output=o.avi"], ["cannot write '.avi'", "output=o.mp4", ".mkv"]),
         (["input=clip.mp4", "output=o.wmv"], ["cannot write '.wmv'", "output=o.mp4"]),
         (["input=frames", "output=o.heic"], ["cannot write '.heic'", "output=o.png"]),
@@ -402,7 +402,7 @@ def test_what_cannot_be_is_told(infer, in_folder, words, parts):
 
 def test_rotation_and_colours_of_the_input_are_kept(infer, in_folder):
     make_video(in_folder / "clip.mp4", moving(2), rotation=90)
-    infer("picture", "input=clip.mp4", "output=big.mp4").succeeds()
+    infer("image", "input=clip.mp4", "output=big.mp4").succeeds()
     info = probe(in_folder / "big.mp4")
     assert (info.width, info.height, info.orientation) == (64, 96, Orientation())
     with av.open(str(in_folder / "big.mp4")) as container:

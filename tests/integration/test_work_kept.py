@@ -11,7 +11,7 @@ import torch
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from sr_train.engine.weights import read_weights
-from sr_train.io.images import write_picture
+from sr_train.io.images import write_image
 from tests.toys import differing, no_validation, state_of, stripes, toy_words
 
 RUN = Path("runs/toy")
@@ -63,9 +63,9 @@ def arch_words(folder: Path, text: str) -> list[str]:
 
 
 FAILING = {
-    "a metric that takes one picture": (
+    "a metric that takes one image": (
         "+metrics.mine",
-        metric("return (lambda picture: 0.0)(*pictures)", "*pictures"),
+        metric("return (lambda image: 0.0)(*images)", "*images"),
         (
             "metrics.mine: Part failed on pred (40, 48, 3) uint8, gt (40, 48, 3) uint8, scale=2",
             "takes 1 positional argument but 3 were given",
@@ -100,18 +100,18 @@ def test_a_validation_that_fails_leaves_the_state_of_its_step(command, in_folder
     assert "state saved is that of step 3" in done.out
 
 
-def test_a_network_that_fails_on_a_whole_picture_leaves_the_state(command, in_folder):
+def test_a_network_that_fails_on_a_whole_image_leaves_the_state(command, in_folder):
     words = [*arch_words(in_folder, WANTS_FOURS), "train.val_every=2"]
     (in_folder / "val/p0.png").unlink()
-    write_picture(in_folder / "val/odd.png", stripes(42, 50))
+    write_image(in_folder / "val/odd.png", stripes(42, 50))
     done = command("train", *words)
     done.fails_with("main/odd: arch: Part failed on lq of shape (1, 3, 21, 25)", "mine/parts.py")
     assert state_of(RUN, 2)["step"] == 2
 
 
-def test_a_picture_too_small_for_a_metric_leaves_the_state(command, in_folder):
+def test_an_image_too_small_for_a_metric_leaves_the_state(command, in_folder):
     words = [*toy_words(in_folder), "train.val_every=2"]
-    write_picture(in_folder / "val/small.png", stripes(12, 40))
+    write_image(in_folder / "val/small.png", stripes(12, 40))
     command("train", *words).fails_with("12", "40")
     assert state_of(RUN, 2)["step"] == 2
 
@@ -151,15 +151,15 @@ PARTS_OF_A_STEP = {
         "class Part:\n"
         "    def __init__(self, run_dir, first_step):\n        pass\n"
         "    def scalars(self, values, step):\n        assert step < 3, 'full'\n"
-        "    def picture(self, name, pixels, step):\n        pass\n"
+        "    def image(self, name, pixels, step):\n        pass\n"
         "    def text(self, name, text):\n        pass\n"
         "    def close(self):\n        pass\n",
         "logger: Part failed on the scalars of step 3: AssertionError: full",
     ),
     "a data set": (
         "+data.train",
-        "from sr_train.api.dataset import TrainSet\n"
-        "class Part(TrainSet):\n"
+        "from sr_train.api.dataset import TrainDataset\n"
+        "class Part(TrainDataset):\n"
         "    def __len__(self):\n        return 7\n"
         "    def fingerprint(self):\n        return 'x'\n"
         "    def report(self):\n        return 'mine'\n"
@@ -301,10 +301,10 @@ class Part(nn.Module):
     def __init__(self):
         super().__init__()
         self.weights, self.calls = nn.Parameter(torch.ones(3)), 0
-    def forward(self, picture):
+    def forward(self, image):
         self.calls += self.weights.requires_grad  # twice a step, in its own half
         factor = 1e17 if self.calls in (13, 14) and os.path.exists('armed') else 1.0
-        return picture.mean((1, 2, 3)) * self.weights.prod() * factor
+        return image.mean((1, 2, 3)) * self.weights.prod() * factor
 """
 
 
@@ -358,16 +358,16 @@ class Part:
 
 
 @pytest.mark.parametrize("name", ["SIGTERM", "SIGINT", "SIGHUP"])
-def test_a_signal_in_a_validation_is_seen_between_pictures(command, in_folder, name):
-    """Two pictures each: it comes with the first of the second validation."""
+def test_a_signal_in_a_validation_is_seen_between_images(command, in_folder, name):
+    """Two images each: it comes with the first of the second validation."""
     words = ["train", *toy_words(in_folder), *VALIDATES]
     words += with_part(in_folder, "+metrics.mine", STOPS, f"signal_name: {name}")
-    write_picture(in_folder / "val/p1.png", stripes(40, 48, seed=3))
+    write_image(in_folder / "val/p1.png", stripes(40, 48, seed=3))
     command(*words, "name=whole").succeeds()
     (in_folder / "armed").touch()
     done = command(*words).succeeds()
     assert f"stopped by {name} after step 4; state saved" in done.out
-    told = f"{name}: stops after this picture of the validation, with the state saved"
+    told = f"{name}: stops after this image of the validation, with the state saved"
     assert (told in done.err) == (name != "SIGHUP")
     assert state_of(RUN, 4)["validated"] is False
     again = command(*words, "resume=auto").succeeds()
@@ -501,12 +501,12 @@ def test_a_discriminator_that_is_always_right_is_warned_of_once(command, in_fold
         "    def __init__(self):\n"
         "        super().__init__()\n"
         "        self.weight, self.calls = nn.Parameter(torch.ones(1)), 0\n"
-        "    def forward(self, picture):\n"
+        "    def forward(self, image):\n"
         "        self.calls += self.weight.requires_grad\n"
-        "        return picture.mean((1, 2, 3)) * 0 * self.weight + float(self.calls % 2 == 0)\n",
+        "        return image.mean((1, 2, 3)) * 0 * self.weight + float(self.calls % 2 == 0)\n",
     )
     done = command(*words, *part).succeeds()
-    warned = [line for line in done.out.splitlines() if "right about every picture" in line]
+    warned = [line for line in done.out.splitlines() if "right about every image" in line]
     assert len(warned) == 1
     assert re.match(r"\d\d:\d\d:\d\d warning: step 2: ", warned[0])
 

@@ -30,9 +30,9 @@ def filled(configuration: str, features: Features) -> nn.Sequential:
 
 
 @torch.no_grad()
-def each_layer(layers: nn.Sequential, picture: Tensor, last: int) -> list[Tensor]:
-    """Return what the layers up to a number make of a picture."""
-    x = normalised(picture)
+def each_layer(layers: nn.Sequential, image: Tensor, last: int) -> list[Tensor]:
+    """Return what the layers up to a number make of an image."""
+    x = normalised(image)
     found = []
     for layer in layers[: last + 1]:
         x = layer(x)
@@ -40,8 +40,8 @@ def each_layer(layers: nn.Sequential, picture: Tensor, last: int) -> list[Tensor
     return found
 
 
-def normalised(picture: Tensor) -> Tensor:
-    """Return a picture of [0, 1] as ImageNet's classifiers want it."""
+def normalised(image: Tensor) -> Tensor:
+    """Return an image of [0, 1] as ImageNet's classifiers want it."""
     mean = torch.tensor([0.485, 0.456, 0.406]).view(3, 1, 1)
     std = torch.tensor([0.229, 0.224, 0.225]).view(3, 1, 1)
-    return (picture - mean) / std
+    return (image - mean) / std

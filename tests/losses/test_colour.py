@@ -135,7 +135,7 @@ def test_lq_consistency_by_loops(channels):
     assert value(loss, pred, small) == pytest.approx(0.0, abs=1e-6)
 
 
-def test_pictures_that_are_not_rgb_are_refused():
+def test_images_that_are_not_rgb_are_refused():
     luma = torch.rand(1, 1, 8, 8)
     for loss in (ColourLoss(), LumaLoss()):
         with pytest.raises(ValueError, match=r"must be RGB.*\(1, 1, 8, 8\)"):

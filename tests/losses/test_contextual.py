@@ -16,7 +16,7 @@ def vectors(*shape):
 
 
 def similarity_by_loops(x, y, h):
-    """Return CX of one picture, as in equations 1 to 4 of the paper."""
+    """Return CX of one image, as in equations 1 to 4 of the paper."""
     centre = y.mean(0)
     x, y = x - centre, y - centre
 

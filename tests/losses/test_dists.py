@@ -34,9 +34,9 @@ def pooled_by_loops(x):
 
 
 @torch.no_grad()
-def described(picture):
-    x = normalised(picture)
-    taps = [picture]
+def described(image):
+    x = normalised(image)
+    taps = [image]
     for number, layer in enumerate(vgg16(extractor("vgg16"))[: ENDS[-1] + 1]):
         x = torch.from_numpy(pooled_by_loops(x.numpy())).float() if number in POOLS else layer(x)
         if number in ENDS:

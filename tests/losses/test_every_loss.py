@@ -1,4 +1,4 @@
-"""Every loss with every kind of picture, in every precision."""
+"""Every loss with every kind of image, in every precision."""
 
 import inspect
 from collections.abc import Iterator
@@ -43,18 +43,18 @@ def asked(loss: nn.Module) -> list[str]:
     return list(inspect.signature(loss.forward).parameters)
 
 
-def half_size(picture: Tensor) -> Tensor:
-    height, width = picture.shape[-2:]
-    return resize_tensor(picture, (max(1, height // SCALE), max(1, width // SCALE)))
+def half_size(image: Tensor) -> Tensor:
+    height, width = image.shape[-2:]
+    return resize_tensor(image, (max(1, height // SCALE), max(1, width // SCALE)))
 
 
-def logits(picture: Tensor) -> Tensor:
-    """Return (B, 1, H, W) made of the picture, equal for equal pictures."""
-    return 4 * picture.mean(dim=1, keepdim=True) - 2
+def logits(image: Tensor) -> Tensor:
+    """Return (B, 1, H, W) made of the image, equal for equal images."""
+    return 4 * image.mean(dim=1, keepdim=True) - 2
 
 
-def features(picture: Tensor) -> list[Tensor]:
-    return [picture, nn.functional.avg_pool2d(picture, 2, ceil_mode=True)]
+def features(image: Tensor) -> list[Tensor]:
+    return [image, nn.functional.avg_pool2d(image, 2, ceil_mode=True)]
 
 
 def value_of(name: str, pred: Tensor, target: Tensor) -> object:
@@ -96,9 +96,9 @@ def arguments(
     return given_to
 
 
-def two_frames(pictures: Tensor) -> Tensor:
-    """Return clips of each picture and its mirror image."""
-    return torch.stack([pictures, pictures.flip(-1)], dim=1).flatten(0, 1)
+def two_frames(images: Tensor) -> Tensor:
+    """Return clips of each image and its mirror image."""
+    return torch.stack([images, images.flip(-1)], dim=1).flatten(0, 1)
 
 
 def valued(loss: nn.Module, given_to: dict[str, object]) -> Tensor:
@@ -114,7 +114,7 @@ def live_tensors(row: Row, given_to: dict[str, object]) -> Iterator[Tensor]:
 
 
 def check(row: Row, pred: Tensor, target: Tensor, dtype: torch.dtype) -> None:
-    """Run forward and backward with pictures rounded to a precision; all must be finite.
+    """Run forward and backward with images rounded to a precision; all must be finite.
 
     As in the step, the loss gets them in fp32; half precisions have autocast on, too.
     """
@@ -135,9 +135,9 @@ def check(row: Row, pred: Tensor, target: Tensor, dtype: torch.dtype) -> None:
 def test_zero_at_identity(row):
     for channels in row.channels:
         for height, width in [*SIZES, (12, 9) if row.large else (24, 33)]:
-            picture = noise((2, channels, height, width))
+            image = noise((2, channels, height, width))
             loss = row.make()
-            given_to = arguments(row, loss, picture, picture)
+            given_to = arguments(row, loss, image, image)
             value = valued(loss, given_to)
             assert float(value.detach()) == pytest.approx(0.0, abs=row.zero_within)
             value.backward()
@@ -174,7 +174,7 @@ def test_no_gradient_but_into_what_is_live(row):
 
 @each_loss
 @each_dtype
-def test_flat_pictures(row, dtype):
+def test_flat_images(row, dtype):
     cases = list(product(row.channels, SIZES, FILLS))
     if row.large or dtype is not torch.float32:
         # Six that have each number of channels, each size and each fill.
@@ -195,7 +195,7 @@ def test_flat_pictures(row, dtype):
 
 @each_loss
 @each_dtype
-def test_drawn_pictures(row, dtype):
+def test_drawn_images(row, dtype):
     channels = st.sampled_from(row.channels)
     size = st.tuples(st.integers(1, 2), channels, st.integers(1, 14), st.integers(1, 14))
     kinds = st.sampled_from(["noise", "flat", "one pixel off", "saturated", "identical"])
@@ -229,7 +229,7 @@ def test_drawn_pictures(row, dtype):
 @each_loss
 @each_half
 def test_autocast_changes_nothing(row, dtype):
-    """Inside an autocast region fp32 pictures are still compared in fp32."""
+    """Inside an autocast region fp32 images are still compared in fp32."""
     shape = (2, row.channels[-1], 24, 20)
     pred, target = noise(shape), noise(shape, 1)
     loss = row.make()
@@ -242,7 +242,7 @@ def test_autocast_changes_nothing(row, dtype):
 
 @each_loss
 @each_half
-def test_pictures_in_half_precision_are_widened(row, dtype):
+def test_images_in_half_precision_are_widened(row, dtype):
     shape = (2, row.channels[-1], 24, 20)
     loss = row.make()
     given_to = arguments(row, loss, noise(shape), noise(shape, 1))
@@ -283,7 +283,7 @@ def test_gradcheck(row):
 
 
 @each_loss
-def test_the_pictures_are_left_alone(row):
+def test_the_images_are_left_alone(row):
     shape = (2, row.channels[-1], 24, 20)
     loss = row.make()
     given_to = arguments(row, loss, noise(shape), noise(shape, 1))

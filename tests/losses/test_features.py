@@ -44,21 +44,21 @@ def built(backbone="vgg19", precision="fp32"):
 def test_layers_are_those_of_torchvision(backbone):
     features = Features(backbone, stored(backbone))
     names = list(features.backbone.layers)
-    picture = torch.rand(2, 3, 66, 71)
-    taps = features(picture, names)
+    image = torch.rand(2, 3, 66, 71)
+    taps = features(image, names)
     assert list(taps) == names
-    x = (picture - features.mean) / features.std
+    x = (image - features.mean) / features.std
     for name, layer in zip(names, published(backbone), strict=True):
         x = layer(x.clone())
         torch.testing.assert_close(taps[name], x, rtol=1e-4, atol=1e-6)
 
 
 def test_a_layer_is_the_same_whoever_asks_beside_it():
-    picture = torch.rand(1, 3, 16, 16)
-    together = built()(picture, ["conv1_1", "relu1_1", "conv1_2", "pool1", "conv2_1"])
+    image = torch.rand(1, 3, 16, 16)
+    together = built()(image, ["conv1_1", "relu1_1", "conv1_2", "pool1", "conv2_1"])
     assert (together["conv1_2"] < 0).any(), "taken before the ReLU"
     for name, value in together.items():
-        torch.testing.assert_close(built()(picture, [name])[name], value)
+        torch.testing.assert_close(built()(image, [name])[name], value)
 
 
 def test_nothing_is_computed_past_the_deepest(monkeypatch):
@@ -76,10 +76,10 @@ def test_weights_are_out_of_reach():
     assert not built().training
     assert list(model.parameters()) == []
     assert model.state_dict() == {}
-    picture = torch.rand(1, 3, 8, 8, requires_grad=True)
-    built()(picture, ["conv1_2"])["conv1_2"].sum().backward()
+    image = torch.rand(1, 3, 8, 8, requires_grad=True)
+    built()(image, ["conv1_2"])["conv1_2"].sum().backward()
     assert all(not b.requires_grad and b.grad is None for b in built().buffers())
-    assert float(picture.grad.abs().sum()) > 0
+    assert float(image.grad.abs().sum()) > 0
 
 
 def test_random_weights_are_the_same_everywhere(caplog, monkeypatch):
@@ -147,25 +147,25 @@ def test_grey_counts_as_three_equal_channels():
 
 @pytest.mark.parametrize("backbone", BACKBONES)
 @pytest.mark.parametrize("size", [(1, 1), (1, 40), (3, 2), (31, 31)])
-def test_small_pictures_pass(backbone, size):
+def test_small_images_pass(backbone, size):
     features = built(backbone)
-    picture = torch.rand(1, 3, *size, requires_grad=True)
+    image = torch.rand(1, 3, *size, requires_grad=True)
     last = list(features.backbone.layers)[-1]
-    value = features(picture, [last])[last]
+    value = features(image, [last])[last]
     value.sum().backward()
     assert value.numel() > 0
-    assert torch.isfinite(picture.grad).all()
+    assert torch.isfinite(image.grad).all()
 
 
 def gradient(precision, factor):
     """Return value and gradient of factor * mean |feature| over two layers."""
     generator = torch.Generator().manual_seed(0)
-    picture = torch.rand(1, 3, 16, 16, generator=generator).requires_grad_()
-    taps = built("vgg19", precision)(picture, ["conv1_2", "conv3_1"])
+    image = torch.rand(1, 3, 16, 16, generator=generator).requires_grad_()
+    taps = built("vgg19", precision)(image, ["conv1_2", "conv3_1"])
     value = sum(tap.abs().mean() for tap in taps.values())
     (value * factor).backward()
     assert all(tap.dtype is torch.float32 for tap in taps.values())
-    return value.detach(), picture.grad.double()
+    return value.detach(), image.grad.double()
 
 
 @pytest.mark.parametrize("precision", ["bf16", "fp16"])
@@ -183,29 +183,29 @@ def test_gradients_of_any_size_survive_low_precision(precision, factor):
 
 
 def test_a_zero_gradient_stays_zero_in_fp16():
-    picture = torch.rand(1, 3, 8, 8, requires_grad=True)
-    (built("vgg19", "fp16")(picture, ["conv1_2"])["conv1_2"] * 0).sum().backward()
-    assert float(picture.grad.abs().max()) == 0.0
+    image = torch.rand(1, 3, 8, 8, requires_grad=True)
+    (built("vgg19", "fp16")(image, ["conv1_2"])["conv1_2"] * 0).sum().backward()
+    assert float(image.grad.abs().max()) == 0.0
 
 
 def test_a_spoilt_gradient_is_not_hidden_in_fp16():
-    picture = torch.rand(1, 3, 8, 8, requires_grad=True)
-    (built("vgg19", "fp16")(picture, ["conv1_2"])["conv1_2"] * float("inf")).sum().backward()
-    assert not torch.isfinite(picture.grad).any()
+    image = torch.rand(1, 3, 8, 8, requires_grad=True)
+    (built("vgg19", "fp16")(image, ["conv1_2"])["conv1_2"] * float("inf")).sum().backward()
+    assert not torch.isfinite(image.grad).any()
 
 
 @pytest.mark.parametrize("fill", [0.0, 1.0, 1e4, -1e4, 6e4])
 def test_fp16_does_not_overflow(fill):
-    picture = torch.full((1, 3, 4, 4), fill, requires_grad=True)
-    value = built("vgg19", "fp16")(picture, ["conv5_4"])["conv5_4"]
+    image = torch.full((1, 3, 4, 4), fill, requires_grad=True)
+    value = built("vgg19", "fp16")(image, ["conv5_4"])["conv5_4"]
     value.square().sum().backward()
     assert torch.isfinite(value).all()
-    assert torch.isfinite(picture.grad).all()
+    assert torch.isfinite(image.grad).all()
 
 
 def test_an_autocast_region_around_changes_nothing():
-    picture = torch.rand(1, 3, 8, 8)
-    plain = built()(picture, ["conv2_1"])["conv2_1"]
+    image = torch.rand(1, 3, 8, 8)
+    plain = built()(image, ["conv2_1"])["conv2_1"]
     with torch.autocast("cpu", dtype=torch.bfloat16):
-        inside = built()(picture, ["conv2_1"])["conv2_1"]
+        inside = built()(image, ["conv2_1"])["conv2_1"]
     assert torch.equal(inside, plain)

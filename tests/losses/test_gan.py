@@ -24,14 +24,14 @@ def column(*values):
 
 
 class Plane(nn.Module):
-    """D(x) = slope . x, whose gradient is known: `slope` for every picture."""
+    """D(x) = slope . x, whose gradient is known: `slope` for every image."""
 
     def __init__(self, *slope):
         super().__init__()
         self.slope = nn.Parameter(torch.tensor(slope))
 
-    def forward(self, picture):
-        return (picture.flatten(1) * self.slope).sum(1, keepdim=True)
+    def forward(self, image):
+        return (image.flatten(1) * self.slope).sum(1, keepdim=True)
 
 
 def ln_sigmoid(x):
@@ -78,7 +78,7 @@ def test_gradients_have_the_right_sign(kind):
     fake = torch.zeros(2, 1, 3, 3, requires_grad=True)
     real = torch.zeros(2, 1, 3, 3, requires_grad=True)
     GeneratorLoss(kind)(fake).backward()
-    assert (fake.grad < 0).all(), "minimising raises the logits of generated pictures"
+    assert (fake.grad < 0).all(), "minimising raises the logits of generated images"
     for loss in (DiscriminatorLoss(kind), RelativisticDiscriminatorLoss(kind)):
         fake.grad = real.grad = None
         loss(fake + 0.1, real + 0.2).backward()
@@ -204,18 +204,18 @@ def test_gradient_penalty_by_hand():
     assert net_d.slope.grad.tolist() == pytest.approx([2 * 4 * 0.6, 2 * 4 * 0.8])
 
 
-def test_gradient_penalty_looks_between_the_pictures():
+def test_gradient_penalty_looks_between_the_images():
     seen = []
 
     class Watch(Plane):
-        def forward(self, picture):
-            seen.append(picture.detach())
-            return super().forward(picture)
+        def forward(self, image):
+            seen.append(image.detach())
+            return super().forward(image)
 
     GradientPenalty()(torch.ones(64, 1, 1, 2), torch.zeros(64, 1, 1, 2), Watch(1.0, 1.0))
     assert (seen[0] >= 0).all()
     assert (seen[0] <= 1).all()
-    assert (seen[0][..., 0] == seen[0][..., 1]).all(), "one share per picture"
+    assert (seen[0][..., 0] == seen[0][..., 1]).all(), "one share per image"
     assert seen[0][:, 0, 0, 0].unique().numel() > 32
     with pytest.raises(ValueError, match="one shape"):
         GradientPenalty()(torch.ones(1, 1, 1, 2), torch.ones(1, 1, 2, 1), Plane(1.0, 1.0))
@@ -257,7 +257,7 @@ def test_a_penalty_runs_in_fp32_under_autocast(penalty):
 
 
 @pytest.mark.parametrize("penalty", penalties())
-def test_a_penalty_does_not_grow_with_the_picture(penalty):
+def test_a_penalty_does_not_grow_with_the_image(penalty):
     net_d = nn.Conv2d(1, 1, 1, bias=False)
     nn.init.constant_(net_d.weight, 3.0)
     small, large = (torch.rand(2, 1, side, side) for side in (2, 16))
@@ -270,12 +270,12 @@ def test_penalties_take_several_scales():
             super().__init__()
             self.parts = nn.ModuleList([Plane(3.0, 4.0), Plane(0.0, 2.0)])
 
-        def forward(self, picture):
-            return [part(picture) for part in self.parts]
+        def forward(self, image):
+            return [part(image) for part in self.parts]
 
-    picture = torch.rand(2, 1, 1, 2)
-    assert float(R1Penalty(1)(picture, Two(), 1)) == pytest.approx((25 + 4) / 2 / 2)
-    assert float(GradientPenalty()(picture, picture, Two())) == pytest.approx((16 + 1) / 2)
+    image = torch.rand(2, 1, 1, 2)
+    assert float(R1Penalty(1)(image, Two(), 1)) == pytest.approx((25 + 4) / 2 / 2)
+    assert float(GradientPenalty()(image, image, Two())) == pytest.approx((16 + 1) / 2)
 
 
 def test_feature_matching():

@@ -15,9 +15,9 @@ def pair(*shape):
     return random.random(shape), random.random(shape)
 
 
-def slopes(pictures):
+def slopes(images):
     """Return both derivatives of every plane, the border repeated."""
-    planes = pictures.reshape(-1, *pictures.shape[-2:])
+    planes = images.reshape(-1, *images.shape[-2:])
     return [
         np.stack([correlate(plane, kernel, mode="nearest") for plane in planes])
         for kernel in (ACROSS, ACROSS.T)

@@ -8,7 +8,7 @@ from losses.ldl import LDLLoss, artefact_map
 from sr_train.ops.filters import local_variance
 
 
-def pictures(*shape):
+def images(*shape):
     random = np.random.default_rng(0)
     target = random.random(shape)
     pred = np.clip(target + 0.3 * random.standard_normal(shape), 0, 1)
@@ -39,7 +39,7 @@ def map_by_loops(pred, target, ema_pred, window):
 @pytest.mark.parametrize("channels", [1, 3])
 @pytest.mark.parametrize("window", [3, 7])
 def test_value_by_loops(channels, window):
-    pred, target, ema_pred = pictures(2, channels, 9, 11)
+    pred, target, ema_pred = images(2, channels, 9, 11)
     weight = map_by_loops(pred, target, ema_pred, window)
     assert 0.2 < (weight == 0).mean() < 0.8, "a case where the mask decides"
     found = artefact_map(*tensors(pred, target, ema_pred), window)
@@ -50,7 +50,7 @@ def test_value_by_loops(channels, window):
 
 
 def test_the_map_is_a_constant():
-    pred, target, ema_pred = pictures(1, 3, 9, 9)
+    pred, target, ema_pred = images(1, 3, 9, 9)
     live = torch.from_numpy(pred).requires_grad_()
     LDLLoss()(live, *tensors(target, ema_pred)).backward()
     expected = map_by_loops(pred, target, ema_pred, 7) * np.sign(pred - target) / pred.size
@@ -69,7 +69,7 @@ def test_no_gradient_reaches_the_average_or_the_target():
 
 
 def test_better_than_the_average_everywhere_costs_nothing():
-    _, target, _ = tensors(*pictures(1, 3, 12, 12))
+    _, target, _ = tensors(*images(1, 3, 12, 12))
     worse = target + 0.5
     pred = (target + 0.1 * torch.rand_like(target)).requires_grad_()
     value = LDLLoss()(pred, target, worse)
@@ -90,7 +90,7 @@ def test_a_flat_residual_has_no_gradient_rather_than_nan(off):
     assert float(pred.grad.abs().max()) == 0.0
 
 
-def test_a_small_picture_cuts_the_window():
+def test_a_small_image_cuts_the_window():
     residual = torch.rand(1, 1, 2, 3, dtype=torch.float64)
     padded = np.pad(residual[0, 0].numpy(), 1, mode="reflect")
     expected = [[padded[y : y + 3, x : x + 3].var(ddof=1) for x in range(3)] for y in range(2)]
@@ -101,7 +101,7 @@ def test_arguments_are_checked():
     for ksize in (0, 4):
         with pytest.raises(ValueError, match="odd"):
             LDLLoss(ksize)
-    picture = torch.zeros(1, 3, 4, 4)
-    for shapes in ((picture, picture, picture[..., 1:]), (picture, picture[..., 1:], picture)):
+    image = torch.zeros(1, 3, 4, 4)
+    for shapes in ((image, image, image[..., 1:]), (image, image[..., 1:], image)):
         with pytest.raises(ValueError, match="one shape"):
             LDLLoss()(*shapes)

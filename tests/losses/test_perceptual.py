@@ -37,9 +37,9 @@ def pair(channels=3, size=32):
     return (target + 0.2 * torch.rand(target.shape, generator=generator)).clamp(0, 1), target
 
 
-def layers_of(picture, names):
+def layers_of(image, names):
     numbers = {name: NUMBERS[name] for name in names}
-    found = each_layer(published(), picture, max(numbers.values()))
+    found = each_layer(published(), image, max(numbers.values()))
     return {name: found[number].double().numpy() for name, number in numbers.items()}
 
 
@@ -99,8 +99,8 @@ def test_style_by_numpy(criterion):
     pred, target = pair(size=12)
     weights = {"relu1_2": 1.0, "conv2_2": 0.3}
 
-    def grams(picture):
-        flat = {k: x.reshape(*x.shape[:2], -1) for k, x in layers_of(picture, weights).items()}
+    def grams(image):
+        flat = {k: x.reshape(*x.shape[:2], -1) for k, x in layers_of(image, weights).items()}
         return {k: x @ x.transpose(0, 2, 1) / x[0].size for k, x in flat.items()}
 
     found, wanted = grams(pred), grams(target)
@@ -151,7 +151,7 @@ def test_low_precision_of_the_network_is_near_fp32(loss, precision):
 
 @pytest.mark.parametrize("precision", ["fp32", "bf16", "fp16"])
 def test_a_weight_of_1e_7_moves_a_generator_in_fp16(precision):
-    """Under the loss scale: through the extractor, the picture and the generator."""
+    """Under the loss scale: through the extractor, the image and the generator."""
     layers = {"conv1_2": 0.1, "conv2_2": 1.0}
     torch.manual_seed(0)
     net_g = nn.Conv2d(3, 3, 3, padding=1)

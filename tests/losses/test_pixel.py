@@ -10,8 +10,8 @@ LOSSES = [L1Loss(), MSELoss(), CharbonnierLoss(), CharbonnierLoss(eps=0.1)]
 
 @pytest.mark.parametrize("loss", LOSSES)
 def test_zero_at_identity(loss):
-    picture = torch.rand(2, 3, 4, 5)
-    assert float(loss(picture, picture)) == pytest.approx(0.0, abs=1e-9)
+    image = torch.rand(2, 3, 4, 5)
+    assert float(loss(image, image)) == pytest.approx(0.0, abs=1e-9)
 
 
 @pytest.mark.parametrize(
@@ -60,7 +60,7 @@ def test_shapes_must_agree(loss):
         loss(torch.zeros(1, 3, 4, 4), torch.zeros(1, 3, 4, 5))
 
 
-def test_psnr_is_that_of_each_picture():
+def test_psnr_is_that_of_each_image():
     """The mean of decibels, not the decibels of the mean."""
     pred = torch.zeros(2, 1, 2, 2)
     target = torch.stack([torch.full((1, 2, 2), 0.1), torch.full((1, 2, 2), 0.01)])

@@ -13,8 +13,8 @@ WEIGHTS = np.array([0.0448, 0.2856, 0.3001, 0.2363, 0.1333])
 C1, C2 = 0.01**2, 0.03**2
 
 
-def pictures(*shape, off=0.3, number=0):
-    """Return a picture and a spoilt copy, float64 in [0, 1]."""
+def images(*shape, off=0.3, number=0):
+    """Return an image and a spoilt copy, float64 in [0, 1]."""
     random = np.random.default_rng(number)
     target = random.random(shape)
     return np.clip(target + off * random.standard_normal(shape), 0, 1), target
@@ -64,7 +64,7 @@ def many_scales(x, y, levels):
 
 @pytest.mark.parametrize("channels", [1, 3])
 def test_ssim_is_that_of_scikit_image(channels):
-    pred, target = pictures(2, channels, 24, 31)
+    pred, target = images(2, channels, 24, 31)
     expected = np.mean(
         [
             structural_similarity(
@@ -83,31 +83,31 @@ def test_ssim_is_that_of_scikit_image(channels):
 
 
 def test_ssim_of_another_window():
-    pred, target = pictures(1, 1, 9, 8)
+    pred, target = images(1, 1, 9, 8)
     expected, _ = one_scale(pred[0, 0], target[0, 0], gaussian(4, 0.9))
     loss = SSIMLoss(window=4, sigma=0.9)
     assert float(loss(*tensors(pred, target))) == pytest.approx(1 - expected, rel=1e-9)
 
 
-def test_ssim_of_flat_pictures_is_their_luminance():
+def test_ssim_of_flat_images_is_their_luminance():
     dark, light = torch.full((1, 1, 16, 16), 0.2), torch.full((1, 1, 16, 16), 0.6)
     expected = (2 * 0.2 * 0.6 + C1) / (0.2**2 + 0.6**2 + C1)
     assert float(SSIMLoss()(dark, light)) == pytest.approx(1 - expected, rel=1e-5)
 
 
 def test_ssim_of_opposites_is_above_one():
-    _, target = pictures(1, 1, 24, 24)
-    (picture,) = tensors(target)
-    assert float(SSIMLoss()(1 - picture, picture)) > 1
+    _, target = images(1, 1, 24, 24)
+    (image,) = tensors(target)
+    assert float(SSIMLoss()(1 - image, image)) > 1
 
 
 def test_small_differences_survive_fp32():
-    """1 - SSIM of pictures that agree to 10 bits is that of float64 to four roundings of 1.
+    """1 - SSIM of images that agree to 10 bits is that of float64 to four roundings of 1.
 
     Below 1, the structure, the luminance, their product and the mean are rounded once each. (The
     papers' own formula, from squares, is off by hundreds.)
     """
-    pred, target = pictures(1, 3, 40, 40, off=2**-10)
+    pred, target = images(1, 3, 40, 40, off=2**-10)
     wide = float(SSIMLoss()(*tensors(pred, target)))
     single = float(SSIMLoss()(*(x.float() for x in tensors(pred, target))))
     bound = 4 * 2**-24
@@ -119,7 +119,7 @@ def test_small_differences_survive_fp32():
     ("height", "width", "levels"), [(181, 177, 5), (175, 200, 4), (44, 50, 3), (21, 40, 1)]
 )
 def test_ms_ssim_uses_the_scales_that_fit(height, width, levels):
-    pred, target = pictures(1, 2, height, width)
+    pred, target = images(1, 2, height, width)
     expected = [many_scales(x, y, levels) for x, y in zip(pred[0], target[0], strict=True)]
     found = ms_ssim(*tensors(pred, target))
     assert found.shape == (1, 2)
@@ -129,7 +129,7 @@ def test_ms_ssim_uses_the_scales_that_fit(height, width, levels):
 
 
 def test_ms_ssim_of_opposites_is_finite():
-    _, target = pictures(1, 1, 48, 48)
+    _, target = images(1, 1, 48, 48)
     pred = torch.from_numpy(1 - target).requires_grad_()
     value = MSSSIMLoss()(pred, torch.from_numpy(target))
     value.backward()
@@ -139,7 +139,7 @@ def test_ms_ssim_of_opposites_is_finite():
 
 @pytest.mark.parametrize("alpha", [0.0, 0.84, 1.0])
 def test_ms_ssim_l1_by_hand(alpha):
-    pred, target = pictures(1, 1, 50, 45)
+    pred, target = images(1, 1, 50, 45)
     taps = np.exp(-(np.arange(-16, 17) ** 2) / (2 * 8.0**2))
 
     def blurred(plane):

@@ -29,7 +29,7 @@ def test_single_frames_are_refused(loss):
 
 
 class MovesRight(torch.nn.Module):
-    """Flow of a picture that moves by three pixels to the right in each frame."""
+    """Flow of an image that moves by three pixels to the right in each frame."""
 
     def forward(self, ref, supp):
         flow = ref.new_zeros(len(ref), 2, *ref.shape[-2:])

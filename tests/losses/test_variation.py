@@ -18,22 +18,22 @@ def neighbours(height, width):
             yield "down", (y, x), (y + 1, x)
 
 
-def variation(pictures, keep=lambda b, p, q: True):
+def variation(images, keep=lambda b, p, q: True):
     """Return the sum over both directions of the mean step, that of dropped ones being 0."""
     steps = {"across": [], "down": []}
-    batch, channels, height, width = pictures.shape
+    batch, channels, height, width = images.shape
     for b, c in itertools.product(range(batch), range(channels)):
         for way, p, q in neighbours(height, width):
-            step = abs(pictures[b, c][q] - pictures[b, c][p])
+            step = abs(images[b, c][q] - images[b, c][p])
             steps[way].append(step if keep(b, p, q) else 0.0)
     return sum(np.mean(found) for found in steps.values() if found)
 
 
 @pytest.mark.parametrize("size", [(4, 5), (1, 3), (3, 1)])
 def test_total_variation_by_loops(size):
-    pictures = np.random.default_rng(0).random((2, 3, *size))
-    found = float(TotalVariationLoss()(torch.from_numpy(pictures)))
-    assert found == pytest.approx(variation(pictures), rel=1e-9)
+    images = np.random.default_rng(0).random((2, 3, *size))
+    found = float(TotalVariationLoss()(torch.from_numpy(images)))
+    assert found == pytest.approx(variation(images), rel=1e-9)
 
 
 def test_masked_total_variation_by_loops():
@@ -66,8 +66,8 @@ def test_eight_bit_levels_do_not_hang_on_rounding():
     for step, is_flat in ((4, True), (5, False)):
         target = low.view(-1, 1, 1, 1).repeat(1, 1, 3, 3)
         target[..., 1] += step
-        for each, picture in zip(pred.split(1), (target.float() / 255).split(1), strict=True):
-            assert (float(loss(each, picture)) > 0) is is_flat
+        for each, image in zip(pred.split(1), (target.float() / 255).split(1), strict=True):
+            assert (float(loss(each, image)) > 0) is is_flat
 
 
 def test_arguments_are_checked():

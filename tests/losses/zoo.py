@@ -48,11 +48,11 @@ class Row:
     channels: tuple[int, ...] = (1, 3)
     """Numbers of channels that it takes."""
     gradcheck: bool = False
-    """Whether it computes in float64 when given that, and is smooth at random pictures."""
+    """Whether it computes in float64 when given that, and is smooth at random images."""
     large: bool = False
     """Whether it has a network in it: fewer cases are tried."""
     zero_within: float = 1e-6
-    """How far from 0 the value at identity may be, for pictures in [0, 1]."""
+    """How far from 0 the value at identity may be, for images in [0, 1]."""
     rounding: float = 1e-5
     """How far, relatively, the order of sums may move the value."""
 
@@ -240,5 +240,5 @@ class Critic(nn.Module):
             for weights in self.parameters():
                 weights.copy_(torch.randn(weights.shape, generator=generator) * 0.2)
 
-    def forward(self, picture: Tensor) -> Tensor:
-        return self.last(nn.functional.silu(self.first(picture)))
+    def forward(self, image: Tensor) -> Tensor:
+        return self.last(nn.functional.silu(self.first(image)))

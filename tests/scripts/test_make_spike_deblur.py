@@ -1,11 +1,11 @@
-"""The set for spike deblurring: light, blur and spikes by hand, and files that ClipSet reads."""
+"""The set for spike deblurring: light, blur and spikes by hand, and what ClipDataset reads."""
 
 import sys
 
 import numpy as np
 import pytest
 
-from data.clips import ClipSet
+from data.clips import ClipDataset
 from scripts.make_spike_deblur import exposures, main
 from sr_train.api.errors import DataError
 from tests.data.conftest import write_frames
@@ -79,12 +79,12 @@ def test_a_set_that_clips_are_cut_from(tmp_path, monkeypatch, suffix):
     words = [tmp_path / "sharp", tmp_path / "out", "--val", "b", "--suffix", suffix]
     run(monkeypatch, *words)
     common = {"root": str(tmp_path / "out"), "modalities": MODALITIES, "cache_gib": 0}
-    clips = ClipSet(1, split="train", frames=3, lq_size=16, time_bins=["spikes"], **common)
+    clips = ClipDataset(1, split="train", frames=3, lq_size=16, time_bins=["spikes"], **common)
     assert clips.names() == ["a"]
     sample = clips.sample(0, 1)
     assert sample["spikes"].shape == (3, 5, 16, 16)
     assert 0 <= sample["spikes"].min() < sample["spikes"].max() <= 1.1
-    assert ClipSet(1, split="val", **common).names() == ["b"]
+    assert ClipDataset(1, split="val", **common).names() == ["b"]
     before = {path: path.read_bytes() for path in (tmp_path / "out").rglob("*") if path.is_file()}
     (tmp_path / "out").rename(tmp_path / "first")
     run(monkeypatch, *words)

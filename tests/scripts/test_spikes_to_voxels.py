@@ -1,11 +1,11 @@
-"""Raw spike streams: bits, rows and moments by hand, and voxels that ClipSet reads."""
+"""Raw spike streams: bits, rows and moments by hand, and voxels that ClipDataset reads."""
 
 import sys
 
 import numpy as np
 import pytest
 
-from data.clips import ClipSet
+from data.clips import ClipDataset
 from scripts.spikes_to_voxels import main, read_spikes, voxels
 from sr_train.api.errors import DataError
 from tests.data.conftest import write_frames
@@ -55,7 +55,7 @@ def test_what_it_writes_is_a_further_input(tmp_path, monkeypatch):
     size = ("--height", 20, "--width", 24)
     run(monkeypatch, tmp_path / "raw", tmp_path / "spikes", *size)
     places = {"gt": str(tmp_path / "gt"), "extras": {"spikes": str(tmp_path / "spikes")}}
-    clips = ClipSet(2, **places, frames=3, lq_size=8)
+    clips = ClipDataset(2, **places, frames=3, lq_size=8)
     assert dict(clips.extra_channels) == {"spikes": 5}
     spikes = clips.sample(0, 0)["spikes"]
     assert 0.3 < float(spikes.float().mean()) < 0.7
@@ -73,6 +73,6 @@ def test_data_sets_name_the_command(tmp_path):
     (tmp_path / "day" / "spike" / "0.dat").write_bytes(b"x")
     common = {"root": str(tmp_path), "modalities": {"gt": "sharp", "spikes": "spike"}}
     with pytest.raises(DataError, match=r"\.dat: raw spike streams; python -m scripts\.spikes_to"):
-        ClipSet(2, **common)
+        ClipDataset(2, **common)
     with pytest.raises(DataError, match=r"python -m scripts\.spikes_to_voxels"):
-        ClipSet(2, gt=str(tmp_path / "day" / "spike"))
+        ClipDataset(2, gt=str(tmp_path / "day" / "spike"))

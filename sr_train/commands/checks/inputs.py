@@ -1,4 +1,4 @@
-"""Whether a network gets what it takes: clips or pictures, and its extra inputs."""
+"""Whether a network gets what it takes: clips or images, and its extra inputs."""
 
 from collections.abc import Iterator, Mapping
 from typing import Any
@@ -16,14 +16,14 @@ _PIXELS = (torch.uint8, torch.uint16)
 def check_inputs(spec: NetSpec, sets: Mapping[str, Any]) -> None:
     """Raise where a data set does not give what the network is fed.
 
-    Sets say what they give by `num_frames` (of a training clip; None for pictures) and
+    Sets say what they give by `num_frames` (of a training clip; None for images) and
     `extra_channels` (extra tensors by name, with their channels); one that says nothing gives
-    pictures.
+    images.
 
     Args:
         spec: what the network says about itself.
-        sets: by config path; those below `data.val` may mix, since a picture is a clip of one
-            frame there, and a picture network takes clips frame by frame.
+        sets: by config path; those below `data.val` may mix, since an image is a clip of one
+            frame there, and an image network takes clips frame by frame.
 
     Raises:
         ConfigError: naming set, finding and expectation.
@@ -49,12 +49,12 @@ def _other_input(path: str, name: str, channels: int, given: Mapping[str, int]) 
 def _check_frames(spec: NetSpec, frames: int | None) -> None:
     if spec.takes_clips and frames is None:
         raise ConfigError(
-            "data.train: gives pictures, but the network takes clips; expected a data set of "
+            "data.train: gives images, but the network takes clips; expected a data set of "
             "clips, for example dataset=[clips]"
         )
     if not spec.takes_clips and frames is not None:
         raise ConfigError(
-            "data.train: gives clips, but the network takes pictures; expected dataset=[folder], "
+            "data.train: gives clips, but the network takes images; expected dataset=[folder], "
             "or a network of clips, for example arch=compact_temporal or arch=basicvsr"
         )
     if frames is not None and frames < spec.min_frames:

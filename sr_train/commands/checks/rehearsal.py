@@ -198,7 +198,7 @@ class Rehearsal:
                 raise ConfigError(f"its batches are not {count} samples by name, lq and gt")
 
     def validate(self, trainer: Trainer, *, with_network: bool) -> None:
-        """Score the few items, log, and show pictures.
+        """Score the few items, log, and show images.
 
         Args:
             trainer: as built.
@@ -337,9 +337,9 @@ class WatchedLogger:
         with self._found.about(self._path, "scalars()"):
             self._logger.scalars(values, step)
 
-    def picture(self, name: str, pixels: np.ndarray, step: int) -> None:
-        with self._found.about(self._path, "picture()"):
-            self._logger.picture(name, pixels, step)
+    def image(self, name: str, pixels: np.ndarray, step: int) -> None:
+        with self._found.about(self._path, "image()"):
+            self._logger.image(name, pixels, step)
 
     def text(self, name: str, text: str) -> None:
         with self._found.about(self._path, "text()"):
@@ -386,4 +386,4 @@ def _number(value: Any, metric: Any) -> float:
 def _shapes(pred: Any) -> str:
     if isinstance(pred, tuple):
         return f"{len(pred)} frames of {pred[0].shape[1]}x{pred[0].shape[0]}"
-    return f"a picture of {pred.shape[1]}x{pred.shape[0]}"
+    return f"an image of {pred.shape[1]}x{pred.shape[0]}"

@@ -34,7 +34,7 @@ _MOST_UNTOLD = 8
 
 
 class Item:
-    """A picture or clip in memory, as validation takes it."""
+    """An image or clip in memory, as validation takes it."""
 
     def __init__(self, name: str, frames: list[dict[str, np.ndarray]], names: list[str]) -> None:
         self.name = name

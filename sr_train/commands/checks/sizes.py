@@ -79,7 +79,7 @@ def windows_of(
 
 
 def _windows(tiler: SizedTiler, scale: int, height: int, width: int) -> Iterator[tuple[int, int]]:
-    """Yield the windows of an input of a size; nothing is computed and no picture made."""
+    """Yield the windows of an input of a size; nothing is computed and no image made."""
     seen: list[tuple[int, int]] = []
 
     def forward(window: Tensor) -> Tensor:

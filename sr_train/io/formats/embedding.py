@@ -1,4 +1,4 @@
-"""Puts metadata into encoded pictures, as far as their format holds it."""
+"""Puts metadata into encoded images, as far as their format holds it."""
 
 import io
 import struct
@@ -21,20 +21,20 @@ def embedded(
     width: int,
     channels: int,
 ) -> tuple[bytes | memoryview, list[str]]:
-    """Return an encoded picture with metadata in it, and what its format could not hold, by name.
+    """Return an encoded image with metadata in it, and what its format could not hold, by name.
 
     Args:
         suffix: of the file, lower case: it tells the format.
         encoded: the file without metadata.
         metadata: what to put in.
-        height: of the picture, pixels.
-        width: of the picture, pixels.
+        height: of the image, pixels.
+        width: of the image, pixels.
         channels: colours as encoded, 1 or 3.
     """
     icc, lost = metadata.icc, []
     if icc is not None and metadata.icc_channels != channels:
         kind = "RGB" if metadata.icc_channels == 3 else "grey"
-        lost.append(f"{_PROFILE} (for {kind} pictures)")
+        lost.append(f"{_PROFILE} (for {kind} images)")
         icc = None
     block = None if metadata.exif is None else metadata.exif.block(height, width)
     if suffix == ".png":

@@ -1,4 +1,4 @@
-"""EXIF blocks: read in bounds, and written again without what no longer holds of a new picture."""
+"""EXIF blocks: read in bounds, and written again without what no longer holds of a new image."""
 
 import io
 import struct
@@ -16,14 +16,14 @@ _DESCRIPTIVE = frozenset({
     269, 270, 271, 272, 282, 283, 285, 296, 305, 306, 315, 316, 18246, 18249, 33432, 40091, 40092,
     40093, 40094, 40095,
 })  # fmt: skip
-"""Tags of the first directory that tell about the picture's content and origin."""
+"""Tags of the first directory that tell about the image's content and origin."""
 _SETTLED = frozenset({
     254, 255, 256, 257, 258, 259, 262, 263, 264, 265, 266, 273, ORIENTATION, 277, 278, 279, 280,
     281, 284, 288, 289, 290, 291, 292, 293, 317, 320, 322, 323, 324, 325, 332, 333, 334, 336, 338,
     339, 340, 341, 347, 512, 513, 514, 515, 517, 518, 519, 520, 521, 529, 530, 531, 532,
     EXIF_POINTER, GPS_POINTER, 59932,
 })  # fmt: skip
-"""Tags of the first directory that say how a picture is stored, which its writer settles anew, or
+"""Tags of the first directory that say how an image is stored, which its writer settles anew, or
 that are padding."""
 _NAMED = {
     700: "XMP",
@@ -31,7 +31,7 @@ _NAMED = {
     34377: "Photoshop's resources",
     34675: "",
     37724: "Photoshop's layers",
-    330: "further pictures",
+    330: "further images",
     301: "transfer function",
     318: "white point",
     319: "primary chromaticities",
@@ -41,7 +41,7 @@ _NAMED = {
 _MAKER_NOTE = 37500
 _RESOLUTION = {282, 283}
 _OLD_PIXELS = frozenset({37396, 41486, 41487, 41488, 41492, 4097, 4098})
-"""Subject areas, focal plane resolutions, related images: they count pixels of the old picture."""
+"""Subject areas, focal plane resolutions, related images: they count pixels of the old image."""
 _WIDTH, _HEIGHT = 40962, 40963
 _PADDING = 59932
 _MOST_VALUE = 1 << 16
@@ -76,7 +76,7 @@ class Tree:
         return Tree(order, turned(self.first), below, self.left_out)
 
     def block(self, height: int, width: int) -> bytes:
-        """Return the block for an upright picture of a size in pixels, from its byte order on."""
+        """Return the block for an upright image of a size in pixels, from its byte order on."""
         first, below = self.parts(height, width)
         magic = (b"II" if self.order == "<" else b"MM") + struct.pack(f"{self.order}HI", 42, 8)
         return magic + _with_interop(first, below, self.order, 8)
@@ -84,7 +84,7 @@ class Tree:
     def parts(
         self, height: int, width: int
     ) -> tuple[dict[int, Value], dict[int, dict[int, Value]]]:
-        """Return the first directory and those below it, for an upright picture of a size."""
+        """Return the first directory and those below it, for an upright image of a size."""
         order = self.order
         first = {**self.first, ORIENTATION: ifd.short(order, 1)}
         below = {tag: dict(values) for tag, values in self.below.items() if values}
@@ -112,7 +112,7 @@ def valid_orientation(directory: Directory) -> int:
 def parse(block: bytes) -> Tree | None:
     """Return what a block holds, within bounds; None where it is none.
 
-    Thumbnails are left out silently: who shows pictures makes them anew.
+    Thumbnails are left out silently: who shows images makes them anew.
     """
     if len(block) > _MOST:
         return None
@@ -125,7 +125,7 @@ def parse(block: bytes) -> Tree | None:
 
 
 def of_directory(directory: Directory, file: BinaryIO) -> Tree:
-    """Return what the first directory of a TIFF or of an EXIF block tells about its picture."""
+    """Return what the first directory of a TIFF or of an EXIF block tells about its image."""
     tree = Tree(directory.order)
     unknown = []
     for tag in directory.tags():
@@ -156,7 +156,7 @@ def _take_below(directory: Directory, pointer: int, tree: Tree, file: BinaryIO) 
         if tag == INTEROP_POINTER and pointer == EXIF_POINTER:
             _take_below(inner, INTEROP_POINTER, tree, file)
         elif tag == _MAKER_NOTE and pointer == EXIF_POINTER:
-            # It points to places of the old file, and holds previews of the old picture.
+            # It points to places of the old file, and holds previews of the old image.
             tree.left_out.append("the camera maker's note")
         elif tag in _OLD_PIXELS and pointer != GPS_POINTER:
             tree.left_out.append("EXIF values that count pixels of the input")
@@ -196,8 +196,8 @@ def written(tree: Tree, height: int, width: int, at: int, more: dict[int, Value]
 
     Args:
         tree: what to tell.
-        height: of the picture, pixels.
-        width: of the picture, pixels.
+        height: of the image, pixels.
+        width: of the image, pixels.
         at: offset of the result in the file; even.
         more: tags of the first directory that go before the tree's.
     """

@@ -24,7 +24,7 @@ _EXIF, _XMP, _ICC = b"Exif\0\0", b"http://ns.adobe.com/xap/1.0/\0", b"ICC_PROFIL
 _XMP_MORE, _IPTC, _MPF = b"http://ns.adobe.com/xmp/extension/\0", b"Photoshop 3.0\0", b"MPF\0"
 _MOST_SEGMENT = 0xFFFF - 2
 _MOST_SCANS, _MOST_SCANNED = 100, 20_000
-"""Scans, and scans times megapixels, of one picture."""
+"""Scans, and scans times megapixels, of one image."""
 _HARMLESS = re.compile(
     r"unknown JFIF revision|Invalid SOS parameters|extraneous bytes before marker 0xd9"
 )
@@ -255,7 +255,7 @@ def _named(marker: int, content: bytes) -> list[str]:
     if marker == 0xED and content.startswith(_IPTC):
         return ["IPTC and Photoshop's resources"]
     if marker == 0xE2 and content.startswith(_MPF):
-        return ["further pictures"]
+        return ["further images"]
     if marker == 0xFE:
         return ["comment"]
     known = marker in (0xE0, 0xEE) or not 0xE0 <= marker <= 0xEF

@@ -1,4 +1,4 @@
-"""What the readers of all picture formats have in common."""
+"""What the readers of all image formats have in common."""
 
 from dataclasses import dataclass
 from typing import Literal
@@ -23,7 +23,7 @@ class UnusableError(Exception):
 
 @dataclass(frozen=True, kw_only=True)
 class Layout:
-    """What a file's header says about its picture, before the orientation is applied."""
+    """What a file's header says about its image, before the orientation is applied."""
 
     height: int
     width: int
@@ -47,7 +47,7 @@ class Layout:
         return self.height, self.width, self.channels
 
     def empty(self) -> Planes:
-        """Return arrays of the picture's shape, to be filled."""
+        """Return arrays of the image's shape, to be filled."""
         pixels = np.empty(self.shape, self.dtype)
         alpha = np.empty((self.height, self.width), self.dtype) if self.has_alpha else None
         return pixels, alpha

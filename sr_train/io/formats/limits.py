@@ -1,4 +1,4 @@
-"""How large a picture may be; told to this process and to all that it starts."""
+"""How large an image may be; told to this process and to all that it starts."""
 
 import math
 import os
@@ -6,13 +6,13 @@ import os
 from sr_train.io.formats.layout import UnusableError
 
 MAX_MEGAPIXELS = 200.0
-"""Megapixels of a picture if nothing else is said: of 16-bit RGBA, decoding takes 3 GiB."""
+"""Megapixels of an image if nothing else is said: of 16-bit RGBA, decoding takes 3 GiB."""
 
 _VARIABLE = "SR_TRAIN_MAX_MEGAPIXELS"
 
 
 def set_max_megapixels(megapixels: float) -> None:
-    """Set the size beyond which pictures are refused, before anything of them is decoded.
+    """Set the size beyond which images are refused, before anything of them is decoded.
 
     It holds for this process and, by its environment, for those that it starts: workers, forked
     or not, and ranks.
@@ -21,12 +21,12 @@ def set_max_megapixels(megapixels: float) -> None:
 
 
 def max_megapixels() -> float:
-    """Return the size beyond which pictures and frames are refused."""
+    """Return the size beyond which images and frames are refused."""
     return float(os.environ.get(_VARIABLE, MAX_MEGAPIXELS))
 
 
 def check_size(height: int, width: int) -> None:
-    """Raise where a picture is too large.
+    """Raise where an image is too large.
 
     Raises:
         UnusableError: it is; says how to raise the limit.

@@ -36,7 +36,7 @@ class RawMetadata:
 
 @dataclass(frozen=True)
 class Metadata:
-    """What a picture takes along when it is written again."""
+    """What an image takes along when it is written again."""
 
     icc: bytes | None = None
     """Colour profile."""
@@ -50,7 +50,7 @@ class Metadata:
 
     @property
     def icc_channels(self) -> int | None:
-        """Colours of the pictures that the profile is for, 1 or 3."""
+        """Colours of the images that the profile is for, 1 or 3."""
         return None if self.icc is None else _ICC_SPACES[self.icc[16:20]]
 
 
@@ -90,7 +90,7 @@ def _inflated(profile: bytes) -> bytes | None:
 
 
 def _sound_icc(profile: bytes) -> bytes | None:
-    """Return a profile cut to its own length; None where it is none for RGB or grey pictures."""
+    """Return a profile cut to its own length; None where it is none for RGB or grey images."""
     if not _ICC_HEADER + 4 <= len(profile) <= _MOST_ICC:
         return None
     size, tags = int.from_bytes(profile[:4], "big"), int.from_bytes(profile[128:132], "big")

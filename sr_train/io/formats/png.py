@@ -1,4 +1,4 @@
-"""PNG: its chunks, checked; what they say about picture and colours."""
+"""PNG: its chunks, checked; what they say about image and colours."""
 
 import struct
 import zlib

@@ -3,7 +3,7 @@
 Of a stream that is damaged, libpng tells on the standard error output, and FFmpeg takes what there
 is. So the stream is inflated here, which checks its length and checksum; the rows go to FFmpeg
 as a PNG of bytes, stored, so that what they mean (depth, palette, colour key) is decided here.
-Beside file and picture, memory holds one band.
+Beside file and image, memory holds one band.
 """
 
 import struct

@@ -197,11 +197,11 @@ def _refused(name: str, found: int, names: dict[int, str]) -> UnusableError:
 
 
 def _check_subject(page: Directory) -> None:
-    """Raise where the first page is no picture of its own, or has a depth in space."""
+    """Raise where the first page is no image of its own, or has a depth in space."""
     kind, old_kind = page.integer(254, 0), page.integer(255, 1)
     if kind & 0b101 or old_kind == 2:
         raise UnusableError(
-            f"its first page is a reduced copy or a mask (NewSubfileType={kind}), no picture"
+            f"its first page is a reduced copy or a mask (NewSubfileType={kind}), no image"
         )
     for tag, name in ((32997, "ImageDepth"), (32998, "TileDepth")):
         if page.integer(tag, 1) != 1:

@@ -1,8 +1,8 @@
 """The pixels of a TIFF: strips and tiles are unpacked to bytes, and the bytes read by the tags.
 
 Stored and deflated parts are unpacked here; libtiff, as OpenCV has it, gets the others as grey
-pictures of bytes, so that what the bytes mean is decided in one place. JPEG goes to
-libjpeg-turbo as in JPEG files. Beside file and picture, memory holds some of the parts.
+images of bytes, so that what the bytes mean is decided in one place. JPEG goes to
+libjpeg-turbo as in JPEG files. Beside file and image, memory holds some of the parts.
 """
 
 import io
@@ -37,7 +37,7 @@ class _Part:
     top: int
     left: int
     rows: int
-    """That it holds, also beyond the picture's edge."""
+    """That it holds, also beyond the image's edge."""
     plane: int | None
     """The one sample that it holds; None: all."""
 

@@ -100,8 +100,8 @@ def with_chunks(
 
     Args:
         data: a file of one chunk of pixels, VP8 or VP8L.
-        height: of the picture, pixels.
-        width: of the picture, pixels.
+        height: of the image, pixels.
+        width: of the image, pixels.
         icc: a colour profile.
         exif: an EXIF block, from its byte order mark on.
     """

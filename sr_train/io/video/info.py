@@ -77,7 +77,7 @@ class VideoInfo:
     audio: tuple[str, ...]
     """Codec of each audio track."""
     notes: tuple[str, ...]
-    """What of the picture is left out or taken as it is."""
+    """What of the image is left out or taken as it is."""
 
     @property
     def dtype(self) -> Literal["uint8", "uint16"]:
@@ -186,7 +186,7 @@ def _notes(stream: Any, frame: av.VideoFrame) -> list[str]:
 
 
 def _has_alpha(stream: Any, frame: av.VideoFrame) -> bool:
-    # WebM stores alpha beside the picture, where the decoder does not look.
+    # WebM stores alpha beside the image, where the decoder does not look.
     if any(key.lower() == "alpha_mode" and value == "1" for key, value in stream.metadata.items()):
         return True
     if not any(component.is_alpha for component in frame.format.components):

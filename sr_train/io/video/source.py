@@ -79,7 +79,7 @@ def explained(name: str) -> Iterator[None]:
 
 
 def video_stream(container: InputContainer, name: str) -> Any:
-    """Return the first stream of moving pictures (a cover picture is none).
+    """Return the first stream of moving images (a cover image is none).
 
     Raises:
         DataError: if there is none, its codec is unknown, or it claims to be huge.
@@ -107,7 +107,7 @@ def _most_pixels() -> str:
 
 
 def is_cover(stream: Any) -> bool:
-    """Return whether a stream is a cover picture."""
+    """Return whether a stream is a cover image."""
     return bool(stream.disposition & av.stream.Disposition.attached_pic)
 
 

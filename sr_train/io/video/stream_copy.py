@@ -1,4 +1,4 @@
-"""Copy what a video file holds beside its picture to another: sound, subtitles, chapters, tags.
+"""Copy what a video file holds beside its image to another: sound, subtitles, chapters, tags.
 
 Packets are copied as they are, without decoding. What the other container cannot hold is named.
 """
@@ -30,12 +30,12 @@ _KEPT_FLAGS = ~av.stream.Disposition.attached_pic
 
 
 class StreamCopy:
-    """The tracks of a file beside its picture, copied in step with the frames of another.
+    """The tracks of a file beside its image, copied in step with the frames of another.
 
     Args:
         source: path or open binary file.
         out: what they go to; its header is not yet written.
-        picture: its video stream, which gets the tags of the source's.
+        image: its video stream, which gets the tags of the source's.
         mux: writes a packet to it.
         audio: copy the sound, too.
 
@@ -47,7 +47,7 @@ class StreamCopy:
         self,
         source: Source,
         out: OutputContainer,
-        picture: Any,
+        image: Any,
         mux: Callable[[av.Packet], None],
         *,
         audio: bool = True,
@@ -59,8 +59,8 @@ class StreamCopy:
         self._kind = out.format.name
         self._container, self._name = open_video(source)
         try:
-            self._picture = video_stream(self._container, self._name)
-            self._streams = self._added(picture, audio)
+            self._image = video_stream(self._container, self._name)
+            self._streams = self._added(image, audio)
         except BaseException:
             self._container.close()
             raise
@@ -70,11 +70,11 @@ class StreamCopy:
         self._packets = self._shifted()
         self._held: tuple[Fraction, av.Packet] | None = None
 
-    def _added(self, picture: Any, audio: bool) -> dict[int, Any]:
+    def _added(self, image: Any, audio: bool) -> dict[int, Any]:
         """Add a stream to the output for each that it can hold; return them by their index."""
         added: dict[int, Any] = {}
         for stream in self._container.streams:
-            if stream.index == self._picture.index or (stream.type == "audio" and not audio):
+            if stream.index == self._image.index or (stream.type == "audio" and not audio):
                 continue
             if stream.type == "audio":
                 added[stream.index] = self._with_sound(stream)
@@ -84,7 +84,7 @@ class StreamCopy:
                 self._out.add_stream_from_template(stream)
             elif not self._is_of_chapters(stream):
                 self.notes.append(f"{_words(stream)} is left out: {self._why_not(stream)}")
-        copies = {**added, self._picture.index: picture}
+        copies = {**added, self._image.index: image}
         self._places = {index: copied.index for index, copied in copies.items()}
         for index, copied in copies.items():
             self._copy_tags_of_track(self._container.streams[index], copied)
@@ -232,7 +232,7 @@ def _lost_of_track(source: Any, target: Any) -> list[str]:
 def _words(stream: Any) -> str:
     """Return what people call a track."""
     if is_cover(stream):
-        return "the cover picture"
+        return "the cover image"
     name = getattr(stream, "name", None) if stream.codec_context is None else codec_name(stream)
     about = [stream.metadata[key] for key in ("language", "title") if key in stream.metadata]
     known = [str(part) for part in (name, *about) if part and part != "und"]

@@ -5,8 +5,8 @@ import pytest
 
 from data.cache import filling
 from data.cache.filling import Filling
+from data.images import ImageDataset
 from data.loading.stream import TrainStream
-from data.pictures import PictureSet
 from sr_train.api.errors import DataError
 from tests.data.conftest import fill
 
@@ -53,40 +53,40 @@ def test_tells_of_damage_and_leaves_it_to_training(caplog):
 
 
 @pytest.fixture
-def pictures(tmp_path):
-    return PictureSet(str(fill(tmp_path, [f"n{n}" for n in range(30)])), 2, lq_size=8)
+def images(tmp_path):
+    return ImageDataset(str(fill(tmp_path, [f"n{n}" for n in range(30)])), 2, lq_size=8)
 
 
 @pytest.mark.parametrize("num_workers", [0, 2])
-def test_a_stream_fills_the_cache(pictures, num_workers, caplog):
+def test_a_stream_fills_the_cache(images, num_workers, caplog):
     caplog.set_level(logging.INFO)
-    stream = TrainStream(pictures, 1, num_workers=num_workers, prefetch=1)
+    stream = TrainStream(images, 1, num_workers=num_workers, prefetch=1)
     next(stream)
     for thread in threading.enumerate():
         if thread.name == "sr_train-filling":
             thread.join()
-    assert pictures.cached() == "30 of 30 pictures in memory, 0.00 GiB"
-    assert caplog.messages[-1].startswith("cache: 30 of 30 pictures in memory, 0.00 GiB after ")
+    assert images.cached() == "30 of 30 images in memory, 0.00 GiB"
+    assert caplog.messages[-1].startswith("cache: 30 of 30 images in memory, 0.00 GiB after ")
     stream.close()
 
 
-def test_one_rank_of_a_machine_fills(pictures, monkeypatch):
+def test_one_rank_of_a_machine_fills(images, monkeypatch):
     ready = []
     for rank, local, fill_cache in ((1, "1", True), (0, "0", False)):
         monkeypatch.setenv("LOCAL_RANK", local)
         stream = TrainStream(
-            pictures, 1, num_workers=0, prefetch=0, rank=rank, world_size=2, fill_cache=fill_cache
+            images, 1, num_workers=0, prefetch=0, rank=rank, world_size=2, fill_cache=fill_cache
         )
         next(stream)
         assert not any(thread.name == "sr_train-filling" for thread in threading.enumerate())
         stream.close()
-        ready.append(pictures.cached().split()[0])
+        ready.append(images.cached().split()[0])
     assert ready[0] == "1"
 
 
-def test_closing_a_stream_stops_the_filling(pictures, monkeypatch):
+def test_closing_a_stream_stops_the_filling(images, monkeypatch):
     begun, go_on = threading.Event(), threading.Event()
-    load = pictures._load
+    load = images._load
 
     def slow(index):
         if threading.current_thread().name.startswith("sr_train-each"):
@@ -94,8 +94,8 @@ def test_closing_a_stream_stops_the_filling(pictures, monkeypatch):
             go_on.wait(10)
         return load(index)
 
-    monkeypatch.setattr(pictures._store, "_load", slow)
-    stream = TrainStream(pictures, 1, num_workers=0, prefetch=0)
+    monkeypatch.setattr(images._store, "_load", slow)
+    stream = TrainStream(images, 1, num_workers=0, prefetch=0)
     next(stream)
     begun.wait(10)
     threading.Timer(0.05, go_on.set).start()
@@ -104,4 +104,4 @@ def test_closing_a_stream_stops_the_filling(pictures, monkeypatch):
         thread.name.startswith(("sr_train-filling", "sr_train-each"))
         for thread in threading.enumerate()
     )
-    assert int(pictures.cached().split()[0]) < 30
+    assert int(images.cached().split()[0]) < 30

@@ -4,8 +4,8 @@ import inspect
 
 import pytest
 
-from data.clips import ClipSet
-from data.pictures import PictureSet
+from data.clips import ClipDataset
+from data.images import ImageDataset
 from sr_train.api.errors import DataError, SRTrainError
 from sr_train.config.build import build
 from tests.data.conftest import fill, write_frames, write_nested
@@ -25,10 +25,10 @@ def bases(tmp_path, monkeypatch):
     write_frames(tmp_path / "clips" / "a", 3)
     write_nested(tmp_path / "nested", {"one": 3})
     return [
-        (PictureSet, {"gt": "gt", "lq": "lq", "scale": 2, "lq_size": 8}),
-        (ClipSet, {"gt": "clips", "scale": 2, "lq_size": 8, "frames": 2}),
+        (ImageDataset, {"gt": "gt", "lq": "lq", "scale": 2, "lq_size": 8}),
+        (ClipDataset, {"gt": "clips", "scale": 2, "lq_size": 8, "frames": 2}),
         (
-            ClipSet,
+            ClipDataset,
             {"root": "nested", "split": "train", "modalities": MODALITIES, "scale": 2, "frames": 2},
         ),
     ]
@@ -65,4 +65,4 @@ def test_no_argument_ends_in_a_traceback(bases):
 )
 def test_clips_name_the_argument(bases, argument, words):
     with pytest.raises(DataError, match=words):
-        ClipSet(**{**bases[1][1], **argument})
+        ClipDataset(**{**bases[1][1], **argument})

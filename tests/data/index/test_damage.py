@@ -11,14 +11,14 @@ import numpy as np
 import pytest
 import torch
 
-import data.pictures
+import data.images
 from data.cache.filling import Filling
-from data.clips import ClipSet
+from data.clips import ClipDataset
+from data.images import ImageDataset
 from data.index.damage import BadFileError, Damage, DamageLog, stand_ins
 from data.loading.stream import TrainStream
-from data.pictures import PictureSet
 from sr_train.api.errors import DataError, Problems
-from sr_train.io.images import read_picture
+from sr_train.io.images import read_image
 from tests.data.conftest import fill, write_frames, write_nested
 from tests.data.test_clips import MODALITIES, all_samples, assert_same, moments
 from tests.videos import make_video, moving
@@ -34,11 +34,11 @@ def numbered(folder, count, **kinds):
 
 
 def skipping(folder, **more):
-    return PictureSet(str(folder), 2, **{"lq_size": 8, "on_bad": "skip", **more})
+    return ImageDataset(str(folder), 2, **{"lq_size": 8, "on_bad": "skip", **more})
 
 
-def every_sample(pictures, epochs=3):
-    return [pictures.sample(e, index) for e in range(epochs) for index in range(len(pictures))]
+def every_sample(images, epochs=3):
+    return [images.sample(e, index) for e in range(epochs) for index in range(len(images))]
 
 
 # Who stands in.
@@ -65,10 +65,10 @@ def test_no_neighbour_of_damage_is_seen_more_often():
 
 
 @pytest.mark.parametrize("kind", ["damaged", "gone", "changed", "pipe-like"])
-def test_whole_pictures_stand_in_and_change_nothing_else(tmp_path, kind):
+def test_whole_images_stand_in_and_change_nothing_else(tmp_path, kind):
     folder = numbered(tmp_path, 6)
     reference = every_sample(skipping(folder, cache_gib=0))
-    pictures, again = skipping(folder), skipping(folder, cache_gib=0)
+    images, again = skipping(folder), skipping(folder, cache_gib=0)
     if kind == "damaged":
         cut(folder / "n03.png")
     elif kind == "changed":
@@ -77,10 +77,10 @@ def test_whole_pictures_stand_in_and_change_nothing_else(tmp_path, kind):
         (folder / "n03.png").unlink()
         if kind == "pipe-like":
             (folder / "n03.png").mkdir()
-    samples = every_sample(pictures)
+    samples = every_sample(images)
     assert_same(samples, every_sample(again))
     assert_same(samples, every_sample(pickle.loads(pickle.dumps(again))))
-    wholes = [read_picture(folder / f"n{n:02}.png").pixels for n in (0, 1, 2, 4, 5)]
+    wholes = [read_image(folder / f"n{n:02}.png").pixels for n in (0, 1, 2, 4, 5)]
     for at, (old, new) in enumerate(zip(reference, samples, strict=True)):
         if at % 6 != 3:
             assert torch.equal(old["gt"], new["gt"])
@@ -88,10 +88,10 @@ def test_whole_pictures_stand_in_and_change_nothing_else(tmp_path, kind):
         pixels = {tuple(p) for p in new["gt"].permute(1, 2, 0).reshape(-1, 3).tolist()}
         holders = [w for w in wholes if pixels <= {tuple(p) for p in w.reshape(-1, 3).tolist()}]
         assert len(holders) == 1
-    ((path, why),) = pictures.newly_damaged()
+    ((path, why),) = images.newly_damaged()
     assert path == str(folder / "n03.png")
     assert why.startswith(path)
-    assert pictures.newly_damaged() == []
+    assert images.newly_damaged() == []
 
 
 @pytest.mark.parametrize("side", ["gt", "lq"])
@@ -99,12 +99,12 @@ def test_damage_on_either_side_of_a_pair(paired_dirs, side):
     gt, lq = paired_dirs
     cut({"gt": gt, "lq": lq}[side] / "q.png")
     for cache_gib in (0, "auto"):
-        pictures = PictureSet(str(gt), 2, str(lq), lq_size=8, on_bad="skip", cache_gib=cache_gib)
+        images = ImageDataset(str(gt), 2, str(lq), lq_size=8, on_bad="skip", cache_gib=cache_gib)
         for epoch in range(3):
-            sample = pictures.sample(epoch, 1)
+            sample = images.sample(epoch, 1)
             halved = sample["gt"].numpy()[:, ::2, ::2]
             np.testing.assert_array_equal(halved, sample["lq"].numpy())
-        assert [path for path, _ in pictures.newly_damaged()] == [
+        assert [path for path, _ in images.newly_damaged()] == [
             str({"gt": gt, "lq": lq}[side] / "q.png")
         ]
 
@@ -112,12 +112,12 @@ def test_damage_on_either_side_of_a_pair(paired_dirs, side):
 def test_with_on_bad_error_it_ends_with_the_name(tmp_path):
     folder = numbered(tmp_path, 4)
     cut(folder / "n02.png")
-    pictures = skipping(folder, on_bad="error")
+    images = skipping(folder, on_bad="error")
     with pytest.raises(DataError, match=r"n02\.png: .*; on_bad=skip goes on without such files"):
-        pictures.sample(0, 2)
+        images.sample(0, 2)
     fill(folder, ["n02"])
-    assert pictures.sample(0, 2)["gt"].shape == (3, 16, 16)
-    assert pictures.newly_damaged() == []
+    assert images.sample(0, 2)["gt"].shape == (3, 16, 16)
+    assert images.newly_damaged() == []
 
 
 def test_what_is_the_fault_of_the_machine_is_not_skipped(tmp_path, monkeypatch):
@@ -127,11 +127,11 @@ def test_what_is_the_fault_of_the_machine_is_not_skipped(tmp_path, monkeypatch):
         except OSError as error:
             raise DataError(f"{path}: cannot be read: {error.strerror}") from None
 
-    pictures = skipping(numbered(tmp_path, 3), cache_gib=0)
-    monkeypatch.setattr(data.pictures, "read_picture", fails)
+    images = skipping(numbered(tmp_path, 3), cache_gib=0)
+    monkeypatch.setattr(data.images, "read_image", fails)
     with pytest.raises(DataError, match="Too many open files"):
-        pictures.sample(0, 0)
-    assert pictures.newly_damaged() == []
+        images.sample(0, 0)
+    assert images.newly_damaged() == []
 
 
 @pytest.mark.parametrize("num_workers", [0, 2])
@@ -180,12 +180,12 @@ def test_filling_goes_on_past_damage(tmp_path, caplog):
     folder = numbered(tmp_path, 9)
     for number in (0, 4):
         cut(folder / f"n{number:02}.png")
-    pictures, steps = skipping(folder), []
-    work = Filling(pictures)
+    images, steps = skipping(folder), []
+    work = Filling(images)
     work.start()
     work.join()
-    assert "7 of 9 pictures in memory" in caplog.messages[-1]
-    assert len(pictures.newly_damaged()) == 2
+    assert "7 of 9 images in memory" in caplog.messages[-1]
+    assert len(images.newly_damaged()) == 2
     again = skipping(folder)
     again.preload(lambda *done: steps.append(done))
     assert steps[-1][0] == steps[-1][1]
@@ -241,7 +241,7 @@ def test_damage_remembers_a_frame_and_tells_a_file_once():
 
 def clips_of(folder, **changes):
     common = {"frames": 3, "lq_size": 8, "cache_gib": 0.01, "on_bad": "skip"}
-    return ClipSet(2, gt=str(folder), **{**common, **changes})
+    return ClipDataset(2, gt=str(folder), **{**common, **changes})
 
 
 def test_clips_with_a_damaged_frame_are_replaced(frames_dir):
@@ -271,7 +271,7 @@ def test_any_modality_may_be_damaged(tmp_path, modality, cache):
     root = write_nested(tmp_path, {"one": 8, "two": 6})
     (path,) = (root / "train" / "one" / modality).glob("00000004.*")
     common = {"root": str(root), "split": "train", "modalities": MODALITIES, "on_bad": "skip"}
-    clips = ClipSet(2, **common, frames=3, lq_size=8, cache=cache, cache_gib=0.01)
+    clips = ClipDataset(2, **common, frames=3, lq_size=8, cache=cache, cache_gib=0.01)
     whole = all_samples(clips)
     path.unlink()
     clips, again = (clips_of_root(root, cache, gone=path) for _ in range(2))
@@ -286,7 +286,7 @@ def clips_of_root(root, cache, gone):
     common = {"root": str(root), "split": "train", "modalities": MODALITIES, "on_bad": "skip"}
     whole = next(gone.parent.iterdir())
     gone.write_bytes(whole.read_bytes())
-    clips = ClipSet(2, **common, frames=3, lq_size=8, cache=cache, cache_gib=0)
+    clips = ClipDataset(2, **common, frames=3, lq_size=8, cache=cache, cache_gib=0)
     gone.unlink()
     return clips
 
@@ -312,7 +312,7 @@ def test_damage_in_the_middle_of_a_video(tmp_path):
     filled.preload()
     assert 24 <= int(filled.cached().split()[0]) < 48
     assert_same(all_samples(filled), samples)
-    assert ClipSet(2, gt=str(tmp_path / "gt"), on_bad="skip").names() == ["b"]
+    assert ClipDataset(2, gt=str(tmp_path / "gt"), on_bad="skip").names() == ["b"]
 
 
 def test_clips_of_damage_alone(frames_dir):
@@ -325,40 +325,40 @@ def test_clips_of_damage_alone(frames_dir):
 # Validation.
 
 
-def test_validation_scores_the_same_whole_pictures_each_time(tmp_path):
+def test_validation_scores_the_same_whole_images_each_time(tmp_path):
     folder = numbered(tmp_path, 5)
     for number in (0, 3):
         cut(folder / f"n{number:02}.png")
-    pictures = PictureSet(str(folder), 2, on_bad="skip", cache_gib=0)
-    assert pictures.names() == ["n01", "n02", "n04"]
-    assert [pictures.whole(index).name for index in range(len(pictures))] == pictures.names()
-    assert len(pictures.problems()) == 2
-    assert str(folder / "n03.png") in str(pictures.report())
-    assert "left out: 2" in str(pictures.report())
-    assert [line.split(":")[0] for line in pictures.verify()] == [
+    images = ImageDataset(str(folder), 2, on_bad="skip", cache_gib=0)
+    assert images.names() == ["n01", "n02", "n04"]
+    assert [images.whole(index).name for index in range(len(images))] == images.names()
+    assert len(images.problems()) == 2
+    assert str(folder / "n03.png") in str(images.report())
+    assert "left out: 2" in str(images.report())
+    assert [line.split(":")[0] for line in images.verify()] == [
         str(folder / f"n{number:02}.png") for number in (0, 3)
     ]
-    assert pictures.fingerprint() != PictureSet(str(folder), 2).fingerprint()
+    assert images.fingerprint() != ImageDataset(str(folder), 2).fingerprint()
     with pytest.raises(DataError, match="n00"):
-        PictureSet(str(folder), 2).whole(0)
+        ImageDataset(str(folder), 2).whole(0)
     (folder / "n02.png").unlink()
     with pytest.raises(DataError, match="n02"):
-        pictures.whole(1)
+        images.whole(1)
 
 
 def test_validation_leaves_out_sequences_with_a_damaged_frame(frames_dir):
     cut(frames_dir / "a" / "00000005.png")
-    clips = ClipSet(2, gt=str(frames_dir), on_bad="skip")
+    clips = ClipDataset(2, gt=str(frames_dir), on_bad="skip")
     assert (clips.names(), len(clips)) == (["b/c"], 1)
     assert "00000005.png: " in str(clips.report())
     assert "; a is left out" in str(clips.report())
     assert len(clips.verify()) == 1
     cut(frames_dir / "b" / "c" / "00000000.png")
     with pytest.raises(Problems, match="2 problems"):
-        ClipSet(2, gt=str(frames_dir), on_bad="skip")
+        ClipDataset(2, gt=str(frames_dir), on_bad="skip")
 
 
 def test_validation_of_damage_alone(tmp_path):
     cut(write_frames(tmp_path, 1) / "00000000.png")
     with pytest.raises(Problems, match=r"00000000\.png"):
-        PictureSet(str(tmp_path), 2, on_bad="skip")
+        ImageDataset(str(tmp_path), 2, on_bad="skip")

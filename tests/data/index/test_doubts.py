@@ -6,13 +6,13 @@ import cv2
 import numpy as np
 import pytest
 
-from data.clips import ClipSet
+from data.clips import ClipDataset
+from data.images import ImageDataset
 from data.index.doubts import Sized, doubts_about_sizes, spread
 from data.index.folders import resolve_root
-from data.pictures import PictureSet
 from sr_train.api.dataset import SetFile
 from sr_train.commands.checks.overlap import overlap, overlap_warning
-from sr_train.io.images import read_picture, to_rgb, write_picture
+from sr_train.io.images import read_image, to_rgb, write_image
 from sr_train.ops.resize import imresize
 from tests.data.conftest import noise, write_frames, write_nested
 from tests.data.test_clips import MODALITIES
@@ -25,7 +25,7 @@ def photos():
     """Real photographs of at most 320x240 pixels, RGB."""
     folder = resolve_root("pkg://skimage/data")
     paths = [next(folder.glob(f"{name}.*")) for name in PHOTOS]
-    return [to_rgb(read_picture(path).pixels)[:240, :320] for path in paths]
+    return [to_rgb(read_image(path).pixels)[:240, :320] for path in paths]
 
 
 def motion(pixels):
@@ -74,12 +74,12 @@ def pair_folders(root, photos, degrade):
     for number, pixels in enumerate(photos):
         for side, each in (("gt", pixels), ("lq", degrade(pixels))):
             (root / side).mkdir(parents=True, exist_ok=True)
-            write_picture(root / side / f"{number}.png", each)
+            write_image(root / side / f"{number}.png", each)
     return root / "gt", root / "lq"
 
 
 def warnings_of(gt, lq, scale=1, **more):
-    return PictureSet(str(gt), scale, str(lq), **more).warnings()
+    return ImageDataset(str(gt), scale, str(lq), **more).warnings()
 
 
 @pytest.mark.parametrize("kind", HONEST)
@@ -87,10 +87,10 @@ def test_honest_sets_are_not_doubted(tmp_path, photos, kind):
     gt, lq = pair_folders(tmp_path, photos, HONEST[kind])
     scale = {"2x smaller": 2, "4x smaller": 4, "smaller and noisy": 2}.get(kind, 1)
     assert warnings_of(gt, lq, scale) == []
-    assert PictureSet(str(gt), 2).warnings() == []
+    assert ImageDataset(str(gt), 2).warnings() == []
 
 
-def test_flat_and_tiny_pictures_are_not_doubted(tmp_path):
+def test_flat_and_tiny_images_are_not_doubted(tmp_path):
     flat = [np.full((40, 40, 3), value, np.uint8) for value in (0, 100, 255)]
     assert warnings_of(*pair_folders(tmp_path / "flat", flat, lambda p: noisy(p, 50))) == []
     tiny = [noise(3, 2, seed=seed) for seed in range(3)]
@@ -108,7 +108,7 @@ def test_sharp_and_blurred_are_swapped(tmp_path, photos, kind):
 def test_a_larger_lq_is_swapped(tmp_path, photos):
     gt, lq = pair_folders(tmp_path, photos, lambda p: imresize(p, 1 / 2))
     with pytest.raises(Exception, match="the LQ is the larger one: are gt and lq swapped"):
-        PictureSet(str(lq), 2, str(gt))
+        ImageDataset(str(lq), 2, str(gt))
 
 
 def test_pairs_that_show_different_things(tmp_path, photos):
@@ -171,21 +171,21 @@ def test_small_versions_below_the_root_of_the_gt(tmp_path, photos, large, small,
             (small, imresize(pixels, 1 / factor), ending),
         ):
             (tmp_path / folder).mkdir(parents=True, exist_ok=True)
-            write_picture(tmp_path / folder / f"{number:04}{end}.png", each)
-    (line,) = PictureSet(str(tmp_path), 2).warnings()
-    assert f"gt holds {len(photos)} pictures of " in line
+            write_image(tmp_path / folder / f"{number:04}{end}.png", each)
+    (line,) = ImageDataset(str(tmp_path), 2).warnings()
+    assert f"gt holds {len(photos)} images of " in line
     assert words in line
     if "train_sharp" not in large:
         exclude = [f"{small}/*"]
-        assert PictureSet(str(tmp_path), 2, exclude=exclude).warnings() == []
+        assert ImageDataset(str(tmp_path), 2, exclude=exclude).warnings() == []
 
 
 def test_frames_of_one_name_in_other_sizes_are_not_doubted(tmp_path):
     for folder, size in (("a", (40, 60)), ("b", (80, 120)), ("c", (80, 120))):
         (tmp_path / folder).mkdir()
         for t in range(4):
-            write_picture(tmp_path / folder / f"{t:04}.png", noise(*size, seed=hash_of(folder, t)))
-    assert PictureSet(str(tmp_path), 2).warnings() == []
+            write_image(tmp_path / folder / f"{t:04}.png", noise(*size, seed=hash_of(folder, t)))
+    assert ImageDataset(str(tmp_path), 2).warnings() == []
 
 
 def hash_of(folder, t):
@@ -203,20 +203,20 @@ def test_clips_are_doubted_too(tmp_path, photos):
             for t in range(3):
                 folder = tmp_path / f"s{number}" / side
                 folder.mkdir(parents=True, exist_ok=True)
-                write_picture(folder / f"{t}.png", np.roll(each, 5 * t, axis=1))
+                write_image(folder / f"{t}.png", np.roll(each, 5 * t, axis=1))
     right = {"gt": "sharp", "lq": "blur"}
-    assert ClipSet(1, root=str(tmp_path), modalities=right).warnings() == []
+    assert ClipDataset(1, root=str(tmp_path), modalities=right).warnings() == []
     wrong = {"gt": "blur", "lq": "sharp"}
-    (line,) = ClipSet(1, root=str(tmp_path), modalities=wrong).warnings()
+    (line,) = ClipDataset(1, root=str(tmp_path), modalities=wrong).warnings()
     assert "are gt and lq swapped?" in line
 
 
 def test_toys_and_spikes_are_not_doubted(tmp_path):
     root = write_nested(tmp_path / "nested", {"one": 8, "two": 6})
     common = {"split": "train", "modalities": MODALITIES}
-    assert ClipSet(2, root=str(root), **common).warnings() == []
+    assert ClipDataset(2, root=str(root), **common).warnings() == []
     write_frames(tmp_path / "gt" / "a", 3)
-    assert ClipSet(2, gt=str(tmp_path / "gt")).warnings() == []
+    assert ClipDataset(2, gt=str(tmp_path / "gt")).warnings() == []
 
 
 def test_spread():
@@ -232,13 +232,13 @@ def test_validation_on_what_is_trained_on(tmp_path, photos):
     gt, _ = pair_folders(tmp_path, photos, lambda p: p)
     shutil.copytree(gt, tmp_path / "copies")
     (tmp_path / "link").symlink_to(gt)
-    train = PictureSet(str(gt), 2, exclude=["0", "1"])
+    train = ImageDataset(str(gt), 2, exclude=["0", "1"])
     for folder, count in (("gt", 4), ("link", 4), ("copies", 4)):
-        val = PictureSet(str(tmp_path / folder), 2)
+        val = ImageDataset(str(tmp_path / folder), 2)
         line = overlap_warning("data.val.main", train.gt_files(), val.gt_files())
         assert line.startswith(f"data.val.main: {count} of 6 files that were looked at are trained")
         assert (str(gt) in line) == (folder != "link") or "the same as" in line
-    apart = PictureSet(str(gt), 2, include=["0", "1"])
+    apart = ImageDataset(str(gt), 2, include=["0", "1"])
     assert overlap_warning("x", train.gt_files(), apart.gt_files()) is None
     assert overlap_warning("x", [], apart.gt_files()) is None
     assert overlap_warning("x", train.gt_files(), []) is None
@@ -254,9 +254,9 @@ def test_files_of_one_size_are_told_apart(tmp_path):
     for folder in ("one", "two"):
         (tmp_path / folder).mkdir()
         for t in range(30):
-            write_picture(tmp_path / folder / f"{t}.bmp", noise(8, 8, seed=hash_of(folder[0], t)))
-    one, two = (PictureSet(str(tmp_path / folder), 2).gt_files() for folder in ("one", "two"))
+            write_image(tmp_path / folder / f"{t}.bmp", noise(8, 8, seed=hash_of(folder[0], t)))
+    one, two = (ImageDataset(str(tmp_path / folder), 2).gt_files() for folder in ("one", "two"))
     assert overlap(one, two) == (0, 30, None)
     shutil.copy(tmp_path / "one" / "29.bmp", tmp_path / "two" / "29.bmp")
-    two = PictureSet(str(tmp_path / "two"), 2).gt_files()
+    two = ImageDataset(str(tmp_path / "two"), 2).gt_files()
     assert overlap(one, two)[0] == 1

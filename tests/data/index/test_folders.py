@@ -64,7 +64,7 @@ def test_file_in_place_of_a_folder(gt_dir):
 def test_empty_folder_says_what_it_holds(tmp_path):
     (tmp_path / "sub").mkdir()
     (tmp_path / "a.txt").write_text("x")
-    with pytest.raises(DataError, match=r"no pictures found .* 1 \.txt, 1 folder$"):
+    with pytest.raises(DataError, match=r"no images found .* 1 \.txt, 1 folder$"):
         list_folder(tmp_path)
 
 
@@ -76,13 +76,13 @@ def test_home_and_relative_paths(gt_dir, monkeypatch):
 
 
 def test_package_folder_without_import(tmp_path, monkeypatch):
-    fill(tmp_path / "some_package" / "pictures", ["x"])
+    fill(tmp_path / "some_package" / "images", ["x"])
     (tmp_path / "some_package" / "__init__.py").write_text("raise RuntimeError")
     monkeypatch.syspath_prepend(tmp_path)
-    assert resolve_root("pkg://some_package/pictures") == tmp_path / "some_package" / "pictures"
+    assert resolve_root("pkg://some_package/images") == tmp_path / "some_package" / "images"
     assert "some_package" not in sys.modules
-    with pytest.raises(DataError, match="did you mean 'pictures'"):
-        resolve_root("pkg://some_package/Pictures")
+    with pytest.raises(DataError, match="did you mean 'images'"):
+        resolve_root("pkg://some_package/Images")
     with pytest.raises(DataError, match="not installed"):
         resolve_root("pkg://no_such_package/x")
     with pytest.raises(DataError, match="expected pkg://"):

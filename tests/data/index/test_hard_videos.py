@@ -1,10 +1,10 @@
-"""ClipSet on videos whose frames are hard to number: none is taken for another."""
+"""ClipDataset on videos whose frames are hard to number: none is taken for another."""
 
 import numpy as np
 import pytest
 import torch
 
-from data.clips import ClipSet
+from data.clips import ClipDataset
 from data.index import videos
 from data.index.videos import VIDEO_SUFFIXES, OpenVideos, count_frames
 from sr_train.api.errors import DataError
@@ -25,11 +25,11 @@ def test_h264_in_avi_as_a_data_set(tmp_path, options):
     path = make_video(tmp_path / "a.avi", moving(40, 48, 64), options=options)
     expected = [frame.pixels for frame in read_timed_frames(path)]
     assert len(expected) == 40
-    whole = ClipSet(2, gt=str(tmp_path), frames=None, lq_size=8, cache_gib=0).whole(0)
+    whole = ClipDataset(2, gt=str(tmp_path), frames=None, lq_size=8, cache_gib=0).whole(0)
     assert len(whole) == 40
     for number in [17, 3, 39, 0, 20, *range(40)]:
         np.testing.assert_array_equal(whole.gt(number), expected[number], str(number))
-    clips = ClipSet(2, gt=str(tmp_path), frames=3, lq_size=8, cache_gib=0.01)
+    clips = ClipDataset(2, gt=str(tmp_path), frames=3, lq_size=8, cache_gib=0.01)
     clips.preload()
     assert all(isinstance(clips.sample(n, 0)["gt"], torch.Tensor) for n in range(len(clips)))
 

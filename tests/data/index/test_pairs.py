@@ -63,7 +63,7 @@ def test_every_problem_is_named(tmp_path):
     fill(lq, ["wrong"], (10, 14))
     fill(lq, ["small"], (10, 10))
     fill(lq, ["tiny"], (1, 25))
-    (lq / "text.png").write_text("not a picture")
+    (lq / "text.png").write_text("not an image")
     (gt / "cut.png").write_bytes(b"")
     index = indexed(gt, lq, lq_size=16)
     assert names(index) == ["good"]
@@ -75,7 +75,7 @@ def test_every_problem_is_named(tmp_path):
     assert found["twice.bmp"].endswith("twice.png; keep one")
     assert "looked for lonely, lonelyx2, lonelyX2, lonely_x2" in found["lonely.png"]
     assert "ambiguous partner" in found["vague.png"]
-    assert "not a picture" in found["text.png"]
+    assert "not an image" in found["text.png"]
     assert "0 bytes" in found["cut.png"]
     assert "no partner in" in found["orphan.png"]
     assert "found 25x1, expected 25x0" in found["tiny.png"]
@@ -107,7 +107,7 @@ def test_patterns(gt_dir):
     assert names(indexed(gt_dir, include=["a1.png", "sub/*"], exclude=["*b1*"])) == ["a1", "sub/b2"]
     with pytest.raises(DataError, match=r"'A1.png'; did you mean 'a1.png'"):
         indexed(gt_dir, include=["a*", "A1.png"])
-    with pytest.raises(DataError, match="none of 7 pictures"):
+    with pytest.raises(DataError, match="none of 7 images"):
         indexed(gt_dir, exclude=["*"])
 
 
@@ -178,7 +178,7 @@ def test_a_list_of_names(gt_dir, tmp_path):
         (None, "cannot be read: No such file"),
         (b"\n \n", "names nothing"),
         (b"\x89PNG\0\0", "is no text"),
-        (b"q\nr\n", r"none of 7 pictures is left by .*list_file=.*list.txt"),
+        (b"q\nr\n", r"none of 7 images is left by .*list_file=.*list.txt"),
     ],
 )
 def test_lists_that_name_nothing(gt_dir, tmp_path, content, words):
@@ -188,11 +188,11 @@ def test_lists_that_name_nothing(gt_dir, tmp_path, content, words):
         indexed(gt_dir, list_file=str(tmp_path / "list.txt"))
 
 
-def test_pictures_that_are_both_sides(gt_dir):
+def test_images_that_are_both_sides(gt_dir):
     fill(gt_dir / "lq", ["a1", "a2"], (20, 28))
-    with pytest.raises(DataError, match=r"2 pictures are in gt .* and in lq .*gt/lq/a1\.png"):
+    with pytest.raises(DataError, match=r"2 images are in gt .* and in lq .*gt/lq/a1\.png"):
         indexed(gt_dir, gt_dir / "lq")
-    with pytest.raises(DataError, match=r"2 pictures are in gt .* and in lq"):
+    with pytest.raises(DataError, match=r"2 images are in gt .* and in lq"):
         indexed(gt_dir / "lq", gt_dir)
     index = indexed(gt_dir, gt_dir / "lq", include=["a1", "a2"])
     assert (names(index), index.left_out) == (["a1", "a2"], [])

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from data.loading.cutting import place_pictures, place_tensors
+from data.loading.cutting import place_images, place_tensors
 
 
 def by_numpy(crops, symmetry):
@@ -19,14 +19,14 @@ def by_numpy(crops, symmetry):
 @pytest.mark.parametrize("dtype", [np.uint8, np.uint16])
 @pytest.mark.parametrize("side", [8, 64])
 @pytest.mark.parametrize("symmetry", range(8))
-def test_pictures(symmetry, side, dtype):
+def test_images(symmetry, side, dtype):
     frames = np.random.default_rng(0).integers(0, 256, (7, side + 9, side + 5, 3)).astype(dtype)
     # Every second frame, backwards, as a clip may run.
     crops = frames[5::-2, 4 : 4 + side, 3 : 3 + side]
     expected = by_numpy(crops, symmetry)
     for given in (crops, list(crops)):
         out = np.zeros((3, 3, side, side), dtype)
-        place_pictures(given, symmetry, out)
+        place_images(given, symmetry, out)
         np.testing.assert_array_equal(out, expected)
 
 

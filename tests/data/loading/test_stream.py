@@ -13,9 +13,9 @@ import numpy as np
 import pytest
 import torch
 
+from data.images import ImageDataset
 from data.loading.stream import TrainStream
-from data.pictures import PictureSet
-from sr_train.api.dataset import TrainSet
+from sr_train.api.dataset import TrainDataset
 from sr_train.api.errors import DataError
 from tests.data.conftest import fill
 
@@ -29,7 +29,7 @@ WAYS = [
 ]
 
 
-class Numbers(TrainSet):
+class Numbers(TrainDataset):
     """Samples that say where they come from; index `bad` raises."""
 
     def __init__(self, size=20, bad=None, error=DataError):
@@ -42,7 +42,7 @@ class Numbers(TrainSet):
 
     def sample(self, epoch, index):
         if index == self.bad:
-            raise self.error(f"picture {index} is bad")
+            raise self.error(f"image {index} is bad")
         at = torch.tensor([epoch, index], dtype=torch.int32)
         return {"lq": at, "gt": torch.full((3, 300, 300), index, dtype=torch.uint8)}
 
@@ -77,8 +77,8 @@ def assert_same(one, other):
 @pytest.fixture(scope="module")
 def reference(tmp_path_factory):
     folder = fill(tmp_path_factory.mktemp("gt"), [f"n{n}" for n in range(11)])
-    pictures = PictureSet(str(folder), 2, lq_size=8)
-    return folder, take(TrainStream(pictures, 4, seed=9, num_workers=0, prefetch=0), 12)
+    images = ImageDataset(str(folder), 2, lq_size=8)
+    return folder, take(TrainStream(images, 4, seed=9, num_workers=0, prefetch=0), 12)
 
 
 @pytest.mark.parametrize("way", WAYS, ids=str)
@@ -86,8 +86,8 @@ def reference(tmp_path_factory):
 def test_nothing_changes_what_comes(reference, way, cache_gib):
     folder, expected = reference
     gc.collect()  # else the sets before this one lend it their caches
-    pictures = PictureSet(str(folder), 2, lq_size=8, cache_gib=cache_gib)
-    stream = TrainStream(pictures, 4, seed=9, **way)
+    images = ImageDataset(str(folder), 2, lq_size=8, cache_gib=cache_gib)
+    stream = TrainStream(images, 4, seed=9, **way)
     assert_same(take(stream, 8), expected[:8])
     assert stream.position == 8
     # Closed, it goes on where it was.
@@ -101,8 +101,8 @@ def test_nothing_changes_what_comes(reference, way, cache_gib):
 
 
 def test_16_bit_through_workers(tmp_path):
-    pictures = PictureSet(str(fill(tmp_path, "abc", dtype=np.uint16)), 2, lq_size=8)
-    streams = [TrainStream(pictures, 4, num_workers=count) for count in (0, 2)]
+    images = ImageDataset(str(fill(tmp_path, "abc", dtype=np.uint16)), 2, lq_size=8)
+    streams = [TrainStream(images, 4, num_workers=count) for count in (0, 2)]
     one, other = (take(stream, 3) for stream in streams)
     assert one[0]["lq"].dtype == torch.uint16
     assert_same(one, other)
@@ -129,7 +129,7 @@ def test_error_comes_at_its_place(way):
     for _ in range(4):
         next(stream)
     for _ in range(2):
-        with pytest.raises(DataError, match=rf"^picture {bad} is bad$"):
+        with pytest.raises(DataError, match=rf"^image {bad} is bad$"):
             next(stream)
     stream.close()
 
@@ -137,17 +137,17 @@ def test_error_comes_at_its_place(way):
 @pytest.mark.parametrize("num_workers", [0, 2])
 def test_a_defect_keeps_its_traceback(num_workers):
     stream = TrainStream(Numbers(bad=3, error=KeyError), 20, num_workers=num_workers)
-    with pytest.raises((KeyError, RuntimeError), match="picture 3 is bad"):
+    with pytest.raises((KeyError, RuntimeError), match="image 3 is bad"):
         next(stream)
 
 
-def test_damaged_picture_in_a_worker_is_named(gt_dir):
+def test_damaged_image_in_a_worker_is_named(gt_dir):
     fill(gt_dir, ["damaged"])
     path = gt_dir / "damaged.png"
     path.write_bytes(path.read_bytes()[:-600])
-    pictures = PictureSet(str(gt_dir), 2, lq_size=8, cache_gib=0)
+    images = ImageDataset(str(gt_dir), 2, lq_size=8, cache_gib=0)
     with pytest.raises(DataError, match=str(path)) as caught:
-        take(TrainStream(pictures, 8, num_workers=2), 1)
+        take(TrainStream(images, 8, num_workers=2), 1)
     assert "Traceback" not in str(caught.value)
 
 
@@ -172,8 +172,8 @@ def test_workers_start_although_opencv_has_threads(reference):
     threads = cv2.getNumThreads()
     cv2.setNumThreads(4)
     cv2.GaussianBlur(np.zeros((2000, 2000, 3), np.float32), (9, 9), 2)
-    pictures = PictureSet(str(folder), 2, lq_size=8, cache_gib=0)
-    assert_same(take(TrainStream(pictures, 4, seed=9, num_workers=2), 3), expected[:3])
+    images = ImageDataset(str(folder), 2, lq_size=8, cache_gib=0)
+    assert_same(take(TrainStream(images, 4, seed=9, num_workers=2), 3), expected[:3])
     assert cv2.getNumThreads() == 4
     cv2.setNumThreads(threads)
 
@@ -215,9 +215,9 @@ def test_waiting_is_measured():
     assert stream.wait_seconds == 0.0
 
 
-def test_auto_chooses_by_where_pictures_are(gt_dir):
-    cached = PictureSet(str(gt_dir), 2, lq_size=8)
-    decoded = PictureSet(str(gt_dir), 2, lq_size=8, cache_gib=0)
+def test_auto_chooses_by_where_images_are(gt_dir):
+    cached = ImageDataset(str(gt_dir), 2, lq_size=8)
+    decoded = ImageDataset(str(gt_dir), 2, lq_size=8, cache_gib=0)
     assert TrainStream(cached, 4).num_workers == 0
     assert TrainStream(decoded, 4).num_workers >= 1
     assert TrainStream(decoded, 4, world_size=10**6).num_workers == 1
@@ -241,9 +241,9 @@ def test_wrong_arguments(wrong):
     ],
 )
 def test_what_no_machine_holds_ends_at_once(gt_dir, beyond, words):
-    pictures = PictureSet(str(gt_dir), 2, lq_size=8)
-    assert pictures.sample_bytes == sum(v.nbytes for v in pictures.sample(0, 0).values())
-    for dataset in (Numbers(), pictures):
+    images = ImageDataset(str(gt_dir), 2, lq_size=8)
+    assert images.sample_bytes == sum(v.nbytes for v in images.sample(0, 0).values())
+    for dataset in (Numbers(), images):
         with pytest.raises(DataError, match=words):
             TrainStream(dataset, **{"batch_size": 2, **beyond})
 
@@ -268,12 +268,12 @@ SCRIPT = """
     import os, signal, sys, time
     import multiprocessing
     from data.loading.stream import TrainStream
-    from data.pictures import PictureSet
+    from data.images import ImageDataset
 
     if __name__ == "__main__":
         multiprocessing.set_start_method(sys.argv[2])
-        pictures = PictureSet(sys.argv[1], 2, lq_size=8, cache_gib=0)
-        stream = TrainStream(pictures, 4, num_workers=2)
+        images = ImageDataset(sys.argv[1], 2, lq_size=8, cache_gib=0)
+        stream = TrainStream(images, 4, num_workers=2)
         print(int(next(stream)["gt"].sum()), flush=True)
         print(*(p.pid for p in multiprocessing.active_children()), flush=True)
         {ending}

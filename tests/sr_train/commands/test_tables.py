@@ -73,7 +73,7 @@ def test_gain(value, reference, higher, expected):
     assert gain(value, reference, higher) == pytest.approx(expected)
 
 
-def test_a_perfect_picture_gains_without_bound():
+def test_a_perfect_image_gains_without_bound():
     assert gain(math.inf, 30.0, True) == math.inf
 
 
@@ -87,7 +87,7 @@ def test_names_in_the_table_steer_no_terminal_and_are_no_formulas(tmp_path):
     scores = Scores({"=set": {name: {"=m": 1.5} for name in names}})
     write_scores(tmp_path, scores, None, {}, {"=m": True})
     head, *rows = csv.reader((tmp_path / "results.csv").read_text().splitlines())
-    assert head == ["data_set", "picture", "'=m"]
+    assert head == ["data_set", "image", "'=m"]
     assert [row[0] for row in rows] == ["'=set"] * len(names)
     assert [row[1] for row in rows] == [
         "'=cmd|' /C calc'!A0", "'+1", "'-2", "'@SUM(A1)", r"a\x1b[31m\nb", r"caf\xe9", 'a,"b',

@@ -44,7 +44,7 @@ def run(**more) -> RunConfig:
     parts = {"name": "x", "scale": 2, "arch": {}, "optimizer": {}, "scheduler": {}}
     config = RunConfig(**parts)
     config.train.steps = 3
-    config.data.train = {"_target_": "data.pictures.PictureSet", "gt": "a", "scale": 2}
+    config.data.train = {"_target_": "data.images.ImageDataset", "gt": "a", "scale": 2}
     for key, value in more.items():
         setattr(config, key, value)
     return config

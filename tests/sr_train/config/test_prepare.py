@@ -68,7 +68,7 @@ def test_an_open_mapping_needs_no_plus():
 
 
 def test_what_a_word_before_has_added_is_there():
-    words = ["data.val.more={_target_: data.pictures.PictureSet}", "data.val.more.gt=x"]
+    words = ["data.val.more={_target_: data.images.ImageDataset}", "data.val.more.gt=x"]
     assert given(*words) == [f"+{words[0]}", f"+{words[1]}"]
     words = ["data.train.exclude=[a]", "data.train.exclude=[b]"]
     assert given(*words) == [f"+{words[0]}", words[1]]

@@ -256,7 +256,7 @@ def test_a_term_of_the_discriminator_fits_and_is_told_of_without_one(name):
 
 
 @pytest.mark.parametrize("name", group("discriminator"))
-def test_a_discriminator_takes_the_pictures_of_a_step(name):
+def test_a_discriminator_takes_the_images_of_a_step(name):
     words = gan_words(f"discriminator={name}") if name != "none" else ["discriminator=none"]
     cfg = composed(*BASE, *words, "data.lq_size=64")
     assert run_problems(cfg) == []

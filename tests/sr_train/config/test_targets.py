@@ -93,7 +93,7 @@ WALKS = [
     "data.loading.stream.threading.Thread",
     "data.cache.sharing.SharedBytes",
     "data.loading.workers.Workers",
-    "data.pictures.read_picture",
+    "data.images.read_image",
     "configs.x",
     "hydra.utils.instantiate",
     "hydra._internal.core_plugins.basic_launcher.BasicLauncher",
@@ -137,7 +137,7 @@ def test_what_stands_in_one_seam_does_not_in_another(kind):
         "loss": "losses.pixel.L1Loss",
         "optimizer": "torch.optim.Adam",
         "schedule": "sr_train.engine.schedule.Cosine",
-        "data set": "data.pictures.PictureSet",
+        "data set": "data.images.ImageDataset",
         "stream": "data.loading.stream.TrainStream",
         "metric": "sr_train.metrics.PSNR",
         "logger": "sr_train.monitoring.tensorboard.TensorBoardLogger",
@@ -250,7 +250,7 @@ HIDDEN = {"_target_": "os.system", "command": "true"}
     ],
 )
 def test_a_component_among_plain_values_is_refused_at_any_depth(path, node, place):
-    base = {"_target_": "data.pictures.PictureSet", "gt": "x", "scale": 2}
+    base = {"_target_": "data.images.ImageDataset", "gt": "x", "scale": 2}
     problems = node_problems({**base, **node}, path)
     assert any(f"{place}: found a component" in problem for problem in problems)
     with pytest.raises(ConfigError, match="found a component"):

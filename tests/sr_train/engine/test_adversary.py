@@ -192,7 +192,7 @@ def test_a_prediction_that_is_not_finite_stops_both(make_batch):
     run(model, [make_batch()])
     before = {name: state_of(model, name) for name in "gd"}
     buffers = copy.deepcopy(dict(model.discriminator.net.named_buffers()))
-    poison = {name: picture.float() / 255 for name, picture in make_batch(1).items()}
+    poison = {name: image.float() / 255 for name, image in make_batch(1).items()}
     poison["lq"][0, 0, 0, 0] = float("nan")
     run(model, [poison])
     for name in "gd":

@@ -1,4 +1,4 @@
-"""Clips go through the step that pictures go through."""
+"""Clips go through the step that images go through."""
 
 import copy
 
@@ -44,7 +44,7 @@ class ClipNet(nn.Module):
 
 
 class EachFrame(nn.Module):
-    """A network of pictures, frame by frame."""
+    """A network of images, frame by frame."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -75,14 +75,14 @@ def loss_of(model, batch):
 
 
 @pytest.mark.parametrize("loss", [L1Loss(), SSIMLoss(window=3)])
-def test_a_loss_of_pictures_takes_every_frame_as_a_picture(make_model, loss):
+def test_a_loss_of_images_takes_every_frame_as_an_image(make_model, loss):
     terms = {"only": Term("only", loss)}
     batch = clips()
-    pictures = {name: value.flatten(0, 1) for name, value in batch.items()}
+    images = {name: value.flatten(0, 1) for name, value in batch.items()}
     whole = make_model(terms=terms, net=EachFrame())
     alone = make_model(terms=terms)
     whole.generator.net.net.load_state_dict(alone.generator.net.state_dict())
-    assert loss_of(whole, batch) == pytest.approx(loss_of(alone, pictures), rel=1e-6)
+    assert loss_of(whole, batch) == pytest.approx(loss_of(alone, images), rel=1e-6)
     for found, expected in zip(gradients(whole.generator), gradients(alone.generator), strict=True):
         torch.testing.assert_close(found, expected)
 
@@ -127,7 +127,7 @@ def test_a_temporal_loss_learns_how_many_frames_a_clip_has(make_model):
     assert loss_of(model, batch) == pytest.approx(expected, rel=1e-6)
 
 
-def test_a_temporal_loss_refuses_pictures(make_model, make_batch):
+def test_a_temporal_loss_refuses_images(make_model, make_batch):
     model = make_model(terms={"jump": Term("jump", TemporalDifferenceLoss())})
     with pytest.raises(ConfigError, match=r"objective\.jump.*clips of at least 2"):
         run(model, [make_batch()])
@@ -178,7 +178,7 @@ def test_a_gan_on_clips_trains(precision):
     assert {"loss/gan", "loss_d/gan", "gan/d_accuracy"} <= set(read.means)
 
 
-def test_channels_last_is_for_convolutions_of_pictures_alone():
+def test_channels_last_is_for_convolutions_of_images_alone():
     net = placed(ClipNet(), torch.device("cpu"), channels_last=True)
     assert net.first.weight.is_contiguous(memory_format=torch.channels_last)
     assert net.mix.weight.is_contiguous()

@@ -20,7 +20,7 @@ class Asks(nn.Module):
 
 
 def forwards_of(net):
-    """Return the list of pictures that a network is going to see."""
+    """Return the list of images that a network is going to see."""
     seen = []
     net.register_forward_pre_hook(lambda module, args: seen.append(args[0]))
     return seen
@@ -42,7 +42,7 @@ def test_the_discriminator_judges_once_however_many_terms_ask(make_batch):
     assert len(seen) == 4  # fake and real, in the phase of each
 
 
-def test_real_pictures_are_judged_for_the_generator_only_where_a_term_asks(make_batch):
+def test_real_images_are_judged_for_the_generator_only_where_a_term_asks(make_batch):
     model = make_gan()
     seen = forwards_of(model.discriminator.net)
     run(model, [make_batch()])
@@ -92,9 +92,9 @@ def test_a_prediction_is_made_once_and_on_demand(make_batch):
     ctx = StepContext(model, make_batch())
     assert seen == []
     assert ctx.pred is ctx.pred
-    assert ctx.picture("pred", "rgb") is ctx.pred
-    assert ctx.picture("pred", "y") is ctx.picture("pred", "y")
-    assert ctx.picture("pred", "cbcr").shape[1] == 2
+    assert ctx.image("pred", "rgb") is ctx.pred
+    assert ctx.image("pred", "y") is ctx.image("pred", "y")
+    assert ctx.image("pred", "cbcr").shape[1] == 2
     assert len(seen) == 1
 
 

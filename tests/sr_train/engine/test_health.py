@@ -117,7 +117,7 @@ def test_drift_over_micro_batches_is_a_mean_with_its_count(make_batch):
     assert model.meter.read().counts["health/colour_drift"] == 2
 
 
-def test_a_picture_without_colour_has_no_drift():
+def test_an_image_without_colour_has_no_drift():
     class Ctx:
         pred = torch.rand(1, 1, 4, 4, requires_grad=True)
         lq = torch.rand(1, 1, 2, 2)

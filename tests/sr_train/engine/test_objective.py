@@ -78,7 +78,7 @@ def test_total_is_the_weighted_sum_in_fp32(make_model, make_batch):
     assert means["loss/total"] == pytest.approx(expected, rel=1e-6)
 
 
-def test_a_loss_that_cannot_use_its_pictures_is_named(make_model, make_batch):
+def test_a_loss_that_cannot_use_its_images_is_named(make_model, make_batch):
     class Picky(nn.Module):
         def forward(self, pred, target):
             raise ValueError("pred must be striped")

@@ -39,13 +39,13 @@ class Toys:
         return Pair(f"p{index}", gt[::2, ::2].copy(), gt)
 
 
-class Pictures:
+class Images:
     """A logger that keeps the names and sums of what it is shown."""
 
     def __init__(self):
         self.seen = []
 
-    def picture(self, name, pixels, step):
+    def image(self, name, pixels, step):
         self.seen.append((name, int(pixels.sum()), step))
 
 
@@ -56,7 +56,7 @@ def difference(pred, gt, scale):
 def validate(world, folder, count=5, broken=None):
     sets = {"b": Toys(count, 0), "a": Toys(2, 50, broken)}
     validator = Validator(sets, {"difference": difference}, 2, world)
-    logger, calls = Pictures(), []
+    logger, calls = Images(), []
 
     def upscale(lq, name):
         calls.append(name)
@@ -67,7 +67,7 @@ def validate(world, folder, count=5, broken=None):
     )
     scores = live(7)
     sheets = sorted(path.name for path in folder.glob(f"{world.rank}/*"))
-    order = [(name, list(rows)) for name, rows in scores.pictures.items()]
+    order = [(name, list(rows)) for name, rows in scores.images.items()]
     return scores, order, logger.seen, sheets, calls, live.baseline()
 
 
@@ -93,16 +93,16 @@ def test_two_ranks_score_and_show_what_one_does(tmp_path, count):
 
 
 @pytest.mark.dist
-def test_a_damaged_picture_of_one_rank_ends_both(tmp_path):
+def test_a_damaged_image_of_one_rank_ends_both(tmp_path):
     for told in on_ranks(validate, tmp_path, 5, 0):
         assert told == "SharedError: rank 1: p0: damaged"
 
 
 @pytest.mark.dist
-def test_more_ranks_than_pictures(tmp_path):
+def test_more_ranks_than_images(tmp_path):
     first, *others = on_ranks(few, size=3)
     assert all(scores == first for scores in others)
-    assert len(first.pictures["x"]) == 1
+    assert len(first.images["x"]) == 1
 
 
 def few(world):
@@ -110,12 +110,12 @@ def few(world):
     return validator.run(frame_by_frame(validator.bicubic))
 
 
-def test_a_damaged_picture_alone_is_told_as_it_is(tmp_path):
+def test_a_damaged_image_alone_is_told_as_it_is(tmp_path):
     with pytest.raises(DataError, match=r"^p0: damaged$"):
         validate(World(), tmp_path, 5, 0)
 
 
-def test_means_are_over_pictures():
+def test_means_are_over_images():
     scores = Scores({"a": {"x": {"m": 1.0}}, "b": {"y": {"m": 2.0}, "z": {"m": 6.0}}})
     assert scores.mean() == {"m": 3.0}
     assert scores.mean("b") == {"m": 4.0}

@@ -161,8 +161,8 @@ class TinyJudge(nn.Module):
         super().__init__()
         self.body = nn.Conv2d(3, 1, 3)
 
-    def forward(self, picture):
-        return self.body(picture)
+    def forward(self, image):
+        return self.body(image)
 
 
 def with_judge(model):

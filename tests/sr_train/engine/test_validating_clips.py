@@ -1,4 +1,4 @@
-"""Clips and pictures go through one validator; a clip counts once, however long it is."""
+"""Clips and images go through one validator; a clip counts once, however long it is."""
 
 from dataclasses import dataclass
 
@@ -39,7 +39,7 @@ class Clip:
 
 
 @dataclass
-class Picture:
+class Image:
     name: str
     lq: np.ndarray
     gt: np.ndarray
@@ -65,8 +65,8 @@ def test_a_clip_counts_once_however_long_it_is():
     metrics = {"bias": bias, "jump": TemporalDifference("rgb")}
     validator = Validator(sets, metrics, 2)
     scores = validator.run(frame_by_frame(validator.bicubic))
-    assert scores.pictures["x"]["long"] == pytest.approx({"bias": 2.0, "jump": 1.0})
-    assert scores.pictures["x"]["short"] == pytest.approx({"bias": 0.5, "jump": 1.0})
+    assert scores.images["x"]["long"] == pytest.approx({"bias": 2.0, "jump": 1.0})
+    assert scores.images["x"]["short"] == pytest.approx({"bias": 0.5, "jump": 1.0})
     assert scores.mean("x") == pytest.approx({"bias": 1.25, "jump": 1.0})
 
 
@@ -98,18 +98,18 @@ def test_as_many_frames_must_come_out_as_went_in(change):
         Validator({"x": Set(Clip("c", 3))}, {"bias": bias}, 2).run(upscale)
 
 
-def test_pictures_and_clips_may_be_mixed():
+def test_images_and_clips_may_be_mixed():
     gt = stripes(16, 20)
-    sets = {"stills": Set(Picture("p", gt[::2, ::2].copy(), gt)), "clips": Set(Clip("c", 2))}
+    sets = {"stills": Set(Image("p", gt[::2, ::2].copy(), gt)), "clips": Set(Clip("c", 2))}
     validator = Validator(sets, {"bias": bias}, 2)
     scores = validator.run(frame_by_frame(validator.bicubic))
-    assert list(scores.pictures["stills"]) == ["p"]
-    assert list(scores.pictures["clips"]) == ["c"]
+    assert list(scores.images["stills"]) == ["p"]
+    assert list(scores.images["clips"]) == ["c"]
 
 
 def test_a_metric_of_neighbours_needs_clips():
     gt = stripes(16, 20)
-    sets = {"stills": Set(Picture("p", gt[::2, ::2].copy(), gt))}
+    sets = {"stills": Set(Image("p", gt[::2, ::2].copy(), gt))}
     validator = Validator(sets, {"jump": TemporalDifference("rgb")}, 2)
     with pytest.raises(ConfigError, match=r"metrics\.jump.*data\.val\.stills.*validate on clips"):
         validator.run(frame_by_frame(validator.bicubic))
@@ -120,7 +120,7 @@ def test_the_middle_frame_of_a_clip_is_shown(tmp_path):
         def __init__(self):
             self.names = []
 
-        def picture(self, name, pixels, step):
+        def image(self, name, pixels, step):
             self.names.append(name)
 
     logger = Logger()

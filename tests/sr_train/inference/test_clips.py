@@ -262,14 +262,14 @@ def test_impossible_settings(settings, words):
 
 
 def test_networks_of_another_kind():
-    picture = Nearest()
-    with pytest.raises(ConfigError, match="single pictures"):
-        ClipUpscaler(picture, picture.spec)
+    image = Nearest()
+    with pytest.raises(ConfigError, match="single images"):
+        ClipUpscaler(image, image.spec)
     with pytest.raises(ConfigError, match="takes clips"):
         Upscaler(Window(), Window().spec)
 
 
-def test_picture_networks_go_frame_by_frame():
+def test_image_networks_go_frame_by_frame():
     net = Nearest()
     upscale = frame_by_frame(Upscaler(net, net.spec))
     frames = clip(3)

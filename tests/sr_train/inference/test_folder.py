@@ -1,4 +1,4 @@
-"""Folders of pictures: all done that can be, the rest named."""
+"""Folders of images: all done that can be, the rest named."""
 
 from pathlib import Path
 
@@ -10,11 +10,11 @@ import torch
 from sr_train.api.errors import DataError, PluginError, Problems, SRTrainError
 from sr_train.inference import folder as module
 from sr_train.inference.faults import Failures, told
-from sr_train.inference.folder import check_writable, upscale_pictures
+from sr_train.inference.folder import check_writable, upscale_images
 from sr_train.inference.naming import parse_output
 from sr_train.inference.planning import Wish, plan_inputs
 from sr_train.inference.upscaler import Upscaler
-from sr_train.io.images import read_picture, write_picture
+from sr_train.io.images import read_image, write_image
 from tests.sr_train.inference.toys import Nearest, below, make
 
 
@@ -25,28 +25,28 @@ def upscaler():
 
 
 def infer(upscaler, inputs, output, **wish):
-    """Upscale pictures; return what was written, and what failed with why."""
+    """Upscale images; return what was written, and what failed with why."""
     plan = plan_inputs(inputs, parse_output(str(output)), False, Wish(**wish))
     done, failed = [], []
 
-    def on_picture(job, error, lost):
+    def on_image(job, error, lost):
         if error is None:
             done.append(job.target)
         else:
             failed.append((job.source, told(error, job.source)))
 
-    assert upscale_pictures(upscaler, plan.pictures, on_picture) == len(plan.pictures)
+    assert upscale_images(upscaler, plan.images, on_image) == len(plan.images)
     return done, failed
 
 
-def test_a_picture_is_read_upscaled_and_written(tmp_path, upscaler):
+def test_an_image_is_read_upscaled_and_written(tmp_path, upscaler):
     pixels = make(tmp_path / "in/a.png")
     make(tmp_path / "in/b/d/e.bmp")
     out = tmp_path / "new/out"
     done, failed = infer(upscaler, [tmp_path / "in"], out)
     assert (done, failed) == ([out / "a.png", out / "b/d/e.png"], [])
     expected = pixels.repeat(2, axis=0).repeat(2, axis=1)
-    np.testing.assert_array_equal(read_picture(out / "a.png").pixels, expected)
+    np.testing.assert_array_equal(read_image(out / "a.png").pixels, expected)
 
 
 @pytest.mark.parametrize("dtype", [np.uint8, np.uint16])
@@ -54,23 +54,23 @@ def test_a_picture_is_read_upscaled_and_written(tmp_path, upscaler):
 @pytest.mark.parametrize("alpha", [False, True])
 def test_depth_channels_and_alpha_are_kept(tmp_path, upscaler, dtype, channels, alpha):
     make(tmp_path / "a.png", channels=channels, dtype=dtype, alpha=alpha)
-    source = read_picture(tmp_path / "a.png")
+    source = read_image(tmp_path / "a.png")
     done, _ = infer(upscaler, [tmp_path / "a.png"], tmp_path / "out")
-    picture = read_picture(done[0])
-    assert picture.pixels.dtype == dtype
-    assert picture.pixels.shape == (12, 16, source.pixels.shape[2])
+    image = read_image(done[0])
+    assert image.pixels.dtype == dtype
+    assert image.pixels.shape == (12, 16, source.pixels.shape[2])
     if alpha:
-        np.testing.assert_array_equal(picture.alpha, upscaler.upscale_alpha(source.alpha))
+        np.testing.assert_array_equal(image.alpha, upscaler.upscale_alpha(source.alpha))
     else:
-        assert picture.alpha is None
+        assert image.alpha is None
 
 
-def test_one_bad_picture_is_reported_and_the_rest_done(tmp_path, upscaler):
+def test_one_bad_image_is_reported_and_the_rest_done(tmp_path, upscaler):
     for name in ("a.png", "b.png", "d.png"):
         make(tmp_path / "in" / name)
     data = (tmp_path / "in/b.png").read_bytes()
     (tmp_path / "in/b.png").write_bytes(data[: len(data) // 2])
-    (tmp_path / "in/c.png").write_text("not a picture")
+    (tmp_path / "in/c.png").write_text("not an image")
     _, failed = infer(upscaler, [tmp_path / "in"], tmp_path / "out")
     assert below(tmp_path / "out") == ["a.png", "d.png"]
     assert [path.name for path, _ in failed] == ["b.png", "c.png"]
@@ -78,7 +78,7 @@ def test_one_bad_picture_is_reported_and_the_rest_done(tmp_path, upscaler):
 
 
 class Fussy(Nearest):
-    """Raises on pictures of one width."""
+    """Raises on images of one width."""
 
     def __init__(self, error):
         super().__init__()
@@ -105,21 +105,21 @@ ERRORS = {
 
 
 @pytest.mark.parametrize("kind", ERRORS)
-def test_whatever_one_picture_meets_the_others_are_done(tmp_path, kind, monkeypatch):
+def test_whatever_one_image_meets_the_others_are_done(tmp_path, kind, monkeypatch):
     error, words = ERRORS[kind]
     make(tmp_path / "in/a.png")
     make(tmp_path / "in/b.png", width=9)
     make(tmp_path / "in/c.png")
     net = Fussy(error)
     if kind in ("device", "decoder", "numpy"):
-        original = module.read_picture
+        original = module.read_image
 
         def read(path, **settings):
             if path.name == "b.png":
                 raise error
             return original(path, **settings)
 
-        monkeypatch.setattr(module, "read_picture", read)
+        monkeypatch.setattr(module, "read_image", read)
     done, failed = infer(Upscaler(net, net.spec), [tmp_path / "in"], tmp_path / "out")
     assert [path.name for path in done] == ["a.png", "c.png"]
     assert [path.name for path, _ in failed] == ["b.png"]
@@ -160,7 +160,7 @@ def test_a_single_failure_is_said_without_a_count(tmp_path):
     Failures().raise_any(1)
 
 
-def test_a_prediction_that_is_not_finite_fails_for_its_picture(tmp_path):
+def test_a_prediction_that_is_not_finite_fails_for_its_image(tmp_path):
     make(tmp_path / "a.png")
     net = Nearest(offset=float("nan"))
     done, failed = infer(Upscaler(net, net.spec), [tmp_path / "a.png"], tmp_path / "out")
@@ -179,7 +179,7 @@ def test_format_of_the_results(tmp_path, upscaler, format, expected):
     assert below(tmp_path / "out") == expected
 
 
-def test_a_format_that_cannot_hold_the_picture(tmp_path):
+def test_a_format_that_cannot_hold_the_image(tmp_path):
     make(tmp_path / "a.png", dtype=np.uint16)
     make(tmp_path / "b.png", alpha=True)
     net = Nearest()
@@ -202,7 +202,7 @@ def test_a_format_that_cannot_hold_the_picture(tmp_path):
 def test_a_format_that_cannot_hold_the_size_is_told_before_the_work(
     tmp_path, capfd, format, width, words
 ):
-    write_picture(tmp_path / "a.png", np.zeros((2, width, 1), np.uint8))
+    write_image(tmp_path / "a.png", np.zeros((2, width, 1), np.uint8))
     net = Nearest()
     upscaler = Upscaler(net, net.spec)
     _, failed = infer(upscaler, [tmp_path / "a.png"], tmp_path / "out", format=format)
@@ -243,13 +243,13 @@ def test_a_name_of_255_bytes_is_written(tmp_path, upscaler):
     assert ([path.name for path in done], failed) == ([name], [])
 
 
-def test_work_ends_before_the_next_picture_where_it_is_no_longer_wanted(tmp_path, upscaler):
+def test_work_ends_before_the_next_image_where_it_is_no_longer_wanted(tmp_path, upscaler):
     for name in "abc":
         make(tmp_path / f"in/{name}.png")
     plan = plan_inputs([tmp_path / "in"], parse_output(str(tmp_path / "out")), False, Wish())
     done = []
-    count = upscale_pictures(
-        upscaler, plan.pictures, lambda job, *_: done.append(job), lambda: len(done) < 2
+    count = upscale_images(
+        upscaler, plan.images, lambda job, *_: done.append(job), lambda: len(done) < 2
     )
     assert (count, below(tmp_path / "out")) == (2, ["a.png", "b.png"])
 
@@ -257,7 +257,7 @@ def test_work_ends_before_the_next_picture_where_it_is_no_longer_wanted(tmp_path
 def test_what_a_killed_run_left_is_removed(tmp_path, upscaler):
     make(tmp_path / "a.png")
     (tmp_path / "out").mkdir()
-    (tmp_path / "out/.sr_0123abcd.tmp").write_text("half a picture")
+    (tmp_path / "out/.sr_0123abcd.tmp").write_text("half an image")
     infer(upscaler, [tmp_path / "a.png"], tmp_path / "out")
     assert below(tmp_path / "out") == ["a.png"]
 

@@ -29,11 +29,10 @@ def plan(inputs, output, takes_clips=False, **wish):
     return plan_inputs(inputs, parse_output(str(output)), takes_clips, Wish(**wish))
 
 
-def pictures(made, root):
+def images(made, root):
     """Return source -> target below a root."""
     return {
-        str(job.source.relative_to(root)): str(job.target.relative_to(root))
-        for job in made.pictures
+        str(job.source.relative_to(root)): str(job.target.relative_to(root)) for job in made.images
     }
 
 
@@ -60,8 +59,8 @@ def clips(made, root):
         (".", "folder"),
         ("o.mp4", "video"),
         ("o.MKV", "video"),
-        ("o.png", "picture"),
-        ("o.JPEG", "picture"),
+        ("o.png", "image"),
+        ("o.JPEG", "image"),
         ("there.png", "folder"),
         ("there.wmv", "folder"),
     ],
@@ -119,7 +118,7 @@ def test_words_that_are_no_format_or_suffix():
 def test_nested_folders_keep_their_structure(tmp_path):
     touch(tmp_path, "in/a.png", "in/b/c.JPG", "in/b/d/e.bmp", "in/notes.txt", "in/.hidden.png")
     made = plan(tmp_path / "in", tmp_path / "out")
-    assert pictures(made, tmp_path) == {
+    assert images(made, tmp_path) == {
         "in/a.png": "out/a.png",
         "in/b/c.JPG": "out/b/c.png",
         "in/b/d/e.bmp": "out/b/d/e.png",
@@ -135,7 +134,7 @@ def test_linked_folders_and_files_are_found_as_in_training(tmp_path):
     (tmp_path / "in/c.png").symlink_to(tmp_path / "c.png")
     (tmp_path / "far/loop").symlink_to(tmp_path / "in")
     made = plan(tmp_path / "in", tmp_path / "out")
-    assert pictures(made, tmp_path) == {
+    assert images(made, tmp_path) == {
         "in/c.png": "out/c.png",
         "in/link/a.png": "out/link/a.png",
         "in/link/deep/b.png": "out/link/deep/b.png",
@@ -147,7 +146,7 @@ def test_what_is_there_but_cannot_be_used_is_told_and_the_rest_done(tmp_path):
     (tmp_path / "in/gone.png").symlink_to(tmp_path / "nowhere.png")
     os.mkfifo(tmp_path / "in/pipe.png")
     made = plan(tmp_path / "in", tmp_path / "out")
-    assert list(pictures(made, tmp_path)) == ["in/a.png"]
+    assert list(images(made, tmp_path)) == ["in/a.png"]
     assert {path.name: why for path, why in made.failed} == {
         "gone.png": "a link to nothing",
         "pipe.png": "no regular file",
@@ -166,14 +165,14 @@ def test_a_folder_that_may_not_be_entered_is_told(tmp_path, monkeypatch):
 
     monkeypatch.setattr(os, "scandir", scandir)
     made = plan(tmp_path / "in", tmp_path / "out")
-    assert list(pictures(made, tmp_path)) == ["in/a.png"]
+    assert list(images(made, tmp_path)) == ["in/a.png"]
     assert made.failed == [(tmp_path / "in/closed", "cannot be entered: Permission denied")]
 
 
 def test_results_inside_the_input_folder_are_no_inputs_of_the_next_run(tmp_path):
     touch(tmp_path, "a.png", "out/a.png", "out/deep/b.png")
     made = plan(tmp_path, tmp_path / "out")
-    assert pictures(made, tmp_path) == {"a.png": "out/a.png"}
+    assert images(made, tmp_path) == {"a.png": "out/a.png"}
     assert made.notes == [
         f"{tmp_path / name}: left out, as the results go there" for name in ("out", "out/deep")
     ]
@@ -183,33 +182,33 @@ def test_results_behind_a_link_are_no_inputs_either(tmp_path):
     touch(tmp_path, "far/out/a.png", "far/b.png", "in/c.png")
     (tmp_path / "in/link").symlink_to(tmp_path / "far")
     made = plan(tmp_path / "in", tmp_path / "far/out")
-    assert list(pictures(made, tmp_path)) == ["in/c.png", "in/link/b.png"]
+    assert list(images(made, tmp_path)) == ["in/c.png", "in/link/b.png"]
 
 
 def test_several_inputs(tmp_path):
     """Each of several folders has a folder of its own, so that no two results meet."""
     touch(tmp_path, "day/1.png", "night/1.png", "other/night/2.png", "a.png")
     given = [tmp_path / name for name in ("day", "night", "other/night", "a.png")]
-    assert pictures(plan(given, tmp_path / "out"), tmp_path) == {
+    assert images(plan(given, tmp_path / "out"), tmp_path) == {
         "day/1.png": "out/day/1.png",
         "night/1.png": "out/night/1.png",
         "other/night/2.png": "out/night_2/2.png",
         "a.png": "out/a.png",
     }
     one = plan([tmp_path / "day", tmp_path / "a.png"], tmp_path / "out")
-    assert pictures(one, tmp_path) == {"day/1.png": "out/1.png", "a.png": "out/a.png"}
+    assert images(one, tmp_path) == {"day/1.png": "out/1.png", "a.png": "out/a.png"}
 
 
 def test_a_file_named_twice_is_done_once(tmp_path):
     touch(tmp_path, "in/a.png")
     made = plan([tmp_path / "in", tmp_path / "in/a.png"], tmp_path / "out")
-    assert len(made.pictures) == 1
+    assert len(made.images) == 1
 
 
 def test_a_file_is_taken_whatever_its_suffix(tmp_path):
     touch(tmp_path, "scan", "b.dat")
     made = plan([tmp_path / "scan", tmp_path / "b.dat"], tmp_path / "out")
-    assert pictures(made, tmp_path) == {"scan": "out/scan.png", "b.dat": "out/b.png"}
+    assert images(made, tmp_path) == {"scan": "out/scan.png", "b.dat": "out/b.png"}
 
 
 def test_nothing_found_says_where_it_looked(tmp_path):
@@ -240,7 +239,7 @@ def test_a_missing_input_names_the_nearest(tmp_path):
 def test_names_that_would_be_shared(tmp_path):
     touch(tmp_path, "in/a.png", "in/a.jpg", "in/b.png", "in/c/a.png", "in/a_jpg.bmp")
     made = plan(tmp_path / "in", tmp_path / "out")
-    targets = pictures(made, tmp_path)
+    targets = images(made, tmp_path)
     assert targets == {
         "in/a.jpg": "out/a_jpg_2.png",
         "in/a.png": "out/a_png.png",
@@ -257,7 +256,7 @@ def test_names_that_would_be_shared(tmp_path):
 def test_suffix_and_format(tmp_path):
     touch(tmp_path, "in/a.b.png", "in/c.JPG")
     made = plan(tmp_path / "in", tmp_path / "out", suffix="_x2.0", format="same")
-    assert pictures(made, tmp_path) == {
+    assert images(made, tmp_path) == {
         "in/a.b.png": "out/a.b_x2.0.png",
         "in/c.JPG": "out/c_x2.0.JPG",
     }
@@ -268,7 +267,7 @@ def test_a_name_that_gets_too_long_is_told_and_the_rest_done(tmp_path):
     assert longest_name(tmp_path / "not/there/yet") == 255
     touch(tmp_path, f"in/{'n' * 249}.png", f"in/{'u' * 248}.png", f"in/{chr(228) * 124}.png")
     made = plan(tmp_path / "in", tmp_path / "out", suffix="_x2")
-    assert [job.source.name[0] for job in made.pictures] == ["u", chr(228)]
+    assert [job.source.name[0] for job in made.images] == ["u", chr(228)]
     [(path, why)] = made.failed
     assert path.name.startswith("nnn")
     assert "256 bytes" in why
@@ -288,13 +287,13 @@ def test_names_cannot_lead_out_of_the_output_folder(tmp_path):
 def test_an_output_above_the_input(tmp_path, monkeypatch):
     touch(tmp_path, "photos/in/a.png", "photos/in/deep/b.png", "photos/other.png")
     made = plan(tmp_path / "photos/in", tmp_path / "photos")
-    assert pictures(made, tmp_path) == {
+    assert images(made, tmp_path) == {
         "photos/in/a.png": "photos/a.png",
         "photos/in/deep/b.png": "photos/deep/b.png",
     }
     monkeypatch.chdir(tmp_path)
     made = plan(tmp_path / "photos/in", ".")
-    assert [str(job.target) for job in made.pictures] == ["a.png", "deep/b.png"]
+    assert [str(job.target) for job in made.images] == ["a.png", "deep/b.png"]
 
 
 def test_an_output_that_is_the_input(tmp_path):
@@ -302,7 +301,7 @@ def test_an_output_that_is_the_input(tmp_path):
     with pytest.raises(DataError, match=r"a.png is an input and would be replaced"):
         plan(tmp_path, tmp_path)
     made = plan(tmp_path, tmp_path, suffix="_x2")
-    assert pictures(made, tmp_path) == {"a.png": "a_x2.png", "b.png": "b_x2.png"}
+    assert images(made, tmp_path) == {"a.png": "a_x2.png", "b.png": "b_x2.png"}
 
 
 def test_results_of_an_earlier_run_in_the_input_folder_itself_are_no_inputs(tmp_path):
@@ -312,14 +311,14 @@ def test_results_of_an_earlier_run_in_the_input_folder_itself_are_no_inputs(tmp_
     assert str(tmp_path / "a_x2.png") in str(caught.value)
     assert "overwrite=true" in str(caught.value)
     made = plan(tmp_path, tmp_path, suffix="_x2", overwrite=True)
-    assert pictures(made, tmp_path) == {"a.png": "a_x2.png", "b.png": "b_x2.png"}
+    assert images(made, tmp_path) == {"a.png": "a_x2.png", "b.png": "b_x2.png"}
     assert [path.name for path in made.earlier] == ["a_x2.png"]
 
 
 def test_results_of_an_earlier_run_are_known_where_inputs_share_a_name(tmp_path):
     touch(tmp_path, "a.png", "a.jpg", "a_png_x2.png", "a_jpg_x2.png")
     made = plan(tmp_path, tmp_path, suffix="_x2", overwrite=True)
-    assert pictures(made, tmp_path) == {"a.jpg": "a_jpg_x2.png", "a.png": "a_png_x2.png"}
+    assert images(made, tmp_path) == {"a.jpg": "a_jpg_x2.png", "a.png": "a_png_x2.png"}
     assert [path.name for path in made.earlier] == ["a_jpg_x2.png", "a_png_x2.png"]
 
 
@@ -327,7 +326,7 @@ def test_results_of_an_earlier_run_are_known_behind_a_link(tmp_path):
     touch(tmp_path, "in/a.png", "in/a_x2.png")
     (tmp_path / "out").symlink_to("in")
     made = plan(tmp_path / "in", tmp_path / "out", suffix="_x2", overwrite=True)
-    assert pictures(made, tmp_path) == {"in/a.png": "out/a_x2.png"}
+    assert images(made, tmp_path) == {"in/a.png": "out/a_x2.png"}
     assert [path.name for path in made.earlier] == ["a_x2.png"]
 
 
@@ -338,9 +337,9 @@ def test_what_lies_beside_the_input_is_not_replaced_without_a_word(tmp_path, giv
     with pytest.raises(Problems) as caught:
         plan(tmp_path / given, tmp_path)
     assert f"output={tmp_path} holds the input, and a file there would" in str(caught.value)
-    assert len(plan(tmp_path / given, tmp_path, overwrite=True).pictures) == 1
+    assert len(plan(tmp_path / given, tmp_path, overwrite=True).images) == 1
     touch(tmp_path, "out/a.png")
-    assert len(plan(tmp_path / given, tmp_path / "out").pictures) == 1
+    assert len(plan(tmp_path / given, tmp_path / "out").images) == 1
 
 
 def test_frames_beside_the_video_that_they_would_come_from_are_not_replaced(tmp_path):
@@ -368,24 +367,24 @@ def test_inputs_are_never_replaced_whatever_their_other_names(tmp_path):
 # Outputs that are files.
 
 
-def test_a_picture_as_output(tmp_path):
+def test_an_image_as_output(tmp_path):
     touch(tmp_path, "a.png", "in/b.jpg")
     made = plan(tmp_path / "a.png", tmp_path / "new/o.tif")
-    assert pictures(made, tmp_path) == {"a.png": "new/o.tif"}
-    assert pictures(plan(tmp_path / "in", tmp_path / "o.png"), tmp_path) == {"in/b.jpg": "o.png"}
+    assert images(made, tmp_path) == {"a.png": "new/o.tif"}
+    assert images(plan(tmp_path / "in", tmp_path / "o.png"), tmp_path) == {"in/b.jpg": "o.png"}
 
 
 @pytest.mark.parametrize(
     ("inputs", "wish", "words"),
     [
-        (["in"], {}, "names one picture, but the input is 2 files"),
+        (["in"], {}, "names one image, but the input is 2 files"),
         (["a.png", "in/b.png"], {}, "there are 2 inputs"),
         (["clip.mp4"], {}, "the input is .*clip.mp4; expected a folder or a video"),
         (["a.png"], {"suffix": "_x2"}, "suffix=_x2"),
         (["a.png"], {"format": "tif"}, "format=tif: output=.*o.png says .png"),
     ],
 )
-def test_a_picture_as_output_of_what_is_no_single_picture(tmp_path, inputs, wish, words):
+def test_an_image_as_output_of_what_is_no_single_image(tmp_path, inputs, wish, words):
     touch(tmp_path, "a.png", "in/b.png", "in/c.png", "clip.mp4")
     with pytest.raises(ConfigError, match=words):
         plan([tmp_path / name for name in inputs], tmp_path / "o.png", **wish)
@@ -401,7 +400,7 @@ def test_a_video_as_output(tmp_path):
     assert (job.makes_video, job.runs) == (True, ())
     with pytest.raises(ConfigError, match="there are 2 inputs"):
         plan([tmp_path / "in", tmp_path / "clip.mp4"], tmp_path / "o.mp4")
-    with pytest.raises(DataError, match="a single picture makes no video"):
+    with pytest.raises(DataError, match="a single image makes no video"):
         plan(tmp_path / "in/9.png", tmp_path / "o.mp4")
     with pytest.raises(DataError, match="is an input"):
         plan(tmp_path / "clip.mp4", tmp_path / "clip.mp4")
@@ -427,7 +426,7 @@ def test_videos_in_a_folder_keep_their_container_where_that_can_be_written(tmp_p
         "c.avi": "c.mp4",
         "d.webm": "d.mkv",
     }
-    assert list(pictures(made, tmp_path)) == ["in/p.png"]
+    assert list(images(made, tmp_path)) == ["in/p.png"]
     assert any("d.webm: becomes .mkv" in note for note in made.notes)
     av1 = plan(tmp_path / "in", tmp_path / "out", codec="av1")
     assert {job.target.name for job in av1.clips} >= {"d.webm", "b.mkv"}
@@ -503,7 +502,7 @@ def test_frames_that_are_there_twice_fail_for_their_folder_alone(tmp_path):
     ]
 
 
-def test_a_single_picture_for_a_network_that_takes_clips(tmp_path):
+def test_a_single_image_for_a_network_that_takes_clips(tmp_path):
     make(tmp_path / "a.png")
     for output in (tmp_path / "out", tmp_path / "o.png"):
         with pytest.raises(DataError, match="this network takes clips"):

@@ -1,4 +1,4 @@
-"""Tiled inference: equal to the whole picture where it can be, without seams where it cannot."""
+"""Tiled inference: equal to the whole image where it can be, without seams where it cannot."""
 
 import itertools
 import logging
@@ -43,7 +43,7 @@ class Local(nn.Module):
 
 
 class Global(nn.Module):
-    """Every pixel sees the mean of the whole input; windows differ from the whole picture."""
+    """Every pixel sees the mean of the whole input; windows differ from the whole image."""
 
     def __init__(self, scale=1, size_multiple=1):
         super().__init__()
@@ -77,7 +77,7 @@ SIZES = [(37, 50), (64, 33), (16, 71)]
     [Local(), Local(scale=3, depth=2, dilation=2), Local(unshuffle=2), Local(4, 1, unshuffle=4)],
     ids=["convs", "dilated", "unshuffle 2", "unshuffle 4"],
 )
-def test_tiles_equal_the_whole_picture(net, tile, tile_batch, height, width):
+def test_tiles_equal_the_whole_image(net, tile, tile_batch, height, width):
     lq = torch.rand(2, 3, height, width, generator=torch.Generator().manual_seed(1))
     out = tiled_forward(net, lq, net.spec, tile, tile_batch=tile_batch)
     assert_as_whole(out, net, lq)
@@ -99,7 +99,7 @@ def test_no_window_is_smaller_than_the_network_wants():
     assert_as_whole(out, net, lq)
 
 
-def test_far_border_gets_the_padding_of_the_whole_picture():
+def test_far_border_gets_the_padding_of_the_whole_image():
     """A last window of one pixel would be mirrored onto itself."""
     net = Local(scale=1, depth=0, unshuffle=4)
     net.body = nn.Conv2d(48, 48, 1)
@@ -159,7 +159,7 @@ def test_weights_are_positive_and_sum_to_one(core, overlap, scale):
     torch.testing.assert_close(total, torch.ones_like(total), rtol=0, atol=1e-6)
 
 
-def test_weights_do_not_fade_at_the_borders_of_the_picture():
+def test_weights_do_not_fade_at_the_borders_of_the_image():
     windows = tuple(plan_axis(64, 24, 8))
     weights = blend_weights(windows, 1)
     assert weights[0][:8].eq(1).all()
@@ -169,7 +169,7 @@ def test_weights_do_not_fade_at_the_borders_of_the_picture():
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float16, torch.bfloat16])
 @pytest.mark.parametrize(("tile", "overlap"), [(16, None), (16, 0), (16, 15), (7, 3), (30, 1)])
-def test_blending_keeps_a_constant_picture(tile, overlap, dtype):
+def test_blending_keeps_a_constant_image(tile, overlap, dtype):
     net = Global(scale=2)
     lq = torch.full((1, 3, 45, 61), 0.5)
     out = tiled_forward(net, lq, net.spec, tile, overlap, out_dtype=dtype)
@@ -213,7 +213,7 @@ def test_blending_keeps_origins_on_the_grid_of_the_network():
     assert all(width % 8 == 0 or start + width == 100 for start, width in starts)
 
 
-def test_no_tile_means_the_whole_picture_at_once():
+def test_no_tile_means_the_whole_image_at_once():
     shapes = []
     net = Global()
 

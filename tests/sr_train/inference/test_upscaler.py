@@ -1,4 +1,4 @@
-"""Upscaler: depth, channels and colour of the picture survive; the network is left as it was."""
+"""Upscaler: depth, channels and colour of the image survive; the network is left as it was."""
 
 import contextlib
 import logging
@@ -16,7 +16,7 @@ from sr_train.ops.resize import imresize
 from tests.sr_train.inference.toys import Nearest
 
 
-def picture(height, width, channels=3, dtype=np.uint8, seed=0):
+def image(height, width, channels=3, dtype=np.uint8, seed=0):
     top = np.iinfo(dtype).max
     rng = np.random.default_rng(seed)
     return rng.integers(0, top + 1, (height, width, channels)).astype(dtype)
@@ -32,7 +32,7 @@ def repeated(pixels, scale):
 @pytest.mark.parametrize("scale", [1, 3])
 def test_identity_gives_back_every_value(dtype, channels, tile, scale):
     net = Nearest(scale)
-    pixels = picture(23, 31, channels, dtype)
+    pixels = image(23, 31, channels, dtype)
     out = Upscaler(net, net.spec, tile=tile)(pixels)
     assert out.dtype == dtype
     np.testing.assert_array_equal(out, repeated(pixels, scale))
@@ -87,7 +87,7 @@ def test_luma_network_takes_chroma_from_bicubic():
 @pytest.mark.parametrize("channels", [1, 3])
 def test_luma_network_in_tiles_equals_whole(channels):
     net = Nearest(3, "y")
-    pixels = picture(40, 50, channels)
+    pixels = image(40, 50, channels)
     whole = Upscaler(net, net.spec, tile=None)(pixels)
     np.testing.assert_array_equal(Upscaler(net, net.spec, tile=16)(pixels), whole)
 
@@ -110,7 +110,7 @@ def test_modes_come_back_and_dropout_is_off():
     net = Nearest(gain=1.0)
     net.train()
     net.drop.eval()
-    pixels = picture(8, 8)
+    pixels = image(8, 8)
     out = Upscaler(net, net.spec)(pixels)
     assert (net.training, net.drop.training) == (True, False)
     net.drop.train()
@@ -121,13 +121,13 @@ def test_modes_come_back_and_dropout_is_off():
 def test_modes_come_back_after_an_error():
     net = Nearest(offset=float("nan")).train()
     with pytest.raises(SRTrainError, match="not finite"):
-        Upscaler(net, net.spec)(picture(4, 4))
+        Upscaler(net, net.spec)(image(4, 4))
     assert net.drop.training
 
 
 def test_the_network_can_train_afterwards():
     net = Nearest()
-    Upscaler(net, net.spec)(picture(8, 8))
+    Upscaler(net, net.spec)(image(8, 8))
     net(torch.rand(1, 3, 8, 8)).sum().backward()
     assert net.gain.grad is not None
 
@@ -144,7 +144,7 @@ def test_the_network_runs_inside_the_given_context():
         return torch.autocast("cpu", dtype=torch.bfloat16)
 
     net = Probe()
-    pixels = picture(8, 8)
+    pixels = image(8, 8)
     out = Upscaler(net, net.spec, autocast=autocast)(pixels)
     Upscaler(net, net.spec, autocast=contextlib.nullcontext)(pixels)
     assert dtypes == [torch.bfloat16, torch.float32]
@@ -153,19 +153,19 @@ def test_the_network_runs_inside_the_given_context():
 
 @pytest.mark.parametrize("value", [float("nan"), float("inf")])
 @pytest.mark.parametrize("tile", [None, 16])
-def test_a_prediction_that_is_not_finite_names_the_picture(value, tile):
+def test_a_prediction_that_is_not_finite_names_the_image(value, tile):
     net = Nearest(offset=value)
     with pytest.raises(SRTrainError, match=r"holiday.png: .*not finite"):
-        Upscaler(net, net.spec, tile=tile)(picture(40, 40), "holiday.png")
+        Upscaler(net, net.spec, tile=tile)(image(40, 40), "holiday.png")
 
 
-def test_auto_runs_small_pictures_whole_and_large_ones_in_tiles():
+def test_auto_runs_small_images_whole_and_large_ones_in_tiles():
     net = Nearest(1, field=4)
     upscaler = Upscaler(net, net.spec)
-    upscaler(picture(512, 512))
+    upscaler(image(512, 512))
     assert net.shapes == [(1, 3, 512, 512)]
     net.shapes.clear()
-    upscaler(picture(512, 516))
+    upscaler(image(512, 516))
     assert len(net.shapes) > 1
     assert all(max(shape) <= 480 + 2 * 4 for shape in net.shapes)
 
@@ -176,22 +176,22 @@ def test_auto_blends_what_sees_too_far_and_says_so(field, caplog):
     sizing._say_blended.cache_clear()
     upscaler = Upscaler(net, net.spec)
     with caplog.at_level(logging.INFO):
-        upscaler(picture(20, 20))
+        upscaler(image(20, 20))
         assert caplog.text == ""
-        upscaler(picture(513, 520))
-        Upscaler(net, net.spec)(picture(513, 520))
+        upscaler(image(513, 520))
+        Upscaler(net, net.spec)(image(513, 520))
     [record] = caplog.records
     assert "(256, sharing 32) are blended" in record.message
     assert ("tiling.overlap=300 gives the exact" in record.message) == (field is not None)
     assert max(max(shape) for shape in net.shapes) <= 256
     net.shapes.clear()
-    Upscaler(net, net.spec, overlap=300)(picture(8, 8))
+    Upscaler(net, net.spec, overlap=300)(image(8, 8))
     assert net.shapes == [(1, 3, 8, 8)]
 
 
 def test_auto_with_the_whole_receptive_field_as_overlap_is_exact():
     net = Nearest(1, field=100)
-    pixels = picture(300, 900)
+    pixels = image(300, 900)
     out = Upscaler(net, net.spec, overlap=100)(pixels)
     np.testing.assert_array_equal(out, pixels)
     assert {shape[2] for shape in net.shapes} == {300}
@@ -199,16 +199,16 @@ def test_auto_with_the_whole_receptive_field_as_overlap_is_exact():
     assert max(shape[3] for shape in net.shapes) <= 480 + 2 * 100
 
 
-def test_pictures_that_may_not_be_written_to():
+def test_images_that_may_not_be_written_to():
     net = Nearest()
-    pixels = picture(6, 6)
+    pixels = image(6, 6)
     pixels.flags.writeable = False
     np.testing.assert_array_equal(Upscaler(net, net.spec)(pixels), repeated(pixels, 2))
 
 
 def test_alpha_is_bicubic_of_the_same_dtype():
     net = Nearest(2)
-    alpha = picture(9, 7, 1, np.uint16)[..., 0]
+    alpha = image(9, 7, 1, np.uint16)[..., 0]
     np.testing.assert_array_equal(Upscaler(net, net.spec).upscale_alpha(alpha), imresize(alpha, 2))
 
 
@@ -247,14 +247,14 @@ def test_a_network_that_returns_something_else_is_named_with_what_it_was_given(r
 
     net = Odd()
     with pytest.raises(PluginError) as caught:
-        Upscaler(net, net.spec)(picture(6, 8))
+        Upscaler(net, net.spec)(image(6, 8))
     assert words in str(caught.value)
     if "pixels of a window" not in words:
         assert "arch: Odd" in str(caught.value)
         assert "lq of shape (1, 3, 6, 8)" in str(caught.value)
 
 
-def test_networks_for_other_things_than_pictures_raise():
+def test_networks_for_other_things_than_images_raise():
     with pytest.raises(ConfigError, match="from 3 to 3 channels"):
         Upscaler(Nearest(), NetSpec(scale=2, in_channels=4, out_channels=3))
     with pytest.raises(ConfigError, match="further inputs; this network wants spikes"):

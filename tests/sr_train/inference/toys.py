@@ -6,7 +6,7 @@ from torch import nn
 from torch.nn import functional
 
 from sr_train.api.network import NetSpec
-from sr_train.io.images import write_picture
+from sr_train.io.images import write_image
 
 
 class Nearest(nn.Module):
@@ -35,13 +35,13 @@ class Nearest(nn.Module):
 
 
 def make(path, height=6, width=8, channels=3, dtype=np.uint8, alpha=False):
-    """Write a picture and return its pixels."""
+    """Write an image and return its pixels."""
     path.parent.mkdir(parents=True, exist_ok=True)
     seed = sum(path.name.encode())
     top = np.iinfo(dtype).max
     planes = np.random.default_rng(seed).integers(0, top + 1, (height, width, channels + 1))
     planes = planes.astype(dtype)
-    write_picture(path, planes[..., :-1], planes[..., -1] if alpha else None)
+    write_image(path, planes[..., :-1], planes[..., -1] if alpha else None)
     return planes[..., :-1]
 
 

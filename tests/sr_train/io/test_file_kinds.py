@@ -66,7 +66,7 @@ KINDS = {
     "tflite": (b"\x1c\0\0\0TFL3" + bytes(20), "TensorFlow Lite", "convert it"),
     "hdf5": (b"\x89HDF\r\n\x1a\n" + bytes(20), "HDF5 file", "convert it"),
     "gguf": (b"GGUF\x03" + bytes(20), "GGUF file", "convert it"),
-    "png": (b"\x89PNG\r\n\x1a\n" + bytes(20), "picture (PNG)"),
+    "png": (b"\x89PNG\r\n\x1a\n" + bytes(20), "image (PNG)"),
     "program": (b"\x7fELF" + bytes(20), "program"),
     "noise": (b"\xfe\x13\0\x07" * 9, "not a file of weights, or damaged"),
     "empty": (b"", "empty, 0 bytes"),

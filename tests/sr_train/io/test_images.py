@@ -9,7 +9,7 @@ import pytest
 from PIL import Image, ImageOps
 
 from sr_train.api.errors import DataError
-from sr_train.io.images import read_header, read_picture, to_rgb, write_picture
+from sr_train.io.images import read_header, read_image, to_rgb, write_image
 
 RNG_SEED = 5
 
@@ -20,12 +20,12 @@ def noise(height, width, channels, dtype=np.uint8):
 
 
 def assert_header_agrees(path):
-    header, picture = read_header(path), read_picture(path)
-    assert picture.pixels.shape == (header.height, header.width, header.channels)
-    assert picture.pixels.dtype == header.dtype
-    assert (picture.alpha is not None) == header.has_alpha
-    assert picture.pixels.flags.c_contiguous
-    return picture
+    header, decoded = read_header(path), read_image(path)
+    assert decoded.pixels.shape == (header.height, header.width, header.channels)
+    assert decoded.pixels.dtype == header.dtype
+    assert (decoded.alpha is not None) == header.has_alpha
+    assert decoded.pixels.flags.c_contiguous
+    return decoded
 
 
 @pytest.mark.parametrize("suffix", [".png", ".tif", ".tiff", ".webp", ".bmp", ".PNG"])
@@ -33,11 +33,11 @@ def assert_header_agrees(path):
 def test_lossless_round_trip_8_bit(tmp_path, suffix, channels):
     pixels = noise(19, 23, channels)
     path = tmp_path / f"x{suffix}"
-    write_picture(path, pixels)
-    picture = assert_header_agrees(path)
+    write_image(path, pixels)
+    decoded = assert_header_agrees(path)
     # WebP has no grey.
     expected = to_rgb(pixels) if suffix == ".webp" else pixels
-    np.testing.assert_array_equal(picture.pixels, expected)
+    np.testing.assert_array_equal(decoded.pixels, expected)
     assert os.listdir(tmp_path) == [path.name]
 
 
@@ -45,9 +45,9 @@ def test_lossless_round_trip_8_bit(tmp_path, suffix, channels):
 @pytest.mark.parametrize("channels", [1, 3])
 def test_lossless_round_trip_16_bit(tmp_path, suffix, channels):
     pixels = noise(19, 23, channels, np.uint16)
-    write_picture(tmp_path / f"x{suffix}", pixels)
-    picture = assert_header_agrees(tmp_path / f"x{suffix}")
-    np.testing.assert_array_equal(picture.pixels, pixels)
+    write_image(tmp_path / f"x{suffix}", pixels)
+    decoded = assert_header_agrees(tmp_path / f"x{suffix}")
+    np.testing.assert_array_equal(decoded.pixels, pixels)
 
 
 @pytest.mark.parametrize(
@@ -56,16 +56,16 @@ def test_lossless_round_trip_16_bit(tmp_path, suffix, channels):
 )
 def test_alpha_round_trip(tmp_path, suffix, dtype):
     pixels, alpha = noise(9, 11, 3, dtype), noise(9, 11, 1, dtype)[..., 0]
-    write_picture(tmp_path / f"x{suffix}", pixels, alpha)
-    picture = assert_header_agrees(tmp_path / f"x{suffix}")
-    np.testing.assert_array_equal(picture.pixels, pixels)
-    np.testing.assert_array_equal(picture.alpha, alpha)
+    write_image(tmp_path / f"x{suffix}", pixels, alpha)
+    decoded = assert_header_agrees(tmp_path / f"x{suffix}")
+    np.testing.assert_array_equal(decoded.pixels, pixels)
+    np.testing.assert_array_equal(decoded.alpha, alpha)
 
 
 def test_channel_order_is_rgb(tmp_path):
     red = np.zeros((4, 4, 3), np.uint8)
     red[..., 0] = 200
-    write_picture(tmp_path / "red.png", red)
+    write_image(tmp_path / "red.png", red)
     assert Image.open(tmp_path / "red.png").getpixel((0, 0)) == (200, 0, 0)
 
 
@@ -80,10 +80,10 @@ def test_orientation_as_viewers_show_it(tmp_path, orientation, suffix):
         image.save(path, tiffinfo={0x112: orientation})
     else:
         image.save(path, exif=exif, **({"lossless": True} if suffix == ".webp" else {}))
-    picture = assert_header_agrees(path)
+    decoded = assert_header_agrees(path)
     with Image.open(path) as stored:
         expected = np.array(ImageOps.exif_transpose(stored))
-    difference = np.abs(picture.pixels.astype(int) - expected)
+    difference = np.abs(decoded.pixels.astype(int) - expected)
     assert difference.max() <= (2 if suffix == ".jpg" else 0)
 
 
@@ -125,9 +125,9 @@ def test_header_agrees_for_every_kind(tmp_path):
 
 def test_content_counts_not_the_suffix(tmp_path):
     pixels = noise(6, 7, 3)
-    write_picture(tmp_path / "a.png", pixels)
+    write_image(tmp_path / "a.png", pixels)
     (tmp_path / "a.png").rename(tmp_path / "a.jpg")
-    np.testing.assert_array_equal(read_picture(tmp_path / "a.jpg").pixels, pixels)
+    np.testing.assert_array_equal(read_image(tmp_path / "a.jpg").pixels, pixels)
 
 
 @pytest.mark.parametrize("suffix", [".png", ".jpg", ".webp", ".tif", ".bmp"])
@@ -138,7 +138,7 @@ def test_truncated_file_is_an_error(tmp_path, suffix, kept, capfd):
     data = path.read_bytes()
     path.write_bytes(data[: int(len(data) * kept)])
     with pytest.raises(DataError, match=str(path)):
-        read_picture(path)
+        read_image(path)
     assert capfd.readouterr().err == ""
 
 
@@ -150,16 +150,16 @@ def test_truncated_jpeg_with_thumbnail_is_an_error(tmp_path):
     segment = b"\xff\xe5" + struct.pack(">H", len(thumb) + 2) + thumb
     whole = data[:2] + segment + data[2:]
     (tmp_path / "x.jpg").write_bytes(whole)
-    assert read_picture(tmp_path / "x.jpg").pixels.shape == (60, 70, 3)
+    assert read_image(tmp_path / "x.jpg").pixels.shape == (60, 70, 3)
     (tmp_path / "x.jpg").write_bytes(whole[: len(whole) * 2 // 3])
     with pytest.raises(DataError, match="file is truncated"):
-        read_picture(tmp_path / "x.jpg")
+        read_image(tmp_path / "x.jpg")
 
 
 def test_odd_colour_profile_is_passed_over_in_silence(tmp_path, capfd):
     pixels = noise(6, 7, 3)
     Image.fromarray(pixels).save(tmp_path / "x.png", icc_profile=b"no profile at all" * 20)
-    np.testing.assert_array_equal(read_picture(tmp_path / "x.png").pixels, pixels)
+    np.testing.assert_array_equal(read_image(tmp_path / "x.png").pixels, pixels)
     assert capfd.readouterr().err == ""
 
 
@@ -170,20 +170,20 @@ def test_corrupt_png_is_an_error(tmp_path):
     data[len(data) // 2] ^= 255
     path.write_bytes(bytes(data))
     with pytest.raises(DataError, match=str(path)):
-        read_picture(path)
+        read_image(path)
 
 
-@pytest.mark.parametrize("read", [read_header, read_picture])
+@pytest.mark.parametrize("read", [read_header, read_image])
 def test_unusable_files(tmp_path, read):
     (tmp_path / "empty.png").write_bytes(b"")
-    (tmp_path / "text.png").write_text("no picture at all")
+    (tmp_path / "text.png").write_text("no image at all")
     (tmp_path / "folder.png").mkdir()
     Image.fromarray(noise(4, 4, 1)[..., 0].astype(np.float32)).save(tmp_path / "float.tif")
     Image.fromarray(noise(4, 4, 1)[..., 0].astype(np.int32)).save(tmp_path / "int.tif")
     Image.fromarray(noise(4, 4, 3)).convert("CMYK").save(tmp_path / "cmyk.jpg")
     expected = {
         "empty.png": "0 bytes",
-        "text.png": "not a picture",
+        "text.png": "not an image",
         "missing.png": "No such file",
         "folder.png": "cannot be read",
         "float.tif": "SampleFormat=3",
@@ -220,18 +220,18 @@ def test_header_does_not_read_the_pixels(tmp_path):
 def test_what_cannot_be_written(tmp_path, name, dtype, alpha, reason):
     pixels = noise(4, 5, 3, dtype)
     with pytest.raises(DataError, match=reason):
-        write_picture(tmp_path / name, pixels, pixels[..., 0] if alpha else None)
+        write_image(tmp_path / name, pixels, pixels[..., 0] if alpha else None)
     assert list(tmp_path.iterdir()) == []
 
 
 def test_failed_write_keeps_the_old_file(tmp_path, monkeypatch):
     old, new = noise(4, 5, 3), 255 - noise(4, 5, 3)
-    write_picture(tmp_path / "x.png", old)
+    write_image(tmp_path / "x.png", old)
 
     def full(descriptor, data):
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr("sr_train.io.files.os.write", full)
     with pytest.raises(DataError, match="No space left"):
-        write_picture(tmp_path / "x.png", new)
-    np.testing.assert_array_equal(read_picture(tmp_path / "x.png").pixels, old)
+        write_image(tmp_path / "x.png", new)
+    np.testing.assert_array_equal(read_image(tmp_path / "x.png").pixels, old)

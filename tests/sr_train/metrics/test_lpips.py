@@ -24,14 +24,14 @@ def backbone_file(tmp_path_factory):
     return path
 
 
-def picture(seed, dtype=np.uint8, shape=(40, 48, 3)):
+def image(seed, dtype=np.uint8, shape=(40, 48, 3)):
     top = np.iinfo(dtype).max
     return np.random.default_rng(seed).integers(0, top + 1, shape).astype(dtype)
 
 
 def test_distance(backbone_file):
     metric = LPIPS("alex", backbone_file)
-    pred, gt = picture(0), picture(1)
+    pred, gt = image(0), image(1)
     assert metric.higher_is_better is False
     assert metric(gt, gt, 1) == 0.0
     assert metric(pred, gt, 1) > 0.0
@@ -42,14 +42,14 @@ def test_distance(backbone_file):
 
 def test_value_is_that_of_the_package(backbone_file):
     metric = LPIPS("alex", backbone_file)
-    pred, gt = picture(0), picture(1)
+    pred, gt = image(0), image(1)
     inputs = [torch.from_numpy(x).permute(2, 0, 1)[None] / 127.5 - 1 for x in (pred, gt)]
     assert metric(pred, gt, 1) == pytest.approx(metric._distance(*inputs).item(), rel=1e-5)
 
 
 def test_sixteen_bits_and_grey(backbone_file):
     metric = LPIPS("alex", backbone_file)
-    pred, gt = picture(0), picture(1)
+    pred, gt = image(0), image(1)
     deep = [x.astype(np.uint16) * 257 for x in (pred, gt)]
     assert metric(*deep, 1) == pytest.approx(metric(pred, gt, 1), rel=1e-4)
     grey = [x[..., :1] for x in (pred, gt)]
@@ -65,7 +65,7 @@ def test_default_place_is_the_hub_cache(backbone_file, tmp_path, monkeypatch):
     assert str(checkpoints) in str(caught.value)
     checkpoints.mkdir(parents=True)
     (checkpoints / backbone_file.name).write_bytes(backbone_file.read_bytes())
-    assert LPIPS("alex")(picture(0), picture(1), 1) > 0
+    assert LPIPS("alex")(image(0), image(1), 1) > 0
 
 
 def test_missing_file_names_the_path(tmp_path):
@@ -96,7 +96,7 @@ def test_random_weights_are_announced(caplog):
         metric = LPIPS("alex", random_init=True)
     assert "RANDOM" in caplog.text
     with pytest.raises(DataError, match="31x31"):
-        metric(picture(0, shape=(30, 40, 3)), picture(1, shape=(30, 40, 3)), 1)
+        metric(image(0, shape=(30, 40, 3)), image(1, shape=(30, 40, 3)), 1)
 
 
 def test_unknown_backbone():

@@ -62,7 +62,7 @@ def test_the_border_does_not_count():
 
 @pytest.mark.parametrize("colour", ["rgb", "y"])
 @pytest.mark.parametrize("dtype", [np.uint8, np.uint16])
-def test_identical_pictures_are_infinite(colour, dtype):
+def test_identical_images_are_infinite(colour, dtype):
     _, gt = noisy_pair(dtype)
     assert PSNR(colour)(gt, gt.copy(), 2) == math.inf
 
@@ -74,7 +74,7 @@ def test_grey_luma_equals_that_of_its_rgb_copy():
     assert PSNR("rgb", 2)(pred[..., 0], gt[..., 0], 1) == PSNR("rgb", 2)(*rgb, 1)
 
 
-def test_no_overflow_on_a_large_picture():
+def test_no_overflow_on_a_large_image():
     gt = np.zeros((3000, 2000, 3), np.uint8)
     assert PSNR("rgb", 0)(gt + np.uint8(255), gt, 1) == 0.0
 

@@ -1,4 +1,4 @@
-"""The bicubic row of the papers' tables, from the pictures themselves.
+"""The bicubic row of the papers' tables, from the images themselves.
 
 Wants `SR_TRAIN_TEST_DATA`, a folder with `Set5/HR` and `Set5/LR_bicubic/X{2,3,4}`.
 """
@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from sr_train.io.images import read_picture, to_rgb
+from sr_train.io.images import read_image, to_rgb
 from sr_train.metrics import PSNR, SSIM
 from sr_train.ops.resize import imresize
 
@@ -26,11 +26,11 @@ def test_bicubic_baseline(scale):
     psnr, ssim = PSNR("y", "scale"), SSIM("y", "scale")
     values = []
     for path in sorted((folder / "HR").glob("*.png")):
-        gt = to_rgb(read_picture(path).pixels)
+        gt = to_rgb(read_image(path).pixels)
         height, width = (side - side % scale for side in gt.shape[:2])
         gt = gt[:height, :width]
         lq_path = folder / "LR_bicubic" / f"X{scale}" / f"{path.stem}x{scale}.png"
-        pred = imresize(to_rgb(read_picture(lq_path).pixels), scale)
+        pred = imresize(to_rgb(read_image(lq_path).pixels), scale)
         values.append((psnr(pred, gt, scale), ssim(pred, gt, scale)))
     assert len(values) == 5
     mean_psnr, mean_ssim = np.mean(values, axis=0)

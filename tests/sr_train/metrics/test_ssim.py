@@ -37,7 +37,7 @@ def slow_ssim(pred, gt, colour, border):
 
 
 def smooth_noise(shape, dtype, seed):
-    """Return a picture with flat, dark, bright and busy parts."""
+    """Return an image with flat, dark, bright and busy parts."""
     rng = np.random.default_rng(seed)
     top = np.iinfo(dtype).max
     x = np.cumsum(rng.normal(0, top / 30, shape), axis=0)
@@ -53,13 +53,13 @@ def noisy_pair(dtype, shape=(150, 41, 3)):
     return np.clip(gt + noise, 0, top).astype(dtype), gt
 
 
-def test_two_flat_pictures():
+def test_two_flat_images():
     # (2*100*120 + 6.5025) / (100^2 + 120^2 + 6.5025): only the luminance factor differs from 1
     a, b = np.full((20, 20, 3), 100, np.uint8), np.full((20, 20, 3), 120, np.uint8)
     assert SSIM("rgb", 0)(a, b, 1) == pytest.approx(24006.5025 / 24406.5025, abs=1e-7)
 
 
-def test_identical_pictures_score_one():
+def test_identical_images_score_one():
     _, gt = noisy_pair(np.uint8)
     assert SSIM("rgb", 0)(gt, gt.copy(), 1) == 1.0
 
@@ -75,7 +75,7 @@ def test_agrees_with_the_formula(dtype, colour, border):
     assert value == pytest.approx(expected, abs=1e-6)
 
 
-def test_bright_flat_picture_with_one_faint_dot():
+def test_bright_flat_image_with_one_faint_dot():
     """Cancellation: the plain float32 formula is wrong in the fourth digit here."""
     gt = np.full((64, 64, 3), 253, np.uint8)
     pred = gt.copy()

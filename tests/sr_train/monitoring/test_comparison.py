@@ -19,7 +19,7 @@ def test_a_panel_shows_three_crops_side_by_side():
     assert (row[0, 0, 0], row[0, 40, 0], row[0, -1, 0]) == (100, 50, 200)
 
 
-def test_small_grey_and_16_bit_pictures_have_panels_too():
+def test_small_grey_and_16_bit_images_have_panels_too():
     gt = np.full((7, 5, 1), 65535, np.uint16)
     row = panel(gt, gt, gt)
     assert row.shape == (7, 23, 3)

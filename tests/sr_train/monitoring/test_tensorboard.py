@@ -44,14 +44,14 @@ def test_what_a_cut_off_run_left_is_hidden(tmp_path):
     assert [(e.step, e.value) for e in read(tmp_path).Scalars("loss")] == [(1, 1.0), (2, 20.0)]
 
 
-def test_pictures_and_text_are_written(tmp_path):
+def test_images_and_text_are_written(tmp_path):
     logger = TensorBoardLogger(tmp_path)
-    logger.picture("val/a", np.zeros((4, 6, 3), np.uint8), 5)
+    logger.image("val/a", np.zeros((4, 6, 3), np.uint8), 5)
     logger.text("config", "scale: 2\nname: toy")
     logger.close()
     events = read(tmp_path)
-    (picture,) = events.Images("val/a")
-    assert (picture.step, picture.width, picture.height) == (5, 6, 4)
+    (image,) = events.Images("val/a")
+    assert (image.step, image.width, image.height) == (5, 6, 4)
     assert (
         "    name: toy"
         in events.Tensors("config/text_summary")[0].tensor_proto.string_val[0].decode()

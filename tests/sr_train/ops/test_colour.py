@@ -126,7 +126,7 @@ def test_luma_gradient():
 
 
 @pytest.mark.parametrize("dtype", [np.uint8, np.uint16, np.float32, np.float64])
-def test_luma_of_pictures_in_8_bit_units(dtype):
+def test_luma_of_images_in_8_bit_units(dtype):
     white = np.iinfo(dtype).max if np.issubdtype(dtype, np.integer) else 1
     rgb = np.array([[[0, 0, 0], [1, 1, 1], [1, 0, 0]]], dtype) * dtype(white)
     values = luma(rgb)
@@ -153,7 +153,7 @@ def test_luma_of_a_single_row_or_column_keeps_its_shape():
     assert luma(np.zeros((6, 1, 3), np.uint8)).shape == (6, 1)
 
 
-def test_luma_raises_on_other_pictures():
+def test_luma_raises_on_other_images():
     with pytest.raises(ValueError, match="shape"):
         luma(np.zeros((4, 4, 4), np.uint8))
     with pytest.raises(ValueError, match="int64"):

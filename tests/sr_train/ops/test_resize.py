@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from sr_train.io.images import read_picture
+from sr_train.io.images import read_image
 from sr_train.ops.resize import imresize, resize_tensor
 
 # Keys' kernel at 1/4, 3/4, 5/4, 7/4, in 256ths of the sum, for halving.
@@ -18,16 +18,16 @@ def noise(height, width, channels=3, dtype=np.uint8):
     return np.random.default_rng(3).integers(0, top, (height, width, channels), dtype)
 
 
-def halved_rows(picture, top):
+def halved_rows(image, top):
     """Integer arithmetic only: mirrored borders, half up, clipped."""
-    height = len(picture)
+    height = len(image)
     mirrored = np.concatenate([np.arange(height), np.arange(height)[::-1]])
     rows = []
     for out in range(height // 2):
-        taps = picture[mirrored[np.arange(2 * out - 3, 2 * out + 5) % (2 * height)]]
+        taps = image[mirrored[np.arange(2 * out - 3, 2 * out + 5) % (2 * height)]]
         total = np.tensordot(HALVING, taps.astype(np.int64), axes=1)
         rows.append(np.clip((total + 128) // 256, 0, top))
-    return np.stack(rows).astype(picture.dtype)
+    return np.stack(rows).astype(image.dtype)
 
 
 def test_hand_worked_row():
@@ -49,42 +49,42 @@ def test_halves_round_up():
 
 @pytest.mark.parametrize("dtype", [np.uint8, np.uint16])
 def test_height_first_and_rounded_after_each_pass(dtype):
-    picture = noise(22, 18, 3, dtype)
+    image = noise(22, 18, 3, dtype)
     top = np.iinfo(dtype).max
-    expected = halved_rows(halved_rows(picture, top).swapaxes(0, 1), top).swapaxes(0, 1)
-    np.testing.assert_array_equal(imresize(picture, 1 / 2), expected)
-    other = halved_rows(halved_rows(picture.swapaxes(0, 1), top).swapaxes(0, 1), top)
+    expected = halved_rows(halved_rows(image, top).swapaxes(0, 1), top).swapaxes(0, 1)
+    np.testing.assert_array_equal(imresize(image, 1 / 2), expected)
+    other = halved_rows(halved_rows(image.swapaxes(0, 1), top).swapaxes(0, 1), top)
     assert (other != expected).any()
 
 
 def test_width_first_where_it_shrinks_more():
-    picture = noise(22, 18)
-    expected = imresize(picture.swapaxes(0, 1), out_size=(6, 11)).swapaxes(0, 1)
-    np.testing.assert_array_equal(imresize(picture, out_size=(11, 6)), expected)
+    image = noise(22, 18)
+    expected = imresize(image.swapaxes(0, 1), out_size=(6, 11)).swapaxes(0, 1)
+    np.testing.assert_array_equal(imresize(image, out_size=(11, 6)), expected)
 
 
 @pytest.mark.parametrize("scale", [1 / 2, 1 / 3, 1 / 4, Fraction(1, 3), 0.7, 2, 3])
 def test_window_equals_the_whole(scale):
-    picture = noise(61, 83)
-    whole = imresize(picture, scale)
+    image = noise(61, 83)
+    whole = imresize(image, scale)
     height, width = whole.shape[:2]
     for top, left, rows, columns in [(0, 0, 5, 6), (3, 7, 9, 4), (height - 4, width - 3, 4, 3)]:
-        part = imresize(picture, scale, window=(top, left, rows, columns))
+        part = imresize(image, scale, window=(top, left, rows, columns))
         np.testing.assert_array_equal(part, whole[top : top + rows, left : left + columns])
 
 
 def test_blocks_do_not_show():
-    picture = noise(40, 9)
-    narrow = imresize(picture, out_size=(20, 9))
-    wide = imresize(np.tile(picture, (1, 1000, 1)), out_size=(20, 9000))
+    image = noise(40, 9)
+    narrow = imresize(image, out_size=(20, 9))
+    wide = imresize(np.tile(image, (1, 1000, 1)), out_size=(20, 9000))
     np.testing.assert_array_equal(wide, np.tile(narrow, (1, 1000, 1)))
 
 
 @pytest.mark.parametrize("scale", [1 / 2, 1 / 3, 1 / 4, 2, 3, 4])
 @pytest.mark.parametrize("dtype", [np.uint8, np.uint16, np.float32, np.float64])
 def test_constant_stays(scale, dtype):
-    picture = np.full((24, 36), 200, dtype)
-    out = imresize(picture, scale)
+    image = np.full((24, 36), 200, dtype)
+    out = imresize(image, scale)
     assert out.shape == (24 * scale, 36 * scale)
     assert out.dtype == dtype
     assert out.flags.c_contiguous
@@ -106,26 +106,26 @@ def test_antialias_off_takes_four_pixels():
 
 
 def test_raises():
-    picture = noise(8, 8)
+    image = noise(8, 8)
     with pytest.raises(ValueError, match="exactly one"):
-        imresize(picture)
+        imresize(image)
     with pytest.raises(ValueError, match="exactly one"):
-        imresize(picture, 1 / 2, (4, 4))
+        imresize(image, 1 / 2, (4, 4))
     with pytest.raises(ValueError, match="outside"):
-        imresize(picture, 1 / 2, window=(2, 2, 3, 2))
+        imresize(image, 1 / 2, window=(2, 2, 3, 2))
     with pytest.raises(ValueError, match="int64"):
-        imresize(picture.astype(np.int64), 1 / 2)
+        imresize(image.astype(np.int64), 1 / 2)
     with pytest.raises(ValueError, match="above 0"):
-        imresize(picture, -1.0)
+        imresize(image, -1.0)
     with pytest.raises(ValueError, match="out_size"):
-        imresize(picture, out_size=(0, 4))
+        imresize(image, out_size=(0, 4))
 
 
 @pytest.mark.parametrize("out_size", [(10, 12), (40, 48), (7, 31), (20, 24)])
 def test_tensor_equals_array(out_size):
-    picture = noise(20, 24).astype(np.float64)
-    x = torch.from_numpy(picture).permute(2, 0, 1)[None].float()
-    expected = torch.from_numpy(imresize(picture, out_size=out_size)).permute(2, 0, 1)[None].float()
+    image = noise(20, 24).astype(np.float64)
+    x = torch.from_numpy(image).permute(2, 0, 1)[None].float()
+    expected = torch.from_numpy(imresize(image, out_size=out_size)).permute(2, 0, 1)[None].float()
     torch.testing.assert_close(resize_tensor(x, out_size), expected, rtol=1e-5, atol=1e-3)
 
 
@@ -155,7 +155,7 @@ def test_tensor_is_fp32_inside_autocast():
 @pytest.mark.parametrize("name", ["baby", "bird", "butterfly", "head", "woman"])
 def test_set5_bit_for_bit(scale, name):
     root = Path(os.environ["SR_TRAIN_TEST_DATA"]) / "Set5"
-    gt = read_picture(root / "HR" / f"{name}.png").pixels
+    gt = read_image(root / "HR" / f"{name}.png").pixels
     gt = gt[: len(gt) // scale * scale, : gt.shape[1] // scale * scale]
-    lq = read_picture(root / "LR_bicubic" / f"X{scale}" / f"{name}x{scale}.png").pixels
+    lq = read_image(root / "LR_bicubic" / f"X{scale}" / f"{name}x{scale}.png").pixels
     np.testing.assert_array_equal(imresize(gt, 1 / scale), lq)

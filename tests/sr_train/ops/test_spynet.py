@@ -88,7 +88,7 @@ def test_without_refinement_nothing_moves():
 
 @pytest.mark.parametrize("level", range(6))
 def test_what_a_scale_adds_counts_in_its_own_pixels(level):
-    """A picture of 48 x 32 is worked on as 64 x 32, so lengths downwards shrink again."""
+    """An image of 48 x 32 is worked on as 64 x 32, so lengths downwards shrink again."""
     net = silent()
     with torch.no_grad():
         net.basic_module[level].basic_module[8].bias.copy_(torch.tensor([1.0, -3.0]))
@@ -98,7 +98,7 @@ def test_what_a_scale_adds_counts_in_its_own_pixels(level):
     torch.testing.assert_close(flow[:, 1], torch.full((2, 48, 32), -3.0 * factor * 48 / 64))
 
 
-def test_each_scale_sees_the_reference_and_the_other_picture_warped():
+def test_each_scale_sees_the_reference_and_the_other_image_warped():
     """The finest scale is asked for its first input channels as they are."""
     net = silent()
     seen = []
@@ -108,7 +108,7 @@ def test_each_scale_sees_the_reference_and_the_other_picture_warped():
     ref, supp = pair(32, 64)
     net(ref, supp)
     flow = torch.tensor([3.0, 1.0]).view(1, 2, 1, 1).expand(2, 2, 32, 64)
-    normalised = [(picture - net.mean) / net.std for picture in (ref, supp)]
+    normalised = [(image - net.mean) / net.std for image in (ref, supp)]
     warped = flow_warp(normalised[1], flow, padding="border")
     torch.testing.assert_close(seen[0], torch.cat((normalised[0], warped, flow), 1))
 
@@ -127,7 +127,7 @@ def test_a_pyramid_holds_the_flows_of_the_finer_scales():
 
 @pytest.mark.slow
 def test_flow_learns_a_shift():
-    """Along the flow, the other picture becomes the reference."""
+    """Along the flow, the other image becomes the reference."""
     torch.manual_seed(0)
     net = SpyNet()
     noise = torch.rand(1, 3, 12, 12)

@@ -19,13 +19,13 @@ def send(number):
 
 @pytest.mark.parametrize("number", ENDING)
 def test_the_first_signal_is_said_at_once_and_nothing_is_raised(number, capfd):
-    with Stop("stops after this picture; again: at once") as stop:
+    with Stop("stops after this image; again: at once") as stop:
         assert (stop.requested, stop.exit_code) == (None, 0)
         stop.check()
         send(number)
         assert stop.requested == number
         said = capfd.readouterr().err
-        assert said == f"{number.name}: stops after this picture; again: at once\n"
+        assert said == f"{number.name}: stops after this image; again: at once\n"
         with pytest.raises(Stopped):
             stop.check()
     assert stop.exit_code == 128 + number

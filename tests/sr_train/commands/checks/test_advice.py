@@ -115,7 +115,7 @@ def test_a_set_that_fails_to_tell_is_named():
     assert text.startswith("data.train: Failing failed on warnings(8): KeyError")
 
 
-def test_validation_on_training_pictures(tmp_path):
+def test_validation_on_training_images(tmp_path):
     paths = []
     for name, content in (("a.png", b"one"), ("b.png", b"two"), ("copy.png", b"one")):
         (tmp_path / name).write_bytes(content)

@@ -8,33 +8,33 @@ from sr_train.api.errors import ConfigError
 from sr_train.api.network import NetSpec
 from sr_train.commands.checks.inputs import check_inputs
 
-PICTURES = SimpleNamespace()
+IMAGES = SimpleNamespace()
 CLIPS = SimpleNamespace(num_frames=5, extra_channels={})
 SPIKES = SimpleNamespace(num_frames=5, extra_channels={"spikes": 5})
 
-OF_PICTURES = NetSpec(scale=1)
+OF_IMAGES = NetSpec(scale=1)
 OF_CLIPS = NetSpec(scale=1, takes_clips=True, min_frames=2)
 OF_SPIKES = NetSpec(scale=1, takes_clips=True, extra_inputs={"spikes": 5})
 
 
 @pytest.mark.parametrize(
     ("spec", "given"),
-    [(OF_PICTURES, PICTURES), (OF_CLIPS, CLIPS), (OF_CLIPS, SPIKES), (OF_SPIKES, SPIKES)],
+    [(OF_IMAGES, IMAGES), (OF_CLIPS, CLIPS), (OF_CLIPS, SPIKES), (OF_SPIKES, SPIKES)],
 )
 def test_what_fits_passes(spec, given):
     check_inputs(spec, {"data.train": given, "data.val.main": given})
 
 
-def test_validation_may_mix_pictures_and_clips():
-    check_inputs(OF_PICTURES, {"data.train": PICTURES, "data.val.main": CLIPS})
-    check_inputs(OF_CLIPS, {"data.train": CLIPS, "data.val.main": PICTURES})
+def test_validation_may_mix_images_and_clips():
+    check_inputs(OF_IMAGES, {"data.train": IMAGES, "data.val.main": CLIPS})
+    check_inputs(OF_CLIPS, {"data.train": CLIPS, "data.val.main": IMAGES})
 
 
 @pytest.mark.parametrize(
     ("spec", "sets", "told"),
     [
-        (OF_CLIPS, {"data.train": PICTURES}, r"^data\.train: gives pictures.*dataset=\[clips\]"),
-        (OF_PICTURES, {"data.train": CLIPS}, r"^data\.train: gives clips.*arch=basicvsr"),
+        (OF_CLIPS, {"data.train": IMAGES}, r"^data\.train: gives images.*dataset=\[clips\]"),
+        (OF_IMAGES, {"data.train": CLIPS}, r"^data\.train: gives clips.*arch=basicvsr"),
         (
             OF_CLIPS,
             {"data.train": SimpleNamespace(num_frames=1)},

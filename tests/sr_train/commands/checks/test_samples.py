@@ -28,14 +28,14 @@ def test_a_side_that_is_cut_keeps_its_remainder(side, largest, expected):
     assert moderate(side, largest) % 64 == side % 64
 
 
-def picture(height, width, name="p", scale=2, dtype=np.uint8):
+def image(height, width, name="p", scale=2, dtype=np.uint8):
     gt = np.zeros((height * scale, width * scale, 3), dtype)
     return SimpleNamespace(name=name, lq=np.zeros((height, width, 3), dtype), gt=gt)
 
 
-class Pictures:
+class Images:
     def __init__(self, *sizes, tells=True):
-        self.items = [picture(*size, name=f"p{n}") for n, size in enumerate(sizes)]
+        self.items = [image(*size, name=f"p{n}") for n, size in enumerate(sizes)]
         self.read = []
         if tells:
             self.whole_sizes = lambda: [(1, *item.lq.shape[:2]) for item in self.items]
@@ -53,22 +53,22 @@ def nothing(path, label):
 
 
 def test_only_the_smallest_are_read():
-    pictures = Pictures((30, 30), (12, 40), (50, 60), (40, 12), (13, 41))
-    items = first_items("data.val.x", pictures, X2, nothing)
-    assert pictures.read == [1, 0, 3]
+    images = Images((30, 30), (12, 40), (50, 60), (40, 12), (13, 41))
+    items = first_items("data.val.x", images, X2, nothing)
+    assert images.read == [1, 0, 3]
     assert [item.name for item in items] == ["p1", "p0", "p3"]
     assert isinstance(items[0], WholeClip)
     assert [str(item) for item in items] == ["40x12", "30x30", "12x40"]
 
 
 def test_of_a_set_that_tells_no_sizes_the_first_items_are_read():
-    pictures = Pictures(*[(20, 20)] * 11, tells=False)
-    first_items("data.val.x", pictures, X2, nothing)
-    assert pictures.read == list(range(8))
+    images = Images(*[(20, 20)] * 11, tells=False)
+    first_items("data.val.x", images, X2, nothing)
+    assert images.read == list(range(8))
 
 
-def test_large_pictures_are_cut():
-    (item,) = first_items("data.val.x", Pictures((700, 1000)), X2, nothing)
+def test_large_images_are_cut():
+    (item,) = first_items("data.val.x", Images((700, 1000)), X2, nothing)
     assert item.lq(0).shape == (252, 232, 3)
     assert item.gt(0).shape == (504, 464, 3)
 
@@ -86,10 +86,10 @@ class Clip:
         return f"f{t}"
 
     def lq(self, t):
-        return picture(20, 24).lq
+        return image(20, 24).lq
 
     def gt(self, t):
-        return picture(20, 24).gt
+        return image(20, 24).gt
 
     def extras(self, t):
         return {"spikes": self.spikes}
@@ -124,21 +124,21 @@ def test_the_shortest_clip_is_taken_and_few_frames_of_it(least, frames):
 @pytest.mark.parametrize(
     ("item", "words"),
     [
-        (picture(20, 20, scale=3), r"p: gt is \(60, 60, 3\) uint8.*gt of 40x40 pixels"),
+        (image(20, 20, scale=3), r"p: gt is \(60, 60, 3\) uint8.*gt of 40x40 pixels"),
         (SimpleNamespace(name="p", lq=None, gt=None), "p: lq is NoneType"),
         (
-            SimpleNamespace(name="p", lq=picture(8, 8).lq, gt=picture(8, 8, dtype=np.uint16).gt),
+            SimpleNamespace(name="p", lq=image(8, 8).lq, gt=image(8, 8, dtype=np.uint16).gt),
             "uint16, but lq is .* uint8",
         ),
     ],
 )
 def test_items_that_are_no_pair_are_told(item, words):
-    pictures = Pictures((20, 20))
-    pictures.items = [item]
-    pictures.whole_sizes = None
-    del pictures.whole_sizes
+    images = Images((20, 20))
+    images.items = [item]
+    images.whole_sizes = None
+    del images.whole_sizes
     with pytest.raises(DataError, match=words):
-        first_items("data.val.x", pictures, X2, nothing)
+        first_items("data.val.x", images, X2, nothing)
 
 
 def test_one_value_of_a_further_input_that_is_not_finite_is_told():

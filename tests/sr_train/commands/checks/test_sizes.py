@@ -75,7 +75,7 @@ def test_a_network_that_takes_all_sizes_is_not_run():
     assert net.seen == []
 
 
-def test_a_network_that_wants_a_multiple_is_told_by_another_picture_than_the_smallest():
+def test_a_network_that_wants_a_multiple_is_told_by_another_image_than_the_smallest():
     (problem,) = size_problems(model(OfFour()), AUTO, sets((1, 20, 24), (1, 45, 51), (1, 40, 48)))
     assert problem.startswith("arch: of data.val.main the network will see 51x45 (LQ pixels; 1 of")
     assert "a multiple of 4 works" in problem
@@ -95,8 +95,8 @@ def test_a_network_that_needs_numbers_is_run_on_smaller_inputs_of_the_same_kind(
     assert (401 % 64, 404 % 64) in {(h % 64, w % 64) for h, w in net.seen} | {(17, 20)}
 
 
-def test_tiles_count_not_pictures():
-    """A large picture is cut: what is a multiple of 4 as a whole need not be in tiles."""
+def test_tiles_count_not_images():
+    """A large image is cut: what is a multiple of 4 as a whole need not be in tiles."""
     whole, tiled = (1, 1000, 1000), TilingConfig(tile=250)
     assert size_problems(model(OfFour()), WHOLE, sets(whole)) == []
     (problem,) = size_problems(model(OfFour()), tiled, sets(whole))

@@ -1,4 +1,4 @@
-"""Makes small picture files byte by byte, of kinds that no library writes."""
+"""Makes small image files byte by byte, of kinds that no library writes."""
 
 import io
 import struct

@@ -9,7 +9,7 @@ import pytest
 from PIL import Image
 
 from sr_train.api.errors import DataError
-from sr_train.io.images import decode_picture, read_header
+from sr_train.io.images import decode_image, read_header
 from tests.sr_train.io.formats.files import noise, saved, smooth
 
 MARKER = re.compile(rb"\xff[^\x00\xff\xd0-\xd7]")
@@ -31,15 +31,15 @@ def test_equal_to_opencv_and_pillow_bit_for_bit(size, options, subsampling):
     more = {"keep_rgb": True} if subsampling == "keep_rgb" else {"subsampling": subsampling}
     data = jpeg(*size, **options, **more)
     expected = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_UNCHANGED)[..., ::-1]
-    np.testing.assert_array_equal(decode_picture(data, "x.jpg").pixels, expected)
+    np.testing.assert_array_equal(decode_image(data, "x.jpg").pixels, expected)
 
 
 def test_grey():
     data = saved(smooth(33, 47)[..., 0], "JPEG")
-    picture = decode_picture(data, "x.jpg")
+    image = decode_image(data, "x.jpg")
     expected = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_UNCHANGED)
-    np.testing.assert_array_equal(picture.pixels[..., 0], expected)
-    assert picture.pixels.shape == (33, 47, 1)
+    np.testing.assert_array_equal(image.pixels[..., 0], expected)
+    assert image.pixels.shape == (33, 47, 1)
 
 
 @pytest.mark.parametrize("options", [{}, {"progressive": True}, {"restart_marker_blocks": 5}])
@@ -55,14 +55,14 @@ def test_damage_is_an_error_without_a_word_from_a_library(options, part, kind, c
         "bytes taken out": data[: at - 60] + data[at:],
     }[kind]
     with pytest.raises(DataError, match=r"x\.jpg: (damaged|the file is truncated)"):
-        decode_picture(damaged, "x.jpg")
+        decode_image(damaged, "x.jpg")
     assert capfd.readouterr() == ("", "")
 
 
 def test_libjpegs_own_words_are_told():
     data = jpeg()
     with pytest.raises(DataError, match="libjpeg says: Corrupt JPEG data: premature end of data"):
-        decode_picture(data[: len(data) // 2] + b"\xff\xd9", "x.jpg")
+        decode_image(data[: len(data) // 2] + b"\xff\xd9", "x.jpg")
 
 
 def test_whatever_libjpeg_warns_of_is_an_error(capfd):
@@ -73,7 +73,7 @@ def test_whatever_libjpeg_warns_of_is_an_error(capfd):
     for at in draw.integers(scans(data)[0] + 20, len(data) - 2, 300):
         flipped = data[:at] + bytes([data[at] ^ 1 << int(draw.integers(8))]) + data[at + 1 :]
         try:
-            pixels = decode_picture(flipped, "x.jpg").pixels
+            pixels = decode_image(flipped, "x.jpg").pixels
         except DataError:
             found += 1
             continue
@@ -91,7 +91,7 @@ def test_missing_scans_of_which_libjpeg_says_nothing():
     for start in starts[1:]:
         # Tables may stand in front of a scan; without it they do no harm.
         with pytest.raises(DataError, match="lacks scans"):
-            decode_picture(data[:start] + b"\xff\xd9", "x.jpg")
+            decode_image(data[:start] + b"\xff\xd9", "x.jpg")
 
 
 def test_missing_scans_of_a_sequential_file():
@@ -110,46 +110,46 @@ def test_missing_scans_of_a_sequential_file():
         return scan[:number] + bytes([index]) + scan[number + 1 :]
 
     whole = head + b"".join(map(for_component, (1, 2, 3))) + b"\xff\xd9"
-    assert decode_picture(whole, "x.jpg").pixels.shape == (8, 8, 3)
+    assert decode_image(whole, "x.jpg").pixels.shape == (8, 8, 3)
     with pytest.raises(DataError, match="lacks scans"):
-        decode_picture(head + for_component(1) + for_component(2) + b"\xff\xd9", "x.jpg")
+        decode_image(head + for_component(1) + for_component(2) + b"\xff\xd9", "x.jpg")
 
 
 @pytest.mark.parametrize("padding", [b"\0" * 7, b"\0" * 500, b"\xff" * 9])
 def test_padding_in_front_of_the_end_is_harmless(padding):
     data = jpeg()
-    expected = decode_picture(data, "x.jpg").pixels
+    expected = decode_image(data, "x.jpg").pixels
     padded = data[:-2] + padding + data[-2:]
-    np.testing.assert_array_equal(decode_picture(padded, "x.jpg").pixels, expected)
-    np.testing.assert_array_equal(decode_picture(data + b"\0" * 999, "x.jpg").pixels, expected)
+    np.testing.assert_array_equal(decode_image(padded, "x.jpg").pixels, expected)
+    np.testing.assert_array_equal(decode_image(data + b"\0" * 999, "x.jpg").pixels, expected)
 
 
 def test_padding_behind_data_that_end_in_a_stuffed_byte():
     every = (saved(noise(8, 8, 1, seed=seed)[..., 0], "JPEG") for seed in range(9000))
     data = next(each for each in every if each.endswith(b"\xff\x00\xff\xd9"))
-    expected = decode_picture(data, "x.jpg").pixels
+    expected = decode_image(data, "x.jpg").pixels
     padded = data[:-2] + bytes(99) + data[-2:]
-    np.testing.assert_array_equal(decode_picture(padded, "x.jpg").pixels, expected)
+    np.testing.assert_array_equal(decode_image(padded, "x.jpg").pixels, expected)
 
 
 def test_other_bytes_there_are_damage():
     data = jpeg()
     with pytest.raises(DataError, match="extraneous bytes before marker 0xd9"):
-        decode_picture(data[:-2] + bytes(range(1, 40)) + data[-2:], "x.jpg")
+        decode_image(data[:-2] + bytes(range(1, 40)) + data[-2:], "x.jpg")
 
 
 def test_other_warnings_without_a_meaning_for_the_pixels():
     data = jpeg()
-    expected = decode_picture(data, "x.jpg").pixels
+    expected = decode_image(data, "x.jpg").pixels
     version = data.index(b"JFIF\0") + 5
     newer = data[:version] + b"\x02\x01" + data[version + 2 :]
     content = scans(data)[0] + 5 + 2 * 3
     assert data[content : content + 3] == b"\x00\x3f\x00"
     odd = data[:content] + b"\x00\x00\x00" + data[content + 3 :]
     for each in (newer, odd):
-        np.testing.assert_array_equal(decode_picture(each, "x.jpg").pixels, expected)
+        np.testing.assert_array_equal(decode_image(each, "x.jpg").pixels, expected)
         with pytest.raises(DataError, match="libjpeg says"):
-            decode_picture(each[: len(each) // 2] + b"\xff\xd9", "x.jpg")
+            decode_image(each[: len(each) // 2] + b"\xff\xd9", "x.jpg")
 
 
 def with_frame(data, **changes):
@@ -176,7 +176,7 @@ def with_frame(data, **changes):
         (jpeg().replace(b"\xff\xc0", b"\xff\xc5", 1), "0xc5"),
         (jpeg()[:300], "truncated before its pixels"),
         (b"\xff\xd8\xff\xd9", "found the marker"),
-        (jpeg()[:2] + b"junk" + jpeg()[2:], "expected a marker|not a picture"),
+        (jpeg()[:2] + b"junk" + jpeg()[2:], "expected a marker|not an image"),
     ],
     ids=["cmyk", "12-bit", "dnl", "sampling", "frame", "cut", "empty", "junk"],
 )
@@ -185,7 +185,7 @@ def test_kinds_that_are_refused_by_name(tmp_path, data, reason):
     with pytest.raises(DataError, match=reason):
         read_header(tmp_path / "x.jpg")
     with pytest.raises(DataError, match=reason):
-        decode_picture(data, "x.jpg")
+        decode_image(data, "x.jpg")
 
 
 def test_a_flood_of_scans_is_refused():
@@ -196,4 +196,4 @@ def test_a_flood_of_scans_is_refused():
     at = data.index(b"\xff\xc2") + 5
     large = data[:at] + struct.pack(">HH", 12000, 12000) + data[at + 4 : -2]
     with pytest.raises(DataError, match="scans is not supported"):
-        decode_picture(large + scan * 200 + b"\xff\xd9", "x.jpg")
+        decode_image(large + scan * 200 + b"\xff\xd9", "x.jpg")

@@ -1,4 +1,4 @@
-"""The size beyond which pictures are refused: told by the header, and held by every process."""
+"""The size beyond which images are refused: told by the header, and held by every process."""
 
 import multiprocessing
 import resource
@@ -12,7 +12,7 @@ from PIL import Image
 
 from sr_train.api.errors import DataError
 from sr_train.io.formats.limits import set_max_megapixels
-from sr_train.io.images import decode_picture, read_header, read_picture, write_picture
+from sr_train.io.images import decode_image, read_header, read_image, write_image
 from tests.sr_train.io.formats.files import bmp, png, saved, tiff
 
 
@@ -42,7 +42,7 @@ def large(side):
 def test_refused_by_header_with_what_to_do(tmp_path):
     for name, data in large(44_000).items():
         (tmp_path / name).write_bytes(data)
-        for read in (read_header, read_picture):
+        for read in (read_header, read_image):
             with pytest.raises(DataError, match="megapixels") as caught:
                 read(tmp_path / name)
             side = 16_000 if name == "x.webp" else 44_000
@@ -56,32 +56,32 @@ def test_nothing_is_allocated_for_what_is_refused():
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     for data in large(44_000).values():
         with pytest.raises(DataError):
-            decode_picture(data, "x")
+            decode_image(data, "x")
     assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 20_000  # KiB
 
 
 def test_the_limit_can_be_set(tmp_path):
-    write_picture(tmp_path / "x.png", np.zeros((100, 101, 3), np.uint8))
+    write_image(tmp_path / "x.png", np.zeros((100, 101, 3), np.uint8))
     set_max_megapixels(0.0101)
-    assert read_picture(tmp_path / "x.png").pixels.shape == (100, 101, 3)
+    assert read_image(tmp_path / "x.png").pixels.shape == (100, 101, 3)
     set_max_megapixels(0.01)
     with pytest.raises(DataError, match=r"0\.0101 megapixels, .* is 0\.01.*max_megapixels=1$"):
-        read_picture(tmp_path / "x.png")
+        read_image(tmp_path / "x.png")
 
 
 @pytest.mark.parametrize("method", ["fork", "spawn"])
 def test_it_holds_in_processes_started_later(tmp_path, method):
-    write_picture(tmp_path / "x.png", np.zeros((100, 101, 3), np.uint8))
+    write_image(tmp_path / "x.png", np.zeros((100, 101, 3), np.uint8))
     set_max_megapixels(0.001)
     context = multiprocessing.get_context(method)
     with (
         ProcessPoolExecutor(1, context) as pool,
         pytest.raises(DataError, match=r"max_megapixels is 0\.001"),
     ):
-        pool.submit(read_picture, tmp_path / "x.png").result()
+        pool.submit(read_image, tmp_path / "x.png").result()
 
 
-def test_a_real_picture_takes_little_more_than_its_pixels(tmp_path):
+def test_a_real_image_takes_little_more_than_its_pixels(tmp_path):
     """Decode 16-bit RGBA in a process of its own and look at its peak."""
     height, width = 4000, 3000
     rows = b"\1" + bytes(8 * width)
@@ -89,28 +89,28 @@ def test_a_real_picture_takes_little_more_than_its_pixels(tmp_path):
     parts = [stream.compress(rows) for _ in range(height)]
     data = png((width, height, 16, 6, 0), [b"".join(parts) + stream.flush()])
     (tmp_path / "x.png").write_bytes(data)
-    picture_bytes = 8 * height * width
+    image_bytes = 8 * height * width
     with ProcessPoolExecutor(1, multiprocessing.get_context("spawn")) as pool:
         before, after = pool.submit(peak_of, str(tmp_path / "x.png")).result()
-    assert after - before < picture_bytes + (24 << 20)
+    assert after - before < image_bytes + (24 << 20)
 
 
 def peak_of(path):
-    """Return the peaks in bytes before and after a picture is decoded."""
-    write_picture(f"{path}.small.png", np.zeros((4, 4, 3), np.uint16))
-    read_picture(f"{path}.small.png")
+    """Return the peaks in bytes before and after an image is decoded."""
+    write_image(f"{path}.small.png", np.zeros((4, 4, 3), np.uint16))
+    read_image(f"{path}.small.png")
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
-    picture = read_picture(path)
-    assert picture.alpha is not None
+    image = read_image(path)
+    assert image.alpha is not None
     return before, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
 
 
 @pytest.mark.parametrize("suffix", [".png", ".jpg", ".webp", ".tif", ".bmp"])
-def test_what_lies_behind_a_picture_is_not_read(tmp_path, suffix):
-    """A file of 6 GB, most of it a hole behind a small picture."""
+def test_what_lies_behind_an_image_is_not_read(tmp_path, suffix):
+    """A file of 6 GB, most of it a hole behind a small image."""
     path = tmp_path / f"x{suffix}"
     pixels = np.full((40, 50, 3), 90, np.uint8)
-    write_picture(path, pixels)
+    write_image(path, pixels)
     with path.open("r+b") as file:
         file.truncate(6 << 30)
     with ProcessPoolExecutor(1, multiprocessing.get_context("spawn")) as pool:
@@ -121,5 +121,5 @@ def test_what_lies_behind_a_picture_is_not_read(tmp_path, suffix):
 
 def peak_behind(path):
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
-    shape = read_picture(path).pixels.shape
+    shape = read_image(path).pixels.shape
     return before, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024, shape

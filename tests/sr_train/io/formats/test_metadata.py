@@ -11,7 +11,7 @@ from PIL import Image, ImageCms
 
 from sr_train.io.formats import exif
 from sr_train.io.formats.metadata import Metadata
-from sr_train.io.images import decode_picture, read_picture, write_picture
+from sr_train.io.images import decode_image, read_image, write_image
 from tests.sr_train.io.formats.files import noise, png, saved
 
 EXIF, GPS, INTEROP = 34665, 34853, 40965
@@ -59,11 +59,11 @@ def source(folder, kind, turn=6, **options):
 @pytest.mark.parametrize("kind", FORMATS)
 @pytest.mark.parametrize("wanted", FORMATS)
 def test_kept_from_each_format_to_each(tmp_path, kind, wanted):
-    picture = read_picture(source(tmp_path, kind), with_metadata=True)
-    assert picture.pixels.shape == (30, 20, 3)
+    decoded = read_image(source(tmp_path, kind), with_metadata=True)
+    assert decoded.pixels.shape == (30, 20, 3)
     pixels = noise(60, 40, 3, seed=2)
     path = tmp_path / f"out.{wanted}"
-    assert write_picture(path, pixels, None, picture.metadata) == []
+    assert write_image(path, pixels, None, decoded.metadata) == []
     with Image.open(path) as image:
         found = image.getexif()
         assert image.info["icc_profile"] == profile()
@@ -78,12 +78,12 @@ def test_kept_from_each_format_to_each(tmp_path, kind, wanted):
     assert camera[37510] == b"ASCII\0\0\0hello"
     assert 37500 not in camera
     assert 41492 not in camera
-    again = read_picture(path, with_metadata=True)
+    again = read_image(path, with_metadata=True)
     if wanted != "jpg":
         np.testing.assert_array_equal(again.pixels, pixels)
     assert again.metadata.icc == profile()
-    assert again.metadata.exif.below.keys() == picture.metadata.exif.below.keys()
-    assert set(picture.metadata.left_out) == {
+    assert again.metadata.exif.below.keys() == decoded.metadata.exif.below.keys()
+    assert set(decoded.metadata.left_out) == {
         "the camera maker's note",
         "EXIF values that count pixels of the input",
     }
@@ -99,12 +99,12 @@ WRITABLE = [
 @pytest.mark.parametrize(("suffix", "dtype", "has_alpha"), WRITABLE)
 @pytest.mark.parametrize("channels", [1, 3])
 def test_pixels_are_the_same_with_and_without(tmp_path, suffix, dtype, channels, has_alpha):
-    metadata = read_picture(source(tmp_path, "png"), with_metadata=True).metadata
+    metadata = read_image(source(tmp_path, "png"), with_metadata=True).metadata
     pixels = noise(21, 33, channels, dtype)
     alpha = noise(21, 33, 1, dtype, seed=3)[..., 0] if has_alpha else None
-    write_picture(tmp_path / f"a{suffix}", pixels, alpha)
-    write_picture(tmp_path / f"b{suffix}", pixels, alpha, metadata)
-    first, second = (read_picture(tmp_path / f"{name}{suffix}") for name in "ab")
+    write_image(tmp_path / f"a{suffix}", pixels, alpha)
+    write_image(tmp_path / f"b{suffix}", pixels, alpha, metadata)
+    first, second = (read_image(tmp_path / f"{name}{suffix}") for name in "ab")
     np.testing.assert_array_equal(first.pixels, second.pixels)
     if has_alpha:
         np.testing.assert_array_equal(second.alpha, alpha)
@@ -113,19 +113,19 @@ def test_pixels_are_the_same_with_and_without(tmp_path, suffix, dtype, channels,
 
 
 def test_what_a_format_cannot_hold_is_named(tmp_path):
-    metadata = read_picture(source(tmp_path, "png"), with_metadata=True).metadata
+    metadata = read_image(source(tmp_path, "png"), with_metadata=True).metadata
     pixels = noise(8, 9, 3)
-    lost = write_picture(tmp_path / "x.bmp", pixels, None, metadata)
+    lost = write_image(tmp_path / "x.bmp", pixels, None, metadata)
     assert lost == ["the colour profile", "EXIF"]
     with Image.open(tmp_path / "x.bmp") as image:
         np.testing.assert_allclose(image.info["dpi"], 300, atol=0.01)
-    grey = ["the colour profile (for RGB pictures)"]
-    assert write_picture(tmp_path / "x.png", pixels[..., :1], None, metadata) == grey
+    grey = ["the colour profile (for RGB images)"]
+    assert write_image(tmp_path / "x.png", pixels[..., :1], None, metadata) == grey
     with Image.open(tmp_path / "x.png") as image:
         assert "icc_profile" not in image.info
     only = source(tmp_path, "png", exif=b"", icc_profile=None)
-    metadata = read_picture(only, with_metadata=True).metadata
-    assert write_picture(tmp_path / "x.webp", pixels, None, metadata) == ["the resolution (dpi)"]
+    metadata = read_image(only, with_metadata=True).metadata
+    assert write_image(tmp_path / "x.webp", pixels, None, metadata) == ["the resolution (dpi)"]
 
 
 @pytest.mark.parametrize("suffix", [".png", ".jpg"])
@@ -133,22 +133,20 @@ def test_a_ratio_that_whole_numbers_do_not_tell_is_named(tmp_path, suffix):
     """A TIFF tells it in fractions; rounded to 0, it would say something else."""
     metadata = Metadata(density=(0.25, 0.5, False))
     pixels = noise(8, 9, 3)
-    assert write_picture(tmp_path / f"x{suffix}", pixels, None, metadata) == [
-        "the resolution (dpi)"
-    ]
-    assert read_picture(tmp_path / f"x{suffix}", True).metadata.density is None
+    assert write_image(tmp_path / f"x{suffix}", pixels, None, metadata) == ["the resolution (dpi)"]
+    assert read_image(tmp_path / f"x{suffix}", True).metadata.density is None
 
 
-def test_a_grey_profile_goes_with_grey_pictures_alone(tmp_path):
+def test_a_grey_profile_goes_with_grey_images_alone(tmp_path):
     image = Image.fromarray(noise(8, 9, 1)[..., 0])
     image.save(tmp_path / "in.png", icc_profile=profile(b"GRAY"))
-    metadata = read_picture(tmp_path / "in.png", with_metadata=True).metadata
+    metadata = read_image(tmp_path / "in.png", with_metadata=True).metadata
     pixels, alpha = noise(8, 9, 1), noise(8, 9, 1)[..., 0]
-    assert write_picture(tmp_path / "x.jpg", pixels, None, metadata) == []
-    expected = ["the colour profile (for grey pictures)"]
+    assert write_image(tmp_path / "x.jpg", pixels, None, metadata) == []
+    expected = ["the colour profile (for grey images)"]
     # Grey with alpha is stored as RGBA, and WebP has no grey.
-    assert write_picture(tmp_path / "x.png", pixels, alpha, metadata) == expected
-    assert write_picture(tmp_path / "x.webp", pixels, None, metadata) == expected
+    assert write_image(tmp_path / "x.png", pixels, alpha, metadata) == expected
+    assert write_image(tmp_path / "x.webp", pixels, None, metadata) == expected
 
 
 @pytest.mark.parametrize(
@@ -166,7 +164,7 @@ def test_a_grey_profile_goes_with_grey_pictures_alone(tmp_path):
 def test_a_profile_that_is_none_is_not_passed_on(tmp_path, icc):
     for kind in FORMATS:
         path = source(tmp_path, kind, icc_profile=icc)
-        metadata = read_picture(path, with_metadata=True).metadata
+        metadata = read_image(path, with_metadata=True).metadata
         assert metadata.icc is None
         assert "a colour profile that is damaged or too large" in metadata.left_out
         assert metadata.exif is not None
@@ -175,13 +173,13 @@ def test_a_profile_that_is_none_is_not_passed_on(tmp_path, icc):
 def test_a_profile_of_pillows(tmp_path):
     icc = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
     path = source(tmp_path, "jpg", icc_profile=icc)
-    assert read_picture(path, with_metadata=True).metadata.icc == icc
+    assert read_image(path, with_metadata=True).metadata.icc == icc
 
 
 def test_a_profile_in_many_jpeg_segments(tmp_path):
     icc = profile(size=200_000)
-    metadata = read_picture(source(tmp_path, "png", icc_profile=icc), with_metadata=True).metadata
-    write_picture(tmp_path / "x.jpg", noise(8, 9, 3), None, metadata)
+    metadata = read_image(source(tmp_path, "png", icc_profile=icc), with_metadata=True).metadata
+    write_image(tmp_path / "x.jpg", noise(8, 9, 3), None, metadata)
     with Image.open(tmp_path / "x.jpg") as image:
         assert image.info["icc_profile"] == icc
 
@@ -214,10 +212,10 @@ def block(entries, order="<", after=0):
 )
 def test_hostile_exif_harms_nobody(tmp_path, hostile):
     data = png((4, 4, 8, 0, 0), zlib.compress(bytes(20)), [(b"eXIf", hostile)])
-    picture = decode_picture(data, "x.png", with_metadata=True)
-    assert picture.pixels.shape == (4, 4, 1)
+    decoded = decode_image(data, "x.png", with_metadata=True)
+    assert decoded.pixels.shape == (4, 4, 1)
     path = tmp_path / "out.png"
-    write_picture(path, picture.pixels, None, picture.metadata)
+    write_image(path, decoded.pixels, None, decoded.metadata)
     assert path.stat().st_size < 2000
     with Image.open(path) as image:
         image.load()
@@ -226,7 +224,7 @@ def test_hostile_exif_harms_nobody(tmp_path, hostile):
 
 @pytest.mark.parametrize("turn", [0, 9, 65535])
 def test_an_orientation_that_is_none_turns_nothing(tmp_path, turn):
-    assert read_picture(source(tmp_path, "jpg", turn)).pixels.shape == (20, 30, 3)
+    assert read_image(source(tmp_path, "jpg", turn)).pixels.shape == (20, 30, 3)
 
 
 def test_both_byte_orders():
@@ -252,12 +250,12 @@ def test_values_survive_a_change_of_byte_order(tmp_path):
 
 def test_left_out_is_named(tmp_path):
     path = source(tmp_path, "jpg", comment=b"hi", xmp=b"<x:xmpmeta/>")
-    left_out = read_picture(path, with_metadata=True).metadata.left_out
+    left_out = read_image(path, with_metadata=True).metadata.left_out
     assert {"comment", "XMP"} <= set(left_out)
     file = io.BytesIO()
     page = Image.fromarray(noise(8, 9, 3))
     page.save(file, "TIFF", save_all=True, append_images=[page], tiffinfo={700: b"<x/>", 65000: 5})
-    left_out = decode_picture(file.getvalue(), "x.tif", with_metadata=True).metadata.left_out
+    left_out = decode_image(file.getvalue(), "x.tif", with_metadata=True).metadata.left_out
     assert set(left_out) == {"further pages", "XMP", "unknown tags (65000)"}
 
 
@@ -268,29 +266,29 @@ def test_what_a_png_says_about_its_colours(tmp_path):
         (b"pHYs", struct.pack(">IIB", 2835, 2835, 1)),
     ]
     data = png((4, 4, 8, 2, 0), zlib.compress(bytes(52)), chunks)
-    picture = decode_picture(data, "x.png", with_metadata=True)
-    assert write_picture(tmp_path / "x.png", picture.pixels, None, picture.metadata) == []
+    decoded = decode_image(data, "x.png", with_metadata=True)
+    assert write_image(tmp_path / "x.png", decoded.pixels, None, decoded.metadata) == []
     written = (tmp_path / "x.png").read_bytes()
     for kind, content in chunks:
         assert kind + content in written
-    lost = write_picture(tmp_path / "x.jpg", picture.pixels, None, picture.metadata)
+    lost = write_image(tmp_path / "x.jpg", decoded.pixels, None, decoded.metadata)
     assert lost == ["what a PNG says about its colours (cICP, gAMA)"]
     plain = png((4, 4, 8, 2, 0), zlib.compress(bytes(52)), [(b"sRGB", b"\0")])
-    metadata = decode_picture(plain, "x.png", with_metadata=True).metadata
-    assert write_picture(tmp_path / "x.jpg", picture.pixels, None, metadata) == []
+    metadata = decode_image(plain, "x.png", with_metadata=True).metadata
+    assert write_image(tmp_path / "x.jpg", decoded.pixels, None, metadata) == []
 
 
 def test_metadata_is_read_when_asked_for(tmp_path):
-    assert read_picture(source(tmp_path, "png")).metadata is None
+    assert read_image(source(tmp_path, "png")).metadata is None
 
 
 def test_files_without_metadata_stay_as_they_are(tmp_path):
     pixels = noise(9, 8, 3)
     data = saved(pixels, "PNG")
-    metadata = decode_picture(data, "x.png", with_metadata=True).metadata
+    metadata = decode_image(data, "x.png", with_metadata=True).metadata
     for suffix in (".png", ".webp", ".tif", ".bmp", ".jpg"):
-        write_picture(tmp_path / f"a{suffix}", pixels)
-        assert write_picture(tmp_path / f"b{suffix}", pixels, None, metadata) == []
+        write_image(tmp_path / f"a{suffix}", pixels)
+        assert write_image(tmp_path / f"b{suffix}", pixels, None, metadata) == []
         first, second = (tmp_path / f"{name}{suffix}" for name in "ab")
         assert first.read_bytes() == second.read_bytes()
 
@@ -301,4 +299,4 @@ def test_the_first_exif_block_counts(tmp_path):
     segment = b"\xff\xe1" + struct.pack(">H", len(second) + 2) + second
     start = data.index(b"\xff\xdb")
     (tmp_path / "x.jpg").write_bytes(data[:start] + segment + data[start:])
-    assert read_picture(tmp_path / "x.jpg").pixels.shape == (20, 30, 3)
+    assert read_image(tmp_path / "x.jpg").pixels.shape == (20, 30, 3)

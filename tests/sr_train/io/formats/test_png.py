@@ -10,7 +10,7 @@ import pytest
 from PIL import Image
 
 from sr_train.api.errors import DataError
-from sr_train.io.images import decode_picture, read_header
+from sr_train.io.images import decode_image, read_header
 from tests.sr_train.io.formats.files import ADAM7, filtered, noise, packed, png, png_chunk, saved
 
 SAMPLES = {0: 1, 2: 3, 3: 1, 4: 2, 6: 4}
@@ -57,19 +57,19 @@ def test_every_kind(colour, bits, interlaced, size):
     packed_stream = zlib.compress(stream(values, bits, interlaced))
     parts = [packed_stream[at : at + 50] for at in range(0, len(packed_stream), 50)]
     data = png((width, height, bits, colour, int(interlaced)), parts, before)
-    picture = decode_picture(data, "x.png")
+    decoded = decode_image(data, "x.png")
     if colour == 3:
         expected = palette[values[..., 0]]
     elif bits < 8:
         expected = values * 255 // ((1 << bits) - 1)
     else:
         expected = values[..., :3] if colour in (2, 6) else values[..., :1]
-    np.testing.assert_array_equal(picture.pixels, expected)
-    assert picture.pixels.dtype == (np.uint16 if bits == 16 else np.uint8)
+    np.testing.assert_array_equal(decoded.pixels, expected)
+    assert decoded.pixels.dtype == (np.uint16 if bits == 16 else np.uint8)
     if colour in (4, 6):
-        np.testing.assert_array_equal(picture.alpha, values[..., -1])
+        np.testing.assert_array_equal(decoded.alpha, values[..., -1])
     else:
-        assert picture.alpha is None
+        assert decoded.alpha is None
 
 
 @pytest.mark.parametrize("size", [(1, 1), (2, 3), (3, 5), (19, 37)])
@@ -79,7 +79,7 @@ def test_interlacing_is_what_other_programs_take_it_for(size):
     data = png((size[1], size[0], 8, 2, 1), zlib.compress(stream(values, 8, interlaced=True)))
     with Image.open(io.BytesIO(data)) as image:
         np.testing.assert_array_equal(np.array(image), values)
-    np.testing.assert_array_equal(decode_picture(data, "x.png").pixels, values)
+    np.testing.assert_array_equal(decode_image(data, "x.png").pixels, values)
 
 
 @pytest.mark.parametrize("band_bytes", [1, 700, 5000])
@@ -90,22 +90,22 @@ def test_many_bands_of_rows(monkeypatch, band_bytes, filters):
     for interlaced in (False, True):
         rows = stream(values, 8, interlaced, filters)
         data = png((70, 61, 8, 2, int(interlaced)), zlib.compress(rows))
-        np.testing.assert_array_equal(decode_picture(data, "x").pixels, values)
+        np.testing.assert_array_equal(decode_image(data, "x").pixels, values)
 
 
 def test_colour_key_and_palette_alpha():
     values = np.array([[[1, 2, 3], [1, 2, 4]]])
     data = png((2, 1, 8, 2, 0), zlib.compress(stream(values, 8)), [(b"tRNS", b"\0\1\0\2\0\3")])
-    np.testing.assert_array_equal(decode_picture(data, "x").alpha, [[0, 255]])
+    np.testing.assert_array_equal(decode_image(data, "x").alpha, [[0, 255]])
     deep = values * 256
     key = struct.pack(">HHH", 256, 512, 768)
     data = png((2, 1, 16, 2, 0), zlib.compress(stream(deep, 16)), [(b"tRNS", key)])
-    np.testing.assert_array_equal(decode_picture(data, "x").alpha, [[0, 65535]])
+    np.testing.assert_array_equal(decode_image(data, "x").alpha, [[0, 65535]])
     indices = np.array([[[0], [1], [2]]])
     chunks = [(b"PLTE", bytes(range(9))), (b"tRNS", b"\x07\x08")]
-    picture = decode_picture(png((3, 1, 8, 3, 0), zlib.compress(stream(indices, 8)), chunks), "x")
-    np.testing.assert_array_equal(picture.alpha, [[7, 8, 255]])
-    np.testing.assert_array_equal(picture.pixels, [[[0, 1, 2], [3, 4, 5], [6, 7, 8]]])
+    decoded = decode_image(png((3, 1, 8, 3, 0), zlib.compress(stream(indices, 8)), chunks), "x")
+    np.testing.assert_array_equal(decoded.alpha, [[7, 8, 255]])
+    np.testing.assert_array_equal(decoded.pixels, [[[0, 1, 2], [3, 4, 5], [6, 7, 8]]])
 
 
 @pytest.mark.parametrize("bits", [1, 2, 4, 8, 16])
@@ -117,18 +117,18 @@ def test_a_transparent_grey_is_alpha_as_a_transparent_colour_is(bits, interlaced
     # What stands above the depth's bits says nothing.
     chunks = [(b"tRNS", (key if bits == 16 else key | 0xFF00 & ~top).to_bytes(2, "big"))]
     rows = zlib.compress(stream(values, bits, interlaced))
-    picture = decode_picture(png((11, 9, bits, 0, int(interlaced)), rows, chunks), "x")
-    white = np.iinfo(picture.pixels.dtype).max
-    np.testing.assert_array_equal(picture.alpha, np.where(values[..., 0] == key, 0, white))
-    np.testing.assert_array_equal(picture.pixels, values * (white // top))
+    decoded = decode_image(png((11, 9, bits, 0, int(interlaced)), rows, chunks), "x")
+    white = np.iinfo(decoded.pixels.dtype).max
+    np.testing.assert_array_equal(decoded.alpha, np.where(values[..., 0] == key, 0, white))
+    np.testing.assert_array_equal(decoded.pixels, values * (white // top))
 
 
 @pytest.mark.parametrize("mode", ["1", "L", "LA", "P", "RGB", "RGBA", "I;16"])
 def test_as_pillow_reads_it(mode):
     image = Image.fromarray(noise(23, 31, 3)).convert(mode)
     expected = np.array(image.convert("RGB") if mode == "P" else image)
-    picture = decode_picture(saved(image, "PNG"), "x.png")
-    parts = [picture.pixels] + ([] if picture.alpha is None else [picture.alpha[..., None]])
+    decoded = decode_image(saved(image, "PNG"), "x.png")
+    parts = [decoded.pixels] + ([] if decoded.alpha is None else [decoded.alpha[..., None]])
     found = np.concatenate(parts, axis=-1)
     scale = 255 if mode == "1" else 1
     np.testing.assert_array_equal(found.squeeze(), expected.astype(found.dtype) * scale)
@@ -145,7 +145,7 @@ def test_what_chunks_say_about_colours_changes_no_pixel(capfd):
         (b"iCCP", b"x\0\0garbage"),
     ]
     data = png((6, 5, 8, 2, 0), zlib.compress(stream(values, 8)), chunks)
-    np.testing.assert_array_equal(decode_picture(data, "x").pixels, values)
+    np.testing.assert_array_equal(decode_image(data, "x").pixels, values)
     assert capfd.readouterr() == ("", "")
 
 
@@ -188,7 +188,7 @@ def flipped(data, at, bit=1):
 )
 def test_damage_is_an_error_without_a_word_from_a_library(name, data, reason, capfd):
     with pytest.raises(DataError, match=reason):
-        decode_picture(data, "x.png")
+        decode_image(data, "x.png")
     assert capfd.readouterr() == ("", "")
 
 
@@ -198,15 +198,15 @@ def test_each_flipped_bit_of_the_pixels_is_found():
     draw = np.random.default_rng(3)
     for at in draw.integers(start, len(data) - 12, 200):
         with pytest.raises(DataError):
-            decode_picture(flipped(data, int(at), 1 << int(draw.integers(8))), "x.png")
+            decode_image(flipped(data, int(at), 1 << int(draw.integers(8))), "x.png")
 
 
 def test_more_than_the_pixels_is_let_go(capfd):
     values = noise(4, 5, 3)
     raw = stream(values, 8)
     for packed_rows in (zlib.compress(raw + raw), zlib.compress(raw) + b"more"):
-        picture = decode_picture(png((5, 4, 8, 2, 0), packed_rows), "x")
-        np.testing.assert_array_equal(picture.pixels, values)
+        decoded = decode_image(png((5, 4, 8, 2, 0), packed_rows), "x")
+        np.testing.assert_array_equal(decoded.pixels, values)
     assert capfd.readouterr() == ("", "")
 
 
@@ -215,7 +215,7 @@ def test_a_rotation_behind_the_pixels_is_refused():
     exif[0x112] = 6
     late = [(b"eXIf", exif.tobytes().removeprefix(b"Exif\0\0"))]
     with pytest.raises(DataError, match="rotation that stands behind"):
-        decode_picture(png(HEADER, WHOLE, (), late), "x.png")
+        decode_image(png(HEADER, WHOLE, (), late), "x.png")
 
 
 def test_bombs_in_texts_are_not_unpacked(tmp_path):
@@ -224,29 +224,29 @@ def test_bombs_in_texts_are_not_unpacked(tmp_path):
     data = png(HEADER, WHOLE, chunks)
     (tmp_path / "x.png").write_bytes(data)
     assert read_header(tmp_path / "x.png").width == 17
-    picture = decode_picture(data, "x.png", with_metadata=True)
-    assert picture.pixels.shape == (20, 17, 3)
-    assert picture.metadata.icc is None
-    assert "a colour profile that is damaged or too large" in picture.metadata.left_out
+    decoded = decode_image(data, "x.png", with_metadata=True)
+    assert decoded.pixels.shape == (20, 17, 3)
+    assert decoded.metadata.icc is None
+    assert "a colour profile that is damaged or too large" in decoded.metadata.left_out
 
 
 def test_equal_to_opencv_for_its_own_files():
     for pixels in (noise(33, 47, 3), noise(33, 47, 3, np.uint16), noise(33, 47, 4), noise(9, 9, 1)):
         data = cv2.imencode(".png", pixels)[1].tobytes()
         expected = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_UNCHANGED)
-        picture = decode_picture(data, "x.png")
+        decoded = decode_image(data, "x.png")
         if expected.ndim == 2:
-            np.testing.assert_array_equal(picture.pixels[..., 0], expected)
+            np.testing.assert_array_equal(decoded.pixels[..., 0], expected)
         else:
-            np.testing.assert_array_equal(picture.pixels, expected[..., 2::-1])
+            np.testing.assert_array_equal(decoded.pixels, expected[..., 2::-1])
             if expected.shape[2] == 4:
-                np.testing.assert_array_equal(picture.alpha, expected[..., 3])
+                np.testing.assert_array_equal(decoded.alpha, expected[..., 3])
 
 
 def test_frames_of_an_animation_beyond_the_first_are_not_read():
     frames = [Image.fromarray(np.full((8, 9, 3), value, np.uint8)) for value in (10, 200)]
     file = io.BytesIO()
     frames[0].save(file, "PNG", save_all=True, append_images=frames[1:])
-    picture = decode_picture(file.getvalue(), "x.png", with_metadata=True)
-    assert np.unique(picture.pixels).tolist() == [10]
-    assert picture.metadata.left_out == ("further frames",)
+    decoded = decode_image(file.getvalue(), "x.png", with_metadata=True)
+    assert np.unique(decoded.pixels).tolist() == [10]
+    assert decoded.metadata.left_out == ("further frames",)

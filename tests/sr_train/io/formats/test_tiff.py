@@ -13,7 +13,7 @@ from PIL import Image
 
 from sr_train.api.errors import DataError
 from sr_train.io.formats.ifd import Value
-from sr_train.io.images import decode_picture, read_header, read_picture
+from sr_train.io.images import decode_image, read_header, read_image
 from tests.sr_train.io.formats.files import noise, packed, saved, smooth, tiff
 
 HEIGHT, WIDTH = 21, 29
@@ -82,22 +82,22 @@ def test_every_layout_gives_the_values_written(dtype, kind, order, big):
             del options["planarconfig"]
         file = io.BytesIO()
         tifffile.imwrite(file, samples, **options)
-        picture = decode_picture(file.getvalue(), "x.tif")
-        np.testing.assert_array_equal(picture.pixels, colours, str(options))
-        assert picture.pixels.dtype == dtype
+        decoded = decode_image(file.getvalue(), "x.tif")
+        np.testing.assert_array_equal(decoded.pixels, colours, str(options))
+        assert decoded.pixels.dtype == dtype
         if alpha is None:
-            assert picture.alpha is None
+            assert decoded.alpha is None
         else:
-            np.testing.assert_array_equal(picture.alpha, alpha)
+            np.testing.assert_array_equal(decoded.alpha, alpha)
 
 
 @pytest.mark.parametrize("compression", [None, "tiff_lzw", "packbits", "tiff_deflate", "lzma"])
 @pytest.mark.parametrize("mode", ["1", "L", "LA", "P", "RGB", "RGBA", "I;16"])
 def test_as_pillow_reads_its_own(compression, mode):
     image = Image.fromarray(noise(HEIGHT, WIDTH, 3)).convert(mode)
-    picture = decode_picture(saved(image, "TIFF", compression=compression), "x.tif")
+    decoded = decode_image(saved(image, "TIFF", compression=compression), "x.tif")
     expected = np.array(image.convert("RGB") if mode == "P" else image)
-    parts = [picture.pixels] + ([] if picture.alpha is None else [picture.alpha[..., None]])
+    parts = [decoded.pixels] + ([] if decoded.alpha is None else [decoded.alpha[..., None]])
     found = np.concatenate(parts, axis=-1).squeeze()
     np.testing.assert_array_equal(found, expected * (255 if mode == "1" else 1))
 
@@ -105,20 +105,20 @@ def test_as_pillow_reads_its_own(compression, mode):
 @pytest.mark.parametrize("dtype", [np.uint8, np.uint16])
 @pytest.mark.parametrize("channels", [1, 3, 4])
 def test_as_opencv_reads_its_own(dtype, channels):
-    """LZW with the horizontal predictor, in strips of few rows: what `write_picture` makes."""
+    """LZW with the horizontal predictor, in strips of few rows: what `write_image` makes."""
     pixels = noise(40, 50, channels, dtype)
     data = cv2.imencode(".tif", pixels)[1].tobytes()
-    picture = decode_picture(data, "x.tif")
-    np.testing.assert_array_equal(picture.pixels, pixels[..., 2::-1] if channels > 1 else pixels)
+    decoded = decode_image(data, "x.tif")
+    np.testing.assert_array_equal(decoded.pixels, pixels[..., 2::-1] if channels > 1 else pixels)
     if channels == 4:
-        np.testing.assert_array_equal(picture.alpha, pixels[..., 3])
+        np.testing.assert_array_equal(decoded.alpha, pixels[..., 3])
 
 
 @pytest.mark.parametrize("compression", ["group3", "group4", "tiff_ccitt"])
 def test_fax(compression):
     bits = noise(HEIGHT, WIDTH, 1)[..., 0] > 127
-    picture = decode_picture(saved(bits, "TIFF", compression=compression), "x.tif")
-    np.testing.assert_array_equal(picture.pixels[..., 0], bits * 255)
+    decoded = decode_image(saved(bits, "TIFF", compression=compression), "x.tif")
+    np.testing.assert_array_equal(decoded.pixels[..., 0], bits * 255)
 
 
 @pytest.mark.parametrize("mode", ["L", "RGB"])
@@ -127,12 +127,12 @@ def test_jpeg_inside(mode):
     data = saved(image, "TIFF", compression="jpeg")
     with Image.open(io.BytesIO(data)) as stored:
         expected = np.array(stored)
-    np.testing.assert_array_equal(decode_picture(data, "x.tif").pixels.squeeze(), expected)
+    np.testing.assert_array_equal(decode_image(data, "x.tif").pixels.squeeze(), expected)
     damaged = bytearray(data)
     start = data.index(b"\xff\xda") + 60
     damaged[start : start + 200] = bytes(200)
     with pytest.raises(DataError, match="libjpeg says"):
-        decode_picture(bytes(damaged), "x.tif")
+        decode_image(bytes(damaged), "x.tif")
 
 
 def test_a_jpeg_inside_that_claims_to_be_huge():
@@ -140,7 +140,7 @@ def test_a_jpeg_inside_that_claims_to_be_huge():
     frame = data.index(b"\xff\xc0") + 5
     data[frame : frame + 4] = struct.pack(">HH", 65000, 65000)
     with pytest.raises(DataError, match="a part is 65000x65000"):
-        decode_picture(bytes(data), "x.tif")
+        decode_image(bytes(data), "x.tif")
 
 
 def grey(bits, **tags):
@@ -156,9 +156,9 @@ def grey(bits, **tags):
 def test_few_bits_are_stretched(bits, order):
     values, data, tags = grey(bits)
     levels = values * (255 // ((1 << bits) - 1))
-    found = decode_picture(tiff(data, tags, order), "x").pixels[..., 0]
+    found = decode_image(tiff(data, tags, order), "x").pixels[..., 0]
     np.testing.assert_array_equal(found, levels)
-    found = decode_picture(tiff(data, {**tags, 262: 0}, order), "x").pixels[..., 0]
+    found = decode_image(tiff(data, {**tags, 262: 0}, order), "x").pixels[..., 0]
     np.testing.assert_array_equal(found, 255 - levels)
 
 
@@ -168,14 +168,14 @@ def test_palettes_of_16_and_of_8_bit_colours(bits):
     colours = noise(3, 1 << bits, 1, np.uint16)[..., 0]
     for written in (colours, colours >> 8):
         tags |= {262: 3, 320: written.reshape(-1).tolist()}
-        found = decode_picture(tiff(data, tags), "x").pixels
+        found = decode_image(tiff(data, tags), "x").pixels
         np.testing.assert_array_equal(found, (colours.T >> 8)[values])
 
 
 def test_bits_in_reverse():
     values, data, tags = grey(1)
     reversed_bits = bytes(int(f"{byte:08b}"[::-1], 2) for byte in data)
-    found = decode_picture(tiff(reversed_bits, {**tags, 266: 2}), "x").pixels[..., 0]
+    found = decode_image(tiff(reversed_bits, {**tags, 266: 2}), "x").pixels[..., 0]
     np.testing.assert_array_equal(found, values * 255)
 
 
@@ -188,16 +188,16 @@ def test_colours_multiplied_by_alpha_are_divided(dtype):
     file = io.BytesIO()
     stored = np.dstack([product.astype(dtype), alpha])
     tifffile.imwrite(file, stored, photometric="rgb", extrasamples=["assocalpha"], metadata=None)
-    picture = decode_picture(file.getvalue(), "x.tif")
-    np.testing.assert_array_equal(picture.alpha, alpha[..., 0])
+    decoded = decode_image(file.getvalue(), "x.tif")
+    np.testing.assert_array_equal(decoded.alpha, alpha[..., 0])
     wide = np.maximum(alpha.astype(np.int64), 1)
-    error = np.abs(picture.pixels.astype(np.int64) - colours) * wide
+    error = np.abs(decoded.pixels.astype(np.int64) - colours) * wide
     # What rounding to a product loses, divided by alpha, and one level.
     assert (error[alpha[..., 0] > 0] <= top // 2 + wide[alpha[..., 0] > 0]).all()
-    assert (picture.pixels[alpha[..., 0] == 0] == 0).all()
+    assert (decoded.pixels[alpha[..., 0] == 0] == 0).all()
     if dtype == np.uint8:
         with Image.open(io.BytesIO(file.getvalue())) as image:
-            np.testing.assert_array_equal(picture.pixels, np.array(image.convert("RGBA"))[..., :3])
+            np.testing.assert_array_equal(decoded.pixels, np.array(image.convert("RGBA"))[..., :3])
 
 
 @pytest.mark.parametrize("dtype", [np.uint8, np.uint16])
@@ -216,29 +216,29 @@ def test_orientation(tmp_path, dtype, turn):
         7: pixels[::-1, ::-1].swapaxes(0, 1),
         8: np.rot90(pixels),
     }[turn]
-    found = decode_picture((tmp_path / "x.tif").read_bytes(), "x.tif").pixels
+    found = decode_image((tmp_path / "x.tif").read_bytes(), "x.tif").pixels
     np.testing.assert_array_equal(found, upright)
     header = read_header(tmp_path / "x.tif")
     assert (header.height, header.width) == upright.shape[:2]
 
 
 def test_equal_at_8_and_16_bit():
-    """The same picture at both depths, separate planes, white as zero, turned: equal levels."""
+    """The same image at both depths, separate planes, white as zero, turned: equal levels."""
     pixels = noise(HEIGHT, WIDTH, 1)[..., 0]
     for tags in ({262: 0}, {262: 1, 274: 5}):
         head = {256: WIDTH, 257: HEIGHT, **tags}
-        shallow = decode_picture(tiff(pixels.tobytes(), {**head, 258: 8}), "x").pixels
+        shallow = decode_image(tiff(pixels.tobytes(), {**head, 258: 8}), "x").pixels
         deep = (pixels.astype(np.uint16) * 257).tobytes()
-        found = decode_picture(tiff(deep, {**head, 258: 16}), "x").pixels
+        found = decode_image(tiff(deep, {**head, 258: 16}), "x").pixels
         np.testing.assert_array_equal(found, shallow.astype(np.uint16) * 257)
 
 
 def test_strips_without_their_lengths_and_parts_of_big_files():
     values, data, tags = grey(8)
     for more in ({279: None}, {279: len(data) + 999}):
-        found = decode_picture(tiff(data, {**tags, **more}), "x").pixels[..., 0]
+        found = decode_image(tiff(data, {**tags, **more}), "x").pixels[..., 0]
         np.testing.assert_array_equal(found, values)
-    found = decode_picture(tiff(data, tags, ">", big=True), "x").pixels[..., 0]
+    found = decode_image(tiff(data, tags, ">", big=True), "x").pixels[..., 0]
     np.testing.assert_array_equal(found, values)
 
 
@@ -282,7 +282,7 @@ REFUSED = [
 def test_refused_by_name(name, tags, reason):
     _, data, head = grey(8)
     with pytest.raises(DataError, match=reason):
-        decode_picture(tiff(data * 16, {**head, **tags}), "x.tif")
+        decode_image(tiff(data * 16, {**head, **tags}), "x.tif")
 
 
 @pytest.mark.parametrize("dtype", [np.uint8, np.uint16])
@@ -293,7 +293,7 @@ def test_cut_files(dtype, compression, kept, capfd):
     data = saved(pixels, "TIFF", compression=compression)
     # The directory stands at the start or at the end; either way something is missing.
     with pytest.raises(DataError, match=r"x\.tif: (damaged|truncated|the file is truncated)"):
-        decode_picture(data[: int(len(data) * kept)], "x.tif")
+        decode_image(data[: int(len(data) * kept)], "x.tif")
     assert capfd.readouterr() == ("", "")
 
 
@@ -303,14 +303,14 @@ def test_flipped_bits_of_deflated_parts(capfd):
     for at in draw.integers(len(data) // 4, len(data) * 3 // 4, 60):
         flipped = data[:at] + bytes([data[at] ^ 1 << int(draw.integers(8))]) + data[at + 1 :]
         with pytest.raises(DataError, match=r"x\.tif: (damaged|truncated)"):
-            decode_picture(flipped, "x.tif")
+            decode_image(flipped, "x.tif")
     assert capfd.readouterr() == ("", "")
 
 
 def test_rows_wider_than_opencv_takes():
     tags = {256: 400_000, 257: 2, 258: [16] * 3, 259: 5, 262: 2, 277: 3, 278: 2}
     with pytest.raises(DataError, match="Compression=5 in rows of 2400000 bytes"):
-        decode_picture(tiff(bytes(99), tags), "x.tif")
+        decode_image(tiff(bytes(99), tags), "x.tif")
 
 
 def directory(entries, after=8):
@@ -354,10 +354,10 @@ def test_absurd_directories(entries):
     """They are refused, or read where what is absurd is not wanted; nothing else comes out."""
     data = directory(entries)
     try:
-        picture = decode_picture(data, "x.tif", with_metadata=True)
+        decoded = decode_image(data, "x.tif", with_metadata=True)
     except DataError:
         return
-    assert picture.pixels.shape == (16, 16, 1)
+    assert decoded.pixels.shape == (16, 16, 1)
 
 
 @pytest.mark.parametrize("offset", [2**50, 2**63, 2**64 - 1])
@@ -370,9 +370,9 @@ def test_offsets_of_a_big_file_beyond_all_files(tmp_path, offset):
     ):
         (tmp_path / "x.tif").write_bytes(far)
         with pytest.raises(DataError, match=r"x\.tif"):
-            read_picture(tmp_path / "x.tif")
+            read_image(tmp_path / "x.tif")
         with pytest.raises(DataError, match=r"x\.tif"):
-            decode_picture(far, "x.tif")
+            decode_image(far, "x.tif")
 
 
 def test_parts_that_are_told_and_are_not_there_take_no_memory():
@@ -381,10 +381,10 @@ def test_parts_that_are_told_and_are_not_there_take_no_memory():
     tags = {**head, 273: None, 279: None, 322: 1, 323: 1, 324: 8}
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     with pytest.raises(DataError, match=r"1 strips or tiles, expected 12544000000"):
-        decode_picture(tiff(bytes(99), tags), "x.tif")
+        decode_image(tiff(bytes(99), tags), "x.tif")
     # KiB; those of the pixels, which nobody has written to, do not count.
     assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 20_000
 
 
 def test_a_directory_that_points_to_itself():
-    assert decode_picture(directory(BASE), "x.tif").pixels.shape == (16, 16, 1)
+    assert decode_image(directory(BASE), "x.tif").pixels.shape == (16, 16, 1)

@@ -181,23 +181,23 @@ def test_files_behind_each_other(tmp_path):
 
 
 def vop(data, *, is_coded=True):
-    """Return whether bytes are a coded picture of MPEG-4, or make one that is not coded."""
+    """Return whether bytes are a coded image of MPEG-4, or make one that is not coded."""
     return data[data.index(b"\x00\x00\x01\xb6") :] if is_coded else b"\x00\x00\x01\xb6\x50\x00"
 
 
 def test_packed_b_frames(tmp_path):
-    """As DivX and Xvid write them: a packet with two pictures, then one with none."""
+    """As DivX and Xvid write them: a packet with two images, then one with none."""
     source = made(tmp_path, "mpeg4 with B", "avi")
     packets = [bytes(packet) for packet in packets_of(source)]
-    pictures = [packet[packet.index(b"\x00\x00\x01\xb6") + 4] >> 6 for packet in packets]
+    images = [packet[packet.index(b"\x00\x00\x01\xb6") + 4] >> 6 for packet in packets]
     with av.open(str(source)) as given, av.open(str(tmp_path / "b.avi"), "w") as out:
         written = out.add_stream_from_template(given.streams.video[0])
         number, laid = 0, []
         while number < len(packets):
             run = 1
-            while number + run < len(packets) and pictures[number + run] == 2:
+            while number + run < len(packets) and images[number + run] == 2:
                 run += 1
-            # The B-frames (2) of each picture in its packet; one placeholder for each.
+            # The B-frames (2) of each image in its packet; one placeholder for each.
             laid.append(b"".join(packets[number : number + min(run, 2)]))
             laid += [vop(b"", is_coded=False)] * (min(run, 2) - 1)
             laid += packets[number + 2 : number + run]
@@ -210,7 +210,7 @@ def test_packed_b_frames(tmp_path):
             packet.pts = packet.dts = place
             packet.time_base = Fraction(1, 25)
             packet.stream = written
-            packet.is_keyframe = pictures[place] == 0 if place else True
+            packet.is_keyframe = images[place] == 0 if place else True
             out.mux(packet)
     frames = plainly_decoded(tmp_path / "b.avi")
     assert_same(tmp_path / "b.avi", len(frames))

@@ -1,4 +1,4 @@
-"""What lies beside the picture: copied where the container can hold it, named where not."""
+"""What lies beside the image: copied where the container can hold it, named where not."""
 
 import struct
 from fractions import Fraction
@@ -160,7 +160,7 @@ def test_a_cover_a_second_video_and_data_are_named(tmp_path):
     notes = rewritten(tmp_path / "a.mp4", tmp_path / "b.mkv")
     assert notes == [
         "a video track (h264) is left out: only one video track is written",
-        "the cover picture is left out: it does not move",
+        "the cover image is left out: it does not move",
     ]
 
 

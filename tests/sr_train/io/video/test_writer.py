@@ -215,15 +215,15 @@ def test_audio_is_copied_as_it_is(tmp_path, suffix, audio, out):
     for file in (source, path):
         with av.open(str(file)) as container:
             sound = container.streams.audio[0]
-            picture = container.streams.video[0]
+            image = container.streams.video[0]
             sound_at = (sound.start_time or 0) * sound.time_base
-            starts.append(float(sound_at - (picture.start_time or 0) * picture.time_base))
-    # What an encoder puts in front lies before the picture's start where it is not cut away.
+            starts.append(float(sound_at - (image.start_time or 0) * image.time_base))
+    # What an encoder puts in front lies before the image's start where it is not cut away.
     same = suffix == out
     assert starts[0] == pytest.approx(starts[1], abs=2e-3 if same else 0.07)
 
 
-def test_sound_stays_with_a_picture_that_does_not_start_at_zero(tmp_path):
+def test_sound_stays_with_an_image_that_does_not_start_at_zero(tmp_path):
     """A cut from a broadcast counts from when that began."""
     source = make_video(tmp_path / "in.ts", moving(25), audio="aac", start=7.5)
     with av.open(str(source)) as container:
@@ -422,7 +422,7 @@ def test_what_the_pixels_lack_is_named(tmp_path, codec, pixel_format, options, w
     assert words is None or re.search(words, notes[0])
 
 
-def test_alpha_beside_the_picture_and_in_a_gif_is_named(tmp_path):
+def test_alpha_beside_the_image_and_in_a_gif_is_named(tmp_path):
     with av.open(str(tmp_path / "a.webm"), "w") as out:
         stream = out.add_stream("libvpx-vp9", rate=25, options={"cpu-used": "8"})
         stream.width, stream.height, stream.pix_fmt = 48, 32, "yuv420p"

@@ -1,10 +1,10 @@
-"""Picture files through whole commands: what is kept, what is refused, what is said."""
+"""Image files through whole commands: what is kept, what is refused, what is said."""
 
 import numpy as np
 import pytest
 from PIL import Image
 
-from sr_train.io.images import read_picture, write_picture
+from sr_train.io.images import read_image, write_image
 from tests.sr_train.io.formats.files import noise, png, smooth, tiff
 from tests.sr_train.io.formats.test_metadata import EXIF, profile, tags
 from tests.toys import fill, no_validation, stripes, toy_words
@@ -48,7 +48,7 @@ def test_infer_goes_on_without_a_word_where_nothing_is_lost(trained, command):
 
 
 def test_one_damaged_jpeg_is_named_and_the_rest_done(trained, command):
-    write_picture(trained / "gt/q.jpg", smooth(64, 72))
+    write_image(trained / "gt/q.jpg", smooth(64, 72))
     data = (trained / "gt/q.jpg").read_bytes()
     (trained / "gt/q.jpg").write_bytes(data[: len(data) // 2] + b"\xff\xd9")
     done = command("infer", "checkpoint=runs/toy", "input=gt", "output=out")
@@ -58,7 +58,7 @@ def test_one_damaged_jpeg_is_named_and_the_rest_done(trained, command):
 
 def test_check_finds_a_damaged_jpeg_when_it_decodes(command, in_folder):
     words = no_validation(*toy_words(in_folder))
-    write_picture(in_folder / "gt/q.jpg", smooth(64, 72))
+    write_image(in_folder / "gt/q.jpg", smooth(64, 72))
     data = (in_folder / "gt/q.jpg").read_bytes()
     (in_folder / "gt/q.jpg").write_bytes(data[: len(data) // 2] + b"\xff\xd9")
     done = command("check", *words, "decode=true")
@@ -75,7 +75,7 @@ def large(folder):
 TOLD = "44000x44000, 1936 megapixels, and io.max_megapixels is 200"
 
 
-def test_a_picture_that_claims_too_much(trained, command, train):
+def test_an_image_that_claims_too_much(trained, command, train):
     large(trained / "gt")
     train("name=other").fails_with("1 problem", "large.tif", TOLD, "set io.max_megapixels=1936")
     words = no_validation(*toy_words(trained))
@@ -118,10 +118,10 @@ def test_deep_tiff_of_separate_planes_through_infer(trained, command):
     pixels = noise(20, 30, 3, np.uint16)
     planes = np.ascontiguousarray(np.moveaxis(pixels, -1, 0))
     tifffile.imwrite(trained / "a.tif", planes, photometric="rgb", planarconfig="separate")
-    write_picture(trained / "b.png", pixels)
+    write_image(trained / "b.png", pixels)
     for name in ("a.tif", "b.png"):
         command("infer", "checkpoint=runs/toy", f"input={name}", "output=out").succeeds()
-    first, second = (read_picture(trained / f"out/{name}.png").pixels for name in "ab")
+    first, second = (read_image(trained / f"out/{name}.png").pixels for name in "ab")
     np.testing.assert_array_equal(first, second)
 
 

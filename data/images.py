@@ -1,4 +1,4 @@
-"""PictureSet: pairs of pictures, or ground truth alone, for training and for validation."""
+"""ImageDataset: pairs of images, or ground truth alone, for training and for validation."""
 
 import logging
 import math
@@ -19,13 +19,13 @@ from data.index.folders import FoundFile, resolve_roots, root_name
 from data.index.identity import cache_key, fingerprint
 from data.index.pairs import Entry, Wanted, build_index
 from data.index.selecting import make_selection
-from data.loading.cutting import place_picture
+from data.loading.cutting import place_image
 from data.report import Report, make_report
-from data.whole import WholePicture
-from sr_train.api.dataset import SetFile, TrainSet
+from data.whole import WholeImage
+from sr_train.api.dataset import SetFile, TrainDataset
 from sr_train.api.errors import DataError, Problems
 from sr_train.api.text import one_line
-from sr_train.io.images import PictureHeader, read_picture, to_rgb
+from sr_train.io.images import ImageHeader, read_image, to_rgb
 from sr_train.ops.resize import imresize
 from sr_train.utils.splitmix import splitmix64
 from sr_train.utils.threads import num_spare_threads, num_threads
@@ -33,10 +33,10 @@ from sr_train.utils.threads import num_spare_threads, num_threads
 log = logging.getLogger(__name__)
 
 
-class PictureSet(TrainSet):
-    """Pictures of one or more folders, indexed by header, decoded when asked for, kept in RAM.
+class ImageDataset(TrainDataset):
+    """Images of one or more folders, indexed by header, decoded when asked for, kept in RAM.
 
-    Rules: grey becomes RGB; alpha is ignored (the colours count as stored); where one picture is
+    Rules: grey becomes RGB; alpha is ignored (the colours count as stored); where one image is
     16 bit, all samples are uint16 and 8-bit values are multiplied by 257. The GT is cropped at
     its right and bottom to scale times the LQ. An LQ made here is MATLAB's bicubic of the whole
     cropped GT at the depth of the file.
@@ -71,16 +71,16 @@ class PictureSet(TrainSet):
             lq_size: side of the training crop in LQ pixels; None: for validation only.
             augment: mirror and turn training crops, the 8 symmetries of a square alike.
             seed: of crops and symmetries.
-            cache_gib: GiB of RAM for decoded pictures, one copy for all processes of this
+            cache_gib: GiB of RAM for decoded images, one copy for all processes of this
                 machine that read the same files; 0: none; `auto`: half of what is available.
-                Filled as pictures are asked for, see also `fill` and `preload`.
+                Filled as images are asked for, see also `fill` and `preload`.
             include: patterns (`*`, `?`) on the GT's path below its root, with or without suffix;
                 None: all. One that matches nothing is an error.
-            exclude: patterns of pictures to leave out.
-            list_file: text file with the name of a picture on each line, its path below the root
+            exclude: patterns of images to leave out.
+            list_file: text file with the name of an image on each line, its path below the root
                 with or without suffix; what may follow it behind a blank is not looked at. None:
                 all.
-            on_bad: `error` raises when any picture cannot be used; `skip` leaves those out and
+            on_bad: `error` raises when any image cannot be used; `skip` leaves those out and
                 names them in the report. What turns out to be damaged, changed or gone only when
                 it is decoded is named in the log, and `data.index.damage` says which samples stand
                 in for its own; a set for validation decodes every file now to find it.
@@ -88,7 +88,7 @@ class PictureSet(TrainSet):
 
         Raises:
             DataError: a folder is missing or empty, or nothing usable is left.
-            Problems: pictures that cannot be used, all of them, where `on_bad` is `error`.
+            Problems: images that cannot be used, all of them, where `on_bad` is `error`.
         """
         if scale < 1 or (lq_size is not None and lq_size < 1):
             raise DataError(f"scale and lq_size must be at least 1, got {scale} and {lq_size}")
@@ -117,7 +117,7 @@ class PictureSet(TrainSet):
         self._dtype = np.uint16 if self._has_16_bit() else np.uint8
         shapes = [self._shapes(entry) for entry in self._entries]
         dtype = np.dtype(self._dtype)
-        key = cache_key(f"pictures x{scale}", self._index.files())
+        key = cache_key(f"images x{scale}", self._index.files())
         records = [tuple((shape, dtype) for shape in pair) for pair in shapes]
         self._store = FrameStore(records, budget(cache_gib), self._load, key)
         if lq_size is not None:
@@ -130,15 +130,15 @@ class PictureSet(TrainSet):
 
     @property
     def in_ram(self) -> bool:
-        """Whether every picture has a place in the cache."""
+        """Whether every image has a place in the cache."""
         return self._store.num_held == len(self._store)
 
     def names(self) -> list[str]:
-        """Return the name of each picture: its path below the root without suffix."""
+        """Return the name of each image: its path below the root without suffix."""
         return [entry.name for entry in self._entries]
 
     def problems(self) -> list[str]:
-        """Return one line, `path: why`, for each picture that headers and names rule out."""
+        """Return one line, `path: why`, for each image that headers and names rule out."""
         return [one_line(f"{path}: {why}") for path, why in self._index.left_out]
 
     def fingerprint(self) -> str:
@@ -180,35 +180,35 @@ class PictureSet(TrainSet):
         self._store.fill(None, num_spare_threads(), progress, stop, self._skipped)
 
     def cached(self) -> str:
-        """Return in words how many pictures are in memory now."""
-        return self._store.describe("pictures")
+        """Return in words how many images are in memory now."""
+        return self._store.describe("images")
 
     def preload(self, progress: Callable[[int, int], None] | None = None) -> None:
         """Fill the cache now, with threads, instead of at the first access.
 
         Args:
-            progress: called with (pictures loaded, pictures to load) as they arrive.
+            progress: called with (images loaded, images to load) as they arrive.
 
         Raises:
-            DataError: a picture is damaged, and `on_bad` is `error`.
+            DataError: an image is damaged, and `on_bad` is `error`.
         """
         self._store.fill(None, num_threads(), progress, None, self._skipped)
 
-    def whole(self, index: int) -> WholePicture:
-        """Return a picture uncropped, for validation.
+    def whole(self, index: int) -> WholeImage:
+        """Return an image uncropped, for validation.
 
         Raises:
             DataError: a file is damaged, or was changed since it was indexed.
         """
         lq, gt = self._store.get(index)
-        return WholePicture(self._entries[index].name, lq, gt)
+        return WholeImage(self._entries[index].name, lq, gt)
 
     def whole_sizes(self) -> list[tuple[int, int, int]]:
-        """Return (1, height, width) on the LQ grid of each picture that `whole` returns."""
+        """Return (1, height, width) on the LQ grid of each image that `whole` returns."""
         return [(1, entry.lq_height, entry.lq_width) for entry in self._entries]
 
     def sample(self, epoch: int, index: int) -> dict[str, Tensor]:
-        """Return the training crop of a picture in an epoch.
+        """Return the training crop of an image in an epoch.
 
         Returns:
             `lq` (3, lq_size, lq_size) and `gt` (3, lq_size * scale, lq_size * scale), RGB, uint8
@@ -241,7 +241,7 @@ class PictureSet(TrainSet):
         return {"lq": lq, "gt": gt}
 
     def _write(self, epoch: int, index: int, out_lq: np.ndarray, out_gt: np.ndarray) -> None:
-        """Write one sample into (3, h, w) arrays; of another picture where its own is damaged."""
+        """Write one sample into (3, h, w) arrays; of another image where its own is damaged."""
         bits = splitmix64(splitmix64(splitmix64(self._seed) ^ epoch) ^ index)
         self._damage.replace(
             stand_ins(self._seed, epoch, index, len(self)),
@@ -249,7 +249,7 @@ class PictureSet(TrainSet):
         )
 
     def _write_crop(self, index: int, bits: int, out_lq: np.ndarray, out_gt: np.ndarray) -> None:
-        """Write the crop of a picture that random bits choose."""
+        """Write the crop of an image that random bits choose."""
         entry, side, scale = self._entries[index], out_lq.shape[1], self.scale
         top = ((bits >> 32) * (entry.lq_height - side + 1)) >> 32
         left = ((bits & 0xFFFFFFFF) * (entry.lq_width - side + 1)) >> 32
@@ -262,11 +262,11 @@ class PictureSet(TrainSet):
                 gt = self._stored_gt(entry)
             lq = self._finished(imresize(gt, 1 / scale, window=(top, left, side, side)))
         gt = gt[top * scale : (top + side) * scale, left * scale : (left + side) * scale]
-        place_picture(lq, symmetry, out_lq)
-        place_picture(self._finished(gt), symmetry, out_gt)
+        place_image(lq, symmetry, out_lq)
+        place_image(self._finished(gt), symmetry, out_gt)
 
     def _load(self, index: int) -> Record:
-        """Return (lq, gt) of the whole picture."""
+        """Return (lq, gt) of the whole image."""
         entry = self._entries[index]
         with self._damage.watched(index):
             gt = self._stored_gt(entry)
@@ -301,7 +301,7 @@ class PictureSet(TrainSet):
         return lq, (entry.lq_height * self.scale, entry.lq_width * self.scale, 3)
 
     def _leave_out_damaged(self) -> None:
-        """Decode every file, so that each validation scores the same pictures.
+        """Decode every file, so that each validation scores the same images.
 
         Raises:
             Problems: all are damaged.
@@ -329,14 +329,14 @@ def _faults(entry: Entry) -> list[BadFileError]:
     return errors
 
 
-def _decoded(file: FoundFile, header: PictureHeader) -> np.ndarray:
+def _decoded(file: FoundFile, header: ImageHeader) -> np.ndarray:
     """Return a file's pixels, of the size that its header had when it was indexed.
 
     Raises:
         BadFileError: it is damaged, was changed, or is gone.
     """
     with reading(file.path):
-        pixels = read_picture(file.path).pixels
+        pixels = read_image(file.path).pixels
         if pixels.shape[:2] != (header.height, header.width) or pixels.dtype != header.dtype:
             raise DataError(
                 f"{file.path}: changed since it was indexed: found {pixels.shape[1]}x"
