@@ -25,7 +25,7 @@ from sr_train.factory.models import make_model
 from sr_train.utils.heap import keep_heap
 
 DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
-GAN = ("discriminator=unet_sn", "adversary=[gan]", "objective=[l1,gan]")
+GAN = ("discriminator=unet_sn", "objective_d=[gan]", "objective=[l1,gan]")
 GAN_WEIGHT = 0.1
 
 Step = Callable[[], None]

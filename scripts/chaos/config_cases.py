@@ -60,7 +60,7 @@ WORDS = [
     "param_groups=[{match:'[',lr_factor:-1}]", "plugins=[os]", "plugins=['']", "plugins=[.]",
     "plugins=os", "plugins=[torch]", "plugins=[subprocess,builtins]", "device=cuda", "device=meta",
     "device=cpu:7", "device=xla", "device=''", "device=gpu", "train.max_norm=1e-40",
-    "swa.enabled=true", "discriminator=unet_sn", "adversary=[r1]", "+objective=feature_matching",
+    "swa.enabled=true", "discriminator=unet_sn", "objective_d=[r1]", "+objective=feature_matching",
     "+objective=perceptual", "+objective=lpips", "precision=fp16", "precision=bf16",
     "distributed.strategy=fsdp", "net_g.compile=maybe", "lr=1e-4", "batch=4",
     "optimizer._partial_=x",

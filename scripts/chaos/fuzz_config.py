@@ -24,7 +24,7 @@ from scripts.chaos.report import JUDGED, Report, arguments
 LIMIT_S = 45.0
 GAN = [
     "discriminator=patchgan", "discriminator.arch.num_feat=4", "discriminator.arch.num_layers=1",
-    "data.lq_size=16", "+objective=gan", "adversary=[gan]",
+    "data.lq_size=16", "+objective=gan", "objective_d=[gan]",
 ]  # fmt: skip
 
 

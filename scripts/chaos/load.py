@@ -138,7 +138,7 @@ def long_runs(loader: Loader, steps: int) -> None:
     data = loader.report.data
     gan = (
         "discriminator=patchgan", "discriminator.arch.num_feat=4", "+objective=gan",
-        "discriminator.arch.num_layers=1", "adversary=[gan]", "data.lq_size=16",
+        "discriminator.arch.num_layers=1", "objective_d=[gan]", "data.lq_size=16",
     )  # fmt: skip
     often = (f"train.steps={steps}", "train.log_every=10", "train.checkpoint_every=250")
     for label, more in (("plain", ()), ("with a discriminator", gan)):

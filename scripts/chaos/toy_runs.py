@@ -25,8 +25,8 @@ _CASES = {
     "psnr": [*_BASE, *_IMAGES, "train.max_norm=0.5", "swa.enabled=true"],
     "gan": [
         *_BASE, *_IMAGES, "discriminator=patchgan", "discriminator.arch.num_feat=8",
-        "discriminator.arch.num_layers=2", "+objective=gan", "adversary=[gan,r1]",
-        "adversary.r1.loss.every=4",
+        "discriminator.arch.num_layers=2", "+objective=gan", "objective_d=[gan,r1]",
+        "objective_d.r1.loss.every=4",
     ],
     "clips": [
         *_BASE, "arch=compact_temporal", "arch.frames=3", "arch.net.in_channels=9",

@@ -59,7 +59,7 @@ def asked_by(forward: Callable[..., Any], where: str, askable: Collection[str]) 
         elif parameter.default is inspect.Parameter.empty and name != "self":
             hint = did_you_mean(name, askable)
             if name in JUDGED and name not in askable:
-                hint = "; it needs a discriminator: discriminator=unet_sn adversary=[gan]"
+                hint = "; it needs a discriminator: discriminator=unet_sn objective_d=[gan]"
             label = getattr(forward, "__qualname__", str(forward))
             raise ConfigError(
                 f"{where}.loss: {label} asks for {name!r}, which a step does not have here{hint}"

@@ -93,7 +93,7 @@ def without_gan(cfg: OverfitConfig) -> OverfitConfig:
         log.info("without the GAN terms: %s (gan=true keeps them)", ", ".join(dropped))
     if not kept:
         raise ConfigError("objective: has GAN terms alone; add another, or set gan=true")
-    return replace(cfg, objective=kept, adversary={}, discriminator=DiscriminatorConfig())
+    return replace(cfg, objective=kept, objective_d={}, discriminator=DiscriminatorConfig())
 
 
 def _train(model: SRModel, samples: Sequence[Mapping[str, Tensor]], cfg: OverfitConfig) -> None:

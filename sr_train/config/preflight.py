@@ -97,8 +97,8 @@ def component_nodes(cfg: RunConfig) -> Iterator[tuple[str, Any]]:
     yield "scheduler", cfg.scheduler
     for name, term in cfg.objective.items():
         yield f"objective.{name}.loss", term.loss
-    for name, adversary in cfg.adversary.items():
-        yield f"adversary.{name}.loss", adversary.loss
+    for name, term_d in cfg.objective_d.items():
+        yield f"objective_d.{name}.loss", term_d.loss
     wanted = cfg.discriminator
     for name in ("arch", "optimizer", "scheduler"):
         if getattr(wanted, name) is not None:

@@ -258,7 +258,7 @@ class RunConfig:
     net_g: NetConfig = field(default_factory=NetConfig)
     objective: dict[str, ObjectiveTermConfig] = field(default_factory=dict)
     discriminator: DiscriminatorConfig = field(default_factory=DiscriminatorConfig)
-    adversary: dict[str, TermConfig] = field(default_factory=dict)
+    objective_d: dict[str, TermConfig] = field(default_factory=dict)
     """The discriminator's terms."""
     optimizer: Any = MISSING
     param_groups: list[ParamGroupConfig] = field(default_factory=list)

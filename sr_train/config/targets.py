@@ -107,7 +107,7 @@ SEAMS: dict[str, str] = {
     "scheduler": "schedule",
     "discriminator.scheduler": "schedule",
     "objective.*.loss": "loss",
-    "adversary.*.loss": "loss",
+    "objective_d.*.loss": "loss",
     "data.train": "data set",
     "data.val.*": "data set",
     "data.stream": "stream",

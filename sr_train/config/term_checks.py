@@ -28,19 +28,19 @@ def term_problems(cfg: RunConfig) -> Iterator[str]:
             yield f"{where}.colour={term.colour}: expected rgb, y or cbcr{hint}"
         if not cfg.ema.enabled and "ema_pred" in asked_of(term.loss, cfg.plugins):
             yield f"{where}: asks for ema_pred, but ema.enabled=false; expected true"
-    for name, adversary in cfg.adversary.items():
-        yield from _common(cfg, f"adversary.{name}", adversary, loss_inputs.ADVERSARY)
+    for name, term_d in cfg.objective_d.items():
+        yield from _common(cfg, f"objective_d.{name}", term_d, loss_inputs.ADVERSARY)
 
 
 def gan_problems(cfg: RunConfig) -> Iterator[str]:
     """Yield what does not fit between discriminator and terms."""
     wanted = cfg.discriminator
     if wanted.arch is None:
-        if cfg.adversary:
-            yield "adversary: has terms, but there is no discriminator; add discriminator=unet_sn"
+        if cfg.objective_d:
+            yield "objective_d: has terms, but there is no discriminator; add discriminator=unet_sn"
         return
-    if not cfg.adversary:
-        yield "adversary: no term for the discriminator; add adversary=[gan]"
+    if not cfg.objective_d:
+        yield "objective_d: no term for the discriminator; add objective_d=[gan]"
     asked = {name: asked_of(term.loss, cfg.plugins) for name, term in cfg.objective.items()}
     if not any(names & set(loss_inputs.JUDGED) for names in asked.values()):
         yield "objective: no term asks for the discriminator; add one, for example gan"

@@ -225,7 +225,7 @@ class Journal:
             log.warning(
                 "warning: step %d: the discriminator was right about every image for a whole log "
                 "interval (gan/d_accuracy 1.0): it wins, and the generator learns little from it; "
-                "discriminator.adaptive=true, a smaller discriminator.lr, or adversary=[gan,r1]",
+                "discriminator.adaptive=true, a smaller discriminator.lr, or objective_d=[gan,r1]",
                 self.model.generator.steps,
             )
         self._was_sure = is_sure

@@ -170,16 +170,16 @@ def adversary_objective(cfg: RunConfig) -> Objective:
     terms = {
         name: Term(
             name,
-            make_loss(term.loss, f"adversary.{name}.loss", cfg.plugins),
+            make_loss(term.loss, f"objective_d.{name}.loss", cfg.plugins),
             term.weight,
             start=term.start,
             ramp=term.ramp,
-            group="adversary",
+            group="objective_d",
             askable=loss_inputs.ADVERSARY,
         )
-        for name, term in cfg.adversary.items()
+        for name, term in cfg.objective_d.items()
     }
-    return Objective(terms, "adversary")
+    return Objective(terms, "objective_d")
 
 
 def check_discriminator(net: nn.Module, shape: tuple[int, int, int, int]) -> None:

@@ -16,7 +16,7 @@ log = logging.getLogger(__name__)
 
 _ADVICE = {
     "net_g": "a smaller learning rate, train.max_norm=1",
-    "net_d": "a smaller discriminator.lr, discriminator.max_norm=1, adversary=[gan,r1]",
+    "net_d": "a smaller discriminator.lr, discriminator.max_norm=1, objective_d=[gan,r1]",
 }
 
 

@@ -225,7 +225,7 @@ def test_a_network_of_ones_own_passes(check, arch):
 
 
 def test_a_discriminator_that_needs_numbers_passes_and_one_that_fails_is_named(check):
-    gan = ["+objective=gan", "adversary=[gan]"]
+    gan = ["+objective=gan", "objective_d=[gan]"]
     check(*gan, "discriminator.arch={_target_: own_parts.Critic}").succeeds()
     done = check(*gan, "discriminator.arch={_target_: own_parts.Nothing}")
     done.fails_with("1 problem:", "discriminator.arch: Nothing returned nothing (None)")
@@ -402,7 +402,7 @@ def test_what_a_killed_check_left_behind_is_removed(check, in_folder, monkeypatc
 
 PASSED = [
     (),
-    ("discriminator=patchgan", "+objective=gan", "adversary=[gan]", "discriminator.start=1"),
+    ("discriminator=patchgan", "+objective=gan", "objective_d=[gan]", "discriminator.start=1"),
     ("precision=fp16", "train.accum=2"),
     ("swa.enabled=true", "ema.enabled=false", "train.deterministic=true"),
     ("+metrics.own._target_=own_parts.Metric", "+logger.own._target_=own_parts.Logger"),

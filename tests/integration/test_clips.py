@@ -184,7 +184,7 @@ def ended(child, limit_s=120):
 
 def test_a_gan_on_clips_with_frames_drawn_at_random(command, in_folder):
     words = no_validation(*clip_words(in_folder, "objective=[l1,gan,temporal_difference]"))
-    gan = ["discriminator=unet_sn", "discriminator.arch.num_feat=4", "adversary=[gan]"]
+    gan = ["discriminator=unet_sn", "discriminator.arch.num_feat=4", "objective_d=[gan]"]
     command("train", *words, *gan, "discriminator.frames=1", "train.log_every=1").succeeds()
     run = in_folder / "runs/toy"
     for name in ("loss/gan", "loss/temporal_difference", "loss_d/gan", "gan/d_accuracy"):
@@ -216,7 +216,7 @@ def test_check_tells_clips_memory_and_what_was_left_out(command, in_folder):
             [
                 "discriminator=unet_sn",
                 "objective=[gan]",
-                "adversary=[gan]",
+                "objective_d=[gan]",
                 "discriminator.frames=0",
             ],
             ["discriminator.frames=0"],

@@ -13,7 +13,7 @@ PRECISIONS = ("fp32", "bf16", "fp16")
 GAN = (
     "objective=[l1,perceptual,ldl,gan]",
     "discriminator=unet_sn",
-    "adversary=[gan]",
+    "objective_d=[gan]",
     "discriminator.arch.num_feat=4",
 )
 
@@ -111,7 +111,7 @@ STATE = ("net_g", "ema", "generator", "adversary", "random", "step", "precision"
             marks=pytest.mark.slow,
         ),
         pytest.param(
-            ("precision=fp16", "precision.growth_interval=3", "adversary=[gan,r1]"),
+            ("precision=fp16", "precision.growth_interval=3", "objective_d=[gan,r1]"),
             marks=pytest.mark.slow,
         ),
         pytest.param(
@@ -167,7 +167,7 @@ class OfDiscriminator(nn.Module):
 
 @pytest.mark.parametrize(
     ("broken", "group", "kind"),
-    [("g", "objective", "OfGenerator"), ("d", "adversary", "OfDiscriminator")],
+    [("g", "objective", "OfGenerator"), ("d", "objective_d", "OfDiscriminator")],
 )
 def test_overflows_of_fp16_are_counted_in_every_log(command, in_folder, broken, group, kind):
     (in_folder / "seventh.py").write_text(OVERFLOW)

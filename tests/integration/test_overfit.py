@@ -55,7 +55,7 @@ def test_overfit_fails_where_the_gain_is_too_small(command, in_folder):
 
 
 GAN = [
-    *("objective=[l1,gan,feature_matching]", "discriminator=unet_sn", "adversary=[gan]"),
+    *("objective=[l1,gan,feature_matching]", "discriminator=unet_sn", "objective_d=[gan]"),
     *("discriminator.arch.num_feat=4", "num_steps=3", "threshold=-100"),
 ]
 

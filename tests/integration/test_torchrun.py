@@ -17,7 +17,7 @@ pytestmark = [pytest.mark.dist, pytest.mark.timeout(240)]
 
 GAN = (
     "objective=[charbonnier,gan]",
-    "adversary=[gan]",
+    "objective_d=[gan]",
     "discriminator=unet_sn",
     "discriminator.arch.num_feat=4",
     "train.log_every=1",
@@ -115,7 +115,7 @@ def test_two_processes_train_validate_save_and_resume_as_one(command, in_folder,
 
 @pytest.mark.slow
 def test_the_same_seed_gives_the_same_run_bit_for_bit(in_folder):
-    more = ("adversary=[gan,gradient_penalty]", "precision=bf16", "train.accum=2")
+    more = ("objective_d=[gan,gradient_penalty]", "precision=bf16", "train.accum=2")
     for name in ("first", "second"):
         code, out, err = finish(torchrun(words_of(in_folder, name, 2, *more), in_folder))
         assert code == 0, (out, err)

@@ -290,7 +290,7 @@ def gan_words(folder: Path, *more: str) -> list[str]:
         "discriminator=patchgan",
         *(f"discriminator.arch.{word}" for word in small),
         "+objective=gan",
-        "adversary=[gan]",
+        "objective_d=[gan]",
         "logger=tensorboard",
         *more,
     ]

@@ -296,24 +296,24 @@ def test_feature_matching():
 
 
 @pytest.mark.parametrize(
-    ("objective", "adversary"),
+    ("objective", "objective_d"),
     [
         *((f"gan{suffix}", "gan") for suffix in ("", "_hinge", "_lsgan", "_wgan", "_softplus")),
         ("gan_relativistic", "gan_relativistic"),
     ],
 )
-def test_configs_name_one_kind_for_both(objective, adversary):
+def test_configs_name_one_kind_for_both(objective, objective_d):
     from hydra.utils import instantiate
     from omegaconf import OmegaConf
 
     root = OmegaConf.create(
         {
             "objective": OmegaConf.load(CONFIGS / "objective" / f"{objective}.yaml"),
-            "adversary": OmegaConf.load(CONFIGS / "adversary" / f"{adversary}.yaml"),
+            "objective_d": OmegaConf.load(CONFIGS / "objective_d" / f"{objective_d}.yaml"),
         }
     )
     generator = instantiate(root.objective.gan.loss)
-    discriminator = instantiate(root.adversary.gan.loss)
+    discriminator = instantiate(root.objective_d.gan.loss)
     assert root.objective.gan.loss.kind == discriminator.kind
     assert objective == "gan" or objective.endswith(("relativistic", discriminator.kind))
     assert discriminator(column(1.0), column(1.0)).isfinite()
@@ -325,5 +325,5 @@ def test_penalty_configs_build(name):
     from hydra.utils import instantiate
     from omegaconf import OmegaConf
 
-    node = OmegaConf.load(CONFIGS / "adversary" / f"{name}.yaml")[name]
+    node = OmegaConf.load(CONFIGS / "objective_d" / f"{name}.yaml")[name]
     assert isinstance(instantiate(node.loss), R1Penalty | GradientPenalty)

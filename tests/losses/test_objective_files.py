@@ -1,4 +1,4 @@
-"""The files of `configs/objective` and `configs/adversary` build terms that run."""
+"""The files of `configs/objective` and `configs/objective_d` build terms that run."""
 
 import importlib
 import inspect
@@ -14,7 +14,7 @@ from tests.losses.zoo import extractor
 
 CONFIGS = Path(__file__).parents[2] / "configs"
 FILES = sorted((CONFIGS / "objective").glob("*.yaml")) + sorted(
-    (CONFIGS / "adversary").glob("*.yaml")
+    (CONFIGS / "objective_d").glob("*.yaml")
 )
 TERM = {"loss", "weight", "target", "colour", "start", "ramp"}
 RGB_ALONE = {"ColourLoss", "LumaLoss"}
@@ -59,7 +59,7 @@ def test_file_holds_one_term_that_runs(path):
     assert set(term) <= TERM
     assert term["weight"] != 0
     loss = built(term)
-    askable = ADVERSARY if path.parent.name == "adversary" else GENERATOR + JUDGED
+    askable = ADVERSARY if path.parent.name == "objective_d" else GENERATOR + JUDGED
     asks = asked_by(loss.forward, path.stem, askable)
     channels = PLANES[term.get("colour", "rgb")]
     pred, target = noise((2, channels, 24, 20)), noise((2, channels, 24, 20), 1)

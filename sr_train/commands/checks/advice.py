@@ -70,10 +70,10 @@ def _late_terms(cfg: RunConfig, steps: int) -> Iterator[str]:
             )
     wanted = cfg.discriminator
     taken = max(0, -(-(steps - wanted.start) // max(1, wanted.every)))
-    for name, adversary in cfg.adversary.items():
-        if 0 < taken <= adversary.start:
+    for name, term_d in cfg.objective_d.items():
+        if 0 < taken <= term_d.start:
             yield (
-                f"adversary.{name}.start={adversary.start}: the discriminator takes {taken} steps "
+                f"objective_d.{name}.start={term_d.start}: the discriminator takes {taken} steps "
                 f"(discriminator.start={wanted.start}, every={wanted.every}), so this term never "
                 "counts"
             )

@@ -39,7 +39,7 @@ from sr_train.utils.memory import is_out_of_memory
 
 log = logging.getLogger(__name__)
 
-_HAS_PATH = re.compile(r"(arch|data|metrics|logger|objective|adversary|discriminator|train)[.:=]")
+_HAS_PATH = re.compile(r"(arch|data|metrics|logger|objective_d|objective|discriminator|train)[.:=]")
 """Begins a message that names its config path itself."""
 
 _PREFIX = ".sr_check_"

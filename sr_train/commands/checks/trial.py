@@ -68,7 +68,7 @@ def _parts(model: SRModel) -> Iterator[tuple[str, Callable[[StepContext], Tensor
         return
     learner = adversary.learner
     for name, term in adversary.objective.terms.items():
-        yield f"adversary.{name}", _term(term, lambda ctx: AdversaryContext(ctx, learner, model))
+        yield f"objective_d.{name}", _term(term, lambda ctx: AdversaryContext(ctx, learner, model))
 
 
 def _term(
@@ -90,7 +90,7 @@ def _fault(
     batch: Batch,
 ) -> str | None:
     """Return what is wrong with a part on a batch; None where nothing is."""
-    is_judge = where.startswith("adversary.")
+    is_judge = where.startswith("objective_d.")
     critic = None if is_judge or model.discriminator is None else model.discriminator.net
     try:
         with nullcontext() if critic is None else frozen(critic):

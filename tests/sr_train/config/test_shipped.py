@@ -194,10 +194,10 @@ JUDGED = {"feature_matching", *(name for name in group("objective") if name.star
 
 PARTNERS = {
     "feature_matching": ["objective=[gan,feature_matching]"],
-    "gan_relativistic": ["objective=[gan_relativistic]", "adversary=[gan_relativistic]"],
-    "gan_wgan": ["objective=[gan_wgan]", "adversary=[gan,gradient_penalty]"],
-    "gradient_penalty": ["objective=[gan_wgan]", "adversary=[gan,gradient_penalty]"],
-    "r1": ["adversary=[gan,r1]"],
+    "gan_relativistic": ["objective=[gan_relativistic]", "objective_d=[gan_relativistic]"],
+    "gan_wgan": ["objective=[gan_wgan]", "objective_d=[gan,gradient_penalty]"],
+    "gradient_penalty": ["objective=[gan_wgan]", "objective_d=[gan,gradient_penalty]"],
+    "r1": ["objective_d=[gan,r1]"],
 }
 """What a choice of a GAN goes with, where that is not `gan` alone."""
 
@@ -212,7 +212,7 @@ EXTRAS = {"adan": "pytorch_optimizer", "schedulefree_adamw": "pytorch_optimizer"
 
 def gan_words(*words: str) -> list[str]:
     """Return the words of a GAN; those given win."""
-    usual = {"discriminator": "unet_sn", "objective": "[gan]", "adversary": "[gan]"}
+    usual = {"discriminator": "unet_sn", "objective": "[gan]", "objective_d": "[gan]"}
     given = dict(word.split("=") for word in words)
     return [f"{name}={value}" for name, value in {**usual, **given}.items()]
 
@@ -241,16 +241,16 @@ def test_a_term_that_needs_a_discriminator_fits_one_and_is_told_of_without(name)
     assert run_problems(composed(*BASE, *words)) == []
     (problem,) = run_problems(composed(*BASE, f"objective=[l1,{name}]"))
     assert problem.startswith(f"objective.{name.split('_')[0] if 'gan' in name else name}.loss")
-    assert problem.endswith("it needs a discriminator: discriminator=unet_sn adversary=[gan]")
+    assert problem.endswith("it needs a discriminator: discriminator=unet_sn objective_d=[gan]")
 
 
-@pytest.mark.parametrize("name", group("adversary"))
+@pytest.mark.parametrize("name", group("objective_d"))
 def test_a_term_of_the_discriminator_fits_and_is_told_of_without_one(name):
     words = gan_words(*PARTNERS.get(name, []))
     assert name in words[-1]
     assert run_problems(composed(*BASE, *words)) == []
     problems = run_problems(composed(*BASE, *words, "discriminator=none"))
-    assert "adversary: has terms, but there is no discriminator; add discriminator=unet_sn" in (
+    assert "objective_d: has terms, but there is no discriminator; add discriminator=unet_sn" in (
         problems
     )
 
@@ -306,7 +306,7 @@ def test_missing_values_are_told_together():
 
 def test_every_group_is_tested():
     tested = {words[0].split("=")[0] for words in CHOICES}
-    tested |= {"metrics", "experiment", "discriminator", "adversary"}
+    tested |= {"metrics", "experiment", "discriminator", "objective_d"}
     tested |= {"search", "cluster"}  # by tests/integration/test_sweeps.py
     folders = {path.parent.name for path in (ROOT / "configs").glob("*/*.yaml")}
     assert folders == tested

@@ -162,7 +162,7 @@ def test_seams_are_known_by_their_path():
         "arch": "network",
         "discriminator.arch": "network",
         "objective.l1.loss": "loss",
-        "adversary.gan.loss": "loss",
+        "objective_d.gan.loss": "loss",
         "data.val.set5": "data set",
         "metrics.psnr_y": "metric",
     }

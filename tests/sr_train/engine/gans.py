@@ -31,7 +31,7 @@ def judging(name: str, loss: nn.Module, weight: float = 1.0) -> Term:
 
 def critical(name: str, loss: nn.Module, weight: float = 1.0, start: int = 0) -> Term:
     """Return a term of the discriminator."""
-    return Term(name, loss, weight, start=start, group="adversary", askable=loss_inputs.ADVERSARY)
+    return Term(name, loss, weight, start=start, group="objective_d", askable=loss_inputs.ADVERSARY)
 
 
 def make_gan(
@@ -68,7 +68,7 @@ def make_gan(
         )
 
     usual = {"l1": judging("l1", L1Loss()), "gan": judging("gan", GeneratorLoss(), 0.1)}
-    judge = Objective(judges or {"gan": critical("gan", DiscriminatorLoss())}, "adversary")
+    judge = Objective(judges or {"gan": critical("gan", DiscriminatorLoss())}, "objective_d")
     return SRModel(
         learner(net, None),
         net.spec,

@@ -10,7 +10,7 @@ JUDGED = (
     "discriminator.arch.num_feat=8",
     "discriminator.arch.num_layers=1",
     "objective=[l1,gan]",
-    "adversary=[gan]",
+    "objective_d=[gan]",
 )
 
 

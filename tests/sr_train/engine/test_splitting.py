@@ -174,8 +174,8 @@ def with_judge(model):
         schedule=Constant(),
         scaler=LossScaler(CPU, dynamic=False),
     )
-    term = Term("gan", DiscriminatorLoss(), group="adversary", askable=loss_inputs.ADVERSARY)
-    model.adversary = Adversary(learner, Objective({"gan": term}, "adversary"), Pace())
+    term = Term("gan", DiscriminatorLoss(), group="objective_d", askable=loss_inputs.ADVERSARY)
+    model.adversary = Adversary(learner, Objective({"gan": term}, "objective_d"), Pace())
     return model
 
 

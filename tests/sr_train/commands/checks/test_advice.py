@@ -11,7 +11,7 @@ from sr_train.commands.checks.advice import config_advice, data_advice
 from sr_train.config.compose import typed
 from sr_train.config.schema import RunConfig, store_schemas
 
-GAN = ("discriminator=unet_sn", "+objective=gan", "adversary=[gan]")
+GAN = ("discriminator=unet_sn", "+objective=gan", "objective_d=[gan]")
 
 
 def advice(*overrides):
@@ -28,7 +28,7 @@ def advice(*overrides):
         (),
         GAN,
         (*GAN, "discriminator.start=99", "objective.gan.start=99"),
-        (*GAN, "discriminator.every=2", "adversary.gan.start=49"),
+        (*GAN, "discriminator.every=2", "objective_d.gan.start=49"),
         ("scheduler.warmup=50",),
         ("discriminator.start=500",),
     ],
@@ -50,8 +50,8 @@ def test_nothing_to_doubt(words):
             "objective.gan.start=100: beyond train.steps=100, so this term never counts",
         ),
         (
-            (*GAN, "discriminator.start=20", "discriminator.every=2", "adversary.gan.start=40"),
-            "adversary.gan.start=40: the discriminator takes 40 steps (discriminator.start=20, "
+            (*GAN, "discriminator.start=20", "discriminator.every=2", "objective_d.gan.start=40"),
+            "objective_d.gan.start=40: the discriminator takes 40 steps (discriminator.start=20, "
             "every=2), so this term never counts",
         ),
         (("optimizer.lr=0",), "optimizer.lr=0: the generator stays as it is"),

@@ -11,7 +11,7 @@ from sr_train.factory.models import make_model
 from tests.sr_train.commands.checks.test_dry_step import COMPACT, config_of, sample_of
 
 HERE = __name__
-GAN = ("discriminator=patchgan", "+objective=gan", "adversary=[gan]", "data.lq_size=32")
+GAN = ("discriminator=patchgan", "+objective=gan", "objective_d=[gan]", "data.lq_size=32")
 
 
 class Fails(nn.Module):
