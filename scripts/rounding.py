@@ -1,4 +1,4 @@
-"""Find the tests whose verdict depends on how a processor rounds.
+"""Find the tests whose outcome depends on how a processor rounds.
 
 Each setting runs the tests in a fresh process under another instruction set, matrix library or
 number of threads, as other machines have them. The last two are processors that nobody has: every
@@ -97,7 +97,7 @@ class RandomRounding(TorchFunctionMode):
 
 
 class Margins:
-    """A plug-in of pytest that notes, by test, the verdict and the thinnest margin."""
+    """A plug-in of pytest that notes, by test, the outcome and the thinnest margin."""
 
     def __init__(self) -> None:
         self.rows: dict[str, dict[str, Any]] = {}

@@ -11,7 +11,7 @@ def averages_itself(optimizer: object) -> bool:
 
 
 def is_fused(optimizer: object) -> bool:
-    """Tell an optimizer that takes the verdict on its gradients, and its rates, on the device.
+    """Tell an optimizer that takes the decision on its gradients, and its rates, on the device.
 
     So do torch's own with `fused=True`, which say it by this attribute to torch.amp.GradScaler.
     """

@@ -67,14 +67,14 @@ def _overfit(cfg: OverfitConfig) -> None:
     reached = validator.run(network).mean()[cfg.best_metric]
     reference = validator.run(frame_by_frame(validator.bicubic)).mean()[cfg.best_metric]
     gain = (reached - reference) * (1 if metric.higher_is_better else -1)
-    verdict = (
+    outcome = (
         f"{cfg.best_metric} {reached:.4f}, bicubic {reference:.4f}, gain {gain:+.4f}; "
         f"threshold {cfg.threshold:+g}; {count} samples, {cfg.num_steps} steps, "
         f"{model.precision.name}"
     )
     if not gain >= cfg.threshold:
-        raise SRTrainError(f"overfit failed: {verdict}")
-    console.print(f"overfit passed: {verdict}")
+        raise SRTrainError(f"overfit failed: {outcome}")
+    console.print(f"overfit passed: {outcome}")
 
 
 def without_gan(cfg: OverfitConfig) -> OverfitConfig:

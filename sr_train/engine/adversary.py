@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from sr_train.engine.context import AdversaryContext, Logits, Parts, StepContext
 from sr_train.engine.learner import Learner
-from sr_train.engine.objective import Objective, Verdict
+from sr_train.engine.objective import LossOutput, Objective
 
 
 @contextmanager
@@ -96,7 +96,7 @@ class Adversary:
 
     def accumulate(
         self, ctx: StepContext, model: Parts, share: float, last: bool
-    ) -> tuple[Verdict, dict[str, Tensor]]:
+    ) -> tuple[LossOutput, dict[str, Tensor]]:
         """Run forward and backward on a micro-batch.
 
         Args:
@@ -110,9 +110,9 @@ class Adversary:
         """
         view = AdversaryContext(ctx, self.learner, model)
         with self.learner.synchronised(last):
-            verdict = self.objective(view)
-            self.learner.accumulate(verdict.total, share)
-        return verdict, separation(view.real_logits, view.fake_logits)
+            losses_d = self.objective(view)
+            self.learner.accumulate(losses_d.total, share)
+        return losses_d, discriminator_stats(view.real_logits, view.fake_logits)
 
     def state_dict(self) -> dict[str, object]:
         return {
@@ -138,7 +138,7 @@ class Adversary:
 
 
 @torch.no_grad()
-def separation(real_logits: Logits, fake_logits: Logits) -> dict[str, Tensor]:
+def discriminator_stats(real_logits: Logits, fake_logits: Logits) -> dict[str, Tensor]:
     """Return the means of both logits and the accuracy, as tensors on the device.
 
     The accuracy is the share of real logits above the mean of the fake ones and of fake logits

@@ -4,7 +4,7 @@ import torch
 from torch import Tensor
 
 from sr_train.engine.context import StepContext
-from sr_train.engine.objective import Verdict
+from sr_train.engine.objective import LossOutput
 from sr_train.monitoring.meter import Meter
 from sr_train.ops.colour import YCbCr
 
@@ -29,34 +29,34 @@ class HealthProbe:
     def disarm(self) -> None:
         self._armed = False
 
-    def look(self, ctx: StepContext, verdict: Verdict, seed: Tensor) -> None:
+    def look(self, ctx: StepContext, losses: LossOutput, seed: Tensor) -> None:
         """Measure a micro-batch before its backward; nothing where the probe is not armed.
 
         Args:
             ctx: the micro-batch.
-            verdict: the generator's terms, with their graph.
+            losses: the generator's terms, with their graph.
             seed: gradient of the loss from which a backward starts, which keeps small gradients
                 from vanishing in half precision.
         """
         if not self._armed:
             return
-        for name, share in gradient_shares(verdict, ctx.pred, seed).items():
+        for name, share in gradient_shares(losses, ctx.pred, seed).items():
             self._meter.add(f"grad_share/{name}", share)
         if ctx.pred.shape[1] == ctx.lq.shape[1] == 3:
             self._meter.add("health/colour_drift", colour_drift(ctx.pred, ctx.lq, self._ycbcr))
 
 
-def gradient_shares(verdict: Verdict, pred: Tensor, seed: Tensor) -> dict[str, Tensor]:
+def gradient_shares(losses: LossOutput, pred: Tensor, seed: Tensor) -> dict[str, Tensor]:
     """Return each weighted term's part of the gradient with respect to `pred`.
 
     The part is the L2 norm of its gradient over the sum of all terms' norms, so the parts add up
     to 1. Terms that do not depend on `pred` have none.
     """
     norms = {}
-    for name, value in verdict.terms.items():
+    for name, value in losses.terms.items():
         if value.requires_grad:
             (gradient,) = torch.autograd.grad(
-                value, pred, verdict.weights[name] * seed, retain_graph=True, allow_unused=True
+                value, pred, losses.weights[name] * seed, retain_graph=True, allow_unused=True
             )
             if gradient is not None:
                 norms[name] = torch.linalg.vector_norm(gradient.float())

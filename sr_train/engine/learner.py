@@ -35,8 +35,8 @@ class Learner:
     """A network, its optimizer, schedule, loss scale and clipping.
 
     `step` is the only place where gradients are unscaled, measured, clipped and applied: once
-    each, in that order, outside autocast, in fp32. Fused optimizers take the verdict of the
-    guard on the device; with another the host waits for it, once per step.
+    each, in that order, outside autocast, in fp32. Fused optimizers take the decision of
+    the guard on the device; with another the host waits for it, once per step.
 
     Args:
         net: trained in place.

@@ -13,7 +13,7 @@ from sr_train.engine.context import StepContext
 from sr_train.engine.ema import Ema, Shadow
 from sr_train.engine.health import HealthProbe
 from sr_train.engine.learner import Learner, StepOutcome
-from sr_train.engine.objective import Objective, Verdict
+from sr_train.engine.objective import LossOutput, Objective
 from sr_train.engine.own_average import OwnAverage
 from sr_train.engine.precision import Precision
 from sr_train.engine.sharding import fill_whole, split_weights
@@ -83,17 +83,17 @@ class SRModel:
         ctx = StepContext(self, batch)
         share = 1.0 / self.micro_batches
         with self.generator.synchronised(last_micro_batch), self._frozen_discriminator():
-            verdict = self.objective(ctx)
-            self.probe.look(ctx, verdict, self.generator.scaler.scale)
-            self.generator.accumulate(verdict.total, share)
-        self._note("loss", verdict)
+            losses = self.objective(ctx)
+            self.probe.look(ctx, losses, self.generator.scaler.scale)
+            self.generator.accumulate(losses.total, share)
+        self._note("loss", losses)
         adversary = self.adversary
         if adversary is not None and not adversary.pace.due(ctx.step):
             adversary = None
         if adversary is not None:
-            judgement, separation = adversary.accumulate(ctx, self, share, last_micro_batch)
-            self._note("loss_d", judgement)
-            for name, value in separation.items():
+            losses_d, stats_d = adversary.accumulate(ctx, self, share, last_micro_batch)
+            self._note("loss_d", losses_d)
+            for name, value in stats_d.items():
                 self.meter.add(name, value)
         if last_micro_batch:
             outcome = self._note_step("g", self.generator.step())
@@ -107,9 +107,9 @@ class SRModel:
     def _frozen_discriminator(self) -> AbstractContextManager[None]:
         return nullcontext() if self.discriminator is None else frozen(self.discriminator.net)
 
-    def _note(self, group: str, verdict: Verdict) -> None:
-        self.meter.add(f"{group}/total", verdict.total.detach())
-        for name, value in verdict.terms.items():
+    def _note(self, group: str, losses: LossOutput) -> None:
+        self.meter.add(f"{group}/total", losses.total.detach())
+        for name, value in losses.terms.items():
             self.meter.add(f"{group}/{name}", value.detach())
 
     def _note_step(self, learner: str, outcome: StepOutcome) -> StepOutcome:

@@ -16,7 +16,7 @@ from sr_train.utils.failures import naming
 
 
 @dataclass(frozen=True)
-class Verdict:
+class LossOutput:
     """A total that carries a graph, and the terms it is the sum of."""
 
     total: Tensor
@@ -131,7 +131,7 @@ class Objective(nn.Module):
         """Every name that some term asks for."""
         return {name for term in self.terms.values() for name in term.asks}
 
-    def forward(self, view: View) -> Verdict:
+    def forward(self, view: View) -> LossOutput:
         """Return the sum of the terms that count at the view's step."""
         values: dict[str, Tensor] = {}
         weights: dict[str, float] = {}
@@ -148,4 +148,4 @@ class Objective(nn.Module):
                 f"{self.group}: no gradient leads from its terms ({', '.join(values)}) to the "
                 "weights; is the prediction detached, or made under torch.no_grad()?"
             )
-        return Verdict(total, values, weights)
+        return LossOutput(total, values, weights)

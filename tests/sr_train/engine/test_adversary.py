@@ -15,7 +15,7 @@ from losses.gan import (
 )
 from losses.pixel import L1Loss
 from sr_train.api.errors import PluginError
-from sr_train.engine.adversary import Pace, frozen, separation
+from sr_train.engine.adversary import Pace, discriminator_stats, frozen
 from tests.toys import differing
 
 from .conftest import pieces
@@ -284,14 +284,16 @@ def test_every_penalty_comes_at_the_discriminators_own_steps(make_batch):
 
 
 def test_separation_is_a_half_where_nothing_is_told_apart_and_one_where_all_is():
-    apart = separation(torch.tensor([2.0, 3.0]), [torch.tensor([-1.0]), torch.tensor([0.0])])
+    apart = discriminator_stats(
+        torch.tensor([2.0, 3.0]), [torch.tensor([-1.0]), torch.tensor([0.0])]
+    )
     assert {name: float(value) for name, value in apart.items()} == {
         "gan/real_logits": 2.5,
         "gan/fake_logits": -0.5,
         "gan/d_accuracy": 1.0,
     }
     same = torch.tensor([-1.0, 1.0])
-    assert float(separation(same, same)["gan/d_accuracy"]) == 0.5
+    assert float(discriminator_stats(same, same)["gan/d_accuracy"]) == 0.5
 
 
 @pytest.mark.parametrize("chain", [("bf16", "fp16", "fp32"), ("fp32", "bf16", "fp16")])
@@ -368,4 +370,4 @@ def test_spectral_norm_of_a_patchgan_is_stored(make_batch):
 def test_there_is_no_accuracy_where_a_logit_is_not_finite(bad, which):
     logits = [torch.tensor([1.0, 2.0]), torch.tensor([-1.0, -2.0])]
     logits[which][1] = bad
-    assert torch.isnan(separation(*logits)["gan/d_accuracy"])
+    assert torch.isnan(discriminator_stats(*logits)["gan/d_accuracy"])

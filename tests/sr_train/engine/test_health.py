@@ -7,7 +7,7 @@ from torch import nn
 from losses.gan import GeneratorLoss
 from losses.pixel import L1Loss, MSELoss
 from sr_train.engine.health import HealthProbe, colour_drift, gradient_shares
-from sr_train.engine.objective import Term, Verdict
+from sr_train.engine.objective import LossOutput, Term
 from sr_train.monitoring.meter import Meter
 from sr_train.ops.colour import YCbCr
 from tests.toys import differing
@@ -25,7 +25,7 @@ def test_shares_are_the_parts_of_the_gradient_norms():
         "constant": torch.tensor(5.0),
     }
     weights = {"sum": 2.0, "first": -1.0, "constant": 1.0}
-    shares = gradient_shares(Verdict(ONE, terms, weights), pred, ONE)
+    shares = gradient_shares(LossOutput(ONE, terms, weights), pred, ONE)
     total = 2 * 2**0.5 + 3
     assert {name: float(share) for name, share in shares.items()} == pytest.approx(
         {"sum": 2 * 2**0.5 / total, "first": 3 / total}
@@ -36,13 +36,13 @@ def test_a_term_that_does_not_look_at_the_prediction_has_no_share():
     pred = torch.tensor([1.0], requires_grad=True)
     other = torch.tensor([1.0], requires_grad=True)
     terms = {"sum": pred.sum(), "other": other.sum()}
-    shares = gradient_shares(Verdict(ONE, terms, {"sum": 1.0, "other": 1.0}), pred, ONE)
+    shares = gradient_shares(LossOutput(ONE, terms, {"sum": 1.0, "other": 1.0}), pred, ONE)
     assert {name: float(share) for name, share in shares.items()} == {"sum": 1.0}
 
 
 def test_shares_of_a_flat_objective_are_zero_and_finite():
     pred = torch.zeros(2, requires_grad=True)
-    shares = gradient_shares(Verdict(ONE, {"flat": (0 * pred).sum()}, {"flat": 1.0}), pred, ONE)
+    shares = gradient_shares(LossOutput(ONE, {"flat": (0 * pred).sum()}, {"flat": 1.0}), pred, ONE)
     assert float(shares["flat"]) == 0.0
 
 
@@ -125,7 +125,7 @@ def test_an_image_without_colour_has_no_drift():
     meter = Meter()
     probe = HealthProbe(meter, YCbCr())
     probe.arm()
-    probe.look(Ctx(), Verdict(ONE, {"l1": Ctx.pred.sum()}, {"l1": 1.0}), ONE)
+    probe.look(Ctx(), LossOutput(ONE, {"l1": Ctx.pred.sum()}, {"l1": 1.0}), ONE)
     assert set(meter.read().means) == {"grad_share/l1"}
 
 
