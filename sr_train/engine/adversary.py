@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from sr_train.engine.context import AdversaryContext, Logits, Parts, StepContext
+from sr_train.engine.context import AdversaryContext, Logits, ModelLike, StepContext
 from sr_train.engine.learner import Learner
 from sr_train.engine.objective import LossOutput, Objective
 
@@ -95,7 +95,7 @@ class Adversary:
         self.pace = pace
 
     def accumulate(
-        self, ctx: StepContext, model: Parts, share: float, last: bool
+        self, ctx: StepContext, model: ModelLike, share: float, last: bool
     ) -> tuple[LossOutput, dict[str, Tensor]]:
         """Run forward and backward on a micro-batch.
 
@@ -108,11 +108,11 @@ class Adversary:
         Returns:
             The terms, and how well the two kinds of images are told apart.
         """
-        view = AdversaryContext(ctx, self.learner, model)
+        inputs = AdversaryContext(ctx, self.learner, model)
         with self.learner.synchronised(last):
-            losses_d = self.objective(view)
+            losses_d = self.objective(inputs)
             self.learner.accumulate(losses_d.total, share)
-        return losses_d, discriminator_stats(view.real_logits, view.fake_logits)
+        return losses_d, discriminator_stats(inputs.real_logits, inputs.fake_logits)
 
     def state_dict(self) -> dict[str, object]:
         return {

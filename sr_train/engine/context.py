@@ -41,7 +41,7 @@ def images_of(batch: Tensor) -> Tensor:
     return batch if batch.ndim == 4 else batch.flatten(0, -4)
 
 
-class View(Protocol):
+class LossInputs(Protocol):
     """The values of a micro-batch as the losses of one learner see them."""
 
     @property
@@ -53,7 +53,7 @@ class View(Protocol):
     def image(self, name: str, colour: str) -> Tensor: ...
 
 
-class Parts(Protocol):
+class ModelLike(Protocol):
     """What a context takes from the model."""
 
     generator: Learner
@@ -81,7 +81,7 @@ class StepContext:
     a network of colour space `y` all images are luma.
     """
 
-    def __init__(self, model: Parts, batch: Mapping[str, Tensor]) -> None:
+    def __init__(self, model: ModelLike, batch: Mapping[str, Tensor]) -> None:
         self._model = model
         self._batch = batch
         self._converted: dict[tuple[str, str], Tensor] = {}
@@ -225,7 +225,7 @@ class AdversaryContext:
     to the discriminator's weights.
     """
 
-    def __init__(self, ctx: StepContext, learner: Learner, model: Parts) -> None:
+    def __init__(self, ctx: StepContext, learner: Learner, model: ModelLike) -> None:
         self._ctx = ctx
         self._learner = learner
         self._model = model

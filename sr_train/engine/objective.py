@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from sr_train.api.errors import ConfigError, PluginError, did_you_mean
 from sr_train.api.loss_inputs import COLOURS, GENERATOR, IMAGES, TARGETS, asked_by
-from sr_train.engine.context import View
+from sr_train.engine.context import LossInputs
 from sr_train.engine.distributed import fault_of_ranks
 from sr_train.engine.guarding import kind_of
 from sr_train.utils.failures import naming
@@ -73,8 +73,8 @@ class Term(nn.Module):
         self.ramp = ramp
         self.asks = asked_by(loss.forward, where, askable)
 
-    def forward(self, view: View) -> Tensor:
-        given = {name: self._value(view, name) for name in self.asks}
+    def forward(self, inputs: LossInputs) -> Tensor:
+        given = {name: self._value(inputs, name) for name in self.asks}
 
         def in_words() -> str:
             return ", ".join(f"{name}: {kind_of(value)}" for name, value in given.items())
@@ -97,11 +97,11 @@ class Term(nn.Module):
             return 0.0
         return self.weight * min(1.0, (step - self.start) / (self.ramp + 1))
 
-    def _value(self, view: View, name: str) -> object:
+    def _value(self, inputs: LossInputs, name: str) -> object:
         if name not in IMAGES:
-            return getattr(view, name)
+            return getattr(inputs, name)
         source = TARGETS[self.target] if name == "target" else name
-        return view.image(source, self.colour)
+        return inputs.image(source, self.colour)
 
 
 def _goes_through(err: Exception) -> bool:
@@ -131,16 +131,16 @@ class Objective(nn.Module):
         """Every name that some term asks for."""
         return {name for term in self.terms.values() for name in term.asks}
 
-    def forward(self, view: View) -> LossOutput:
-        """Return the sum of the terms that count at the view's step."""
+    def forward(self, inputs: LossInputs) -> LossOutput:
+        """Return the sum of the terms that count at the inputs's step."""
         values: dict[str, Tensor] = {}
         weights: dict[str, float] = {}
         weighted = []
-        with torch.autocast(view.device.type, enabled=False):
+        with torch.autocast(inputs.device.type, enabled=False):
             for name, term in self.terms.items():
-                weight = term.weight_at(view.step)
+                weight = term.weight_at(inputs.step)
                 if weight != 0.0:
-                    values[name], weights[name] = term(view), weight
+                    values[name], weights[name] = term(inputs), weight
                     weighted.append(values[name] * weight)
             total = weighted[0] if len(weighted) == 1 else torch.stack(weighted).sum()
         if torch.is_grad_enabled() and not total.requires_grad:

@@ -14,7 +14,7 @@ from torch import Tensor
 from sr_train.api.errors import SRTrainError
 from sr_train.config.schema import RunConfig
 from sr_train.engine.adversary import frozen
-from sr_train.engine.context import AdversaryContext, StepContext, View
+from sr_train.engine.context import AdversaryContext, LossInputs, StepContext
 from sr_train.engine.model import SRModel
 from sr_train.engine.objective import Term
 from sr_train.engine.untouched import untouched
@@ -72,11 +72,11 @@ def _parts(model: SRModel) -> Iterator[tuple[str, Callable[[StepContext], Tensor
 
 
 def _term(
-    term: Term, view_of: Callable[[StepContext], View] | None = None
+    term: Term, inputs_of: Callable[[StepContext], LossInputs] | None = None
 ) -> Callable[[StepContext], Tensor]:
     def run(ctx: StepContext) -> Tensor:
         with torch.autocast(ctx.device.type, enabled=False):
-            value: Tensor = term(ctx if view_of is None else view_of(ctx))
+            value: Tensor = term(ctx if inputs_of is None else inputs_of(ctx))
             return value
 
     return run
