@@ -41,24 +41,26 @@ def names_of(forward: Callable[..., Any]) -> list[str]:
     return [name for name in inspect.signature(forward).parameters if name != "self"]
 
 
-def asked_by(forward: Callable[..., Any], where: str, askable: Collection[str]) -> list[str]:
+def resolve_inputs(
+    forward: Callable[..., Any], where: str, available_inputs: Collection[str]
+) -> list[str]:
     """Return the names that a loss asks for.
 
     Args:
         forward: the loss's `forward`.
         where: config path of the term, for messages.
-        askable: what it may ask for.
+        available_inputs: what it may ask for.
 
     Raises:
         ConfigError: if it asks for something else.
     """
     names = []
     for name, parameter in inspect.signature(forward).parameters.items():
-        if name in askable:
+        if name in available_inputs:
             names.append(name)
         elif parameter.default is inspect.Parameter.empty and name != "self":
-            hint = did_you_mean(name, askable)
-            if name in JUDGED and name not in askable:
+            hint = did_you_mean(name, available_inputs)
+            if name in JUDGED and name not in available_inputs:
                 hint = "; it needs a discriminator: discriminator=unet_sn objective_d=[gan]"
             label = getattr(forward, "__qualname__", str(forward))
             raise ConfigError(

@@ -16,7 +16,7 @@ from sr_train.commands.checks.inputs import check_inputs
 from sr_train.config.compose import typed
 from sr_train.config.preflight import overfit_problems
 from sr_train.config.schema import DiscriminatorConfig, OverfitConfig, TilingConfig
-from sr_train.config.term_checks import asked_of
+from sr_train.config.term_checks import required_inputs
 from sr_train.engine.model import SRModel
 from sr_train.engine.randomness import seed_everything
 from sr_train.engine.schedule import Cosine
@@ -86,7 +86,7 @@ def without_gan(cfg: OverfitConfig) -> OverfitConfig:
     kept = {
         name: term
         for name, term in cfg.objective.items()
-        if not asked_of(term.loss, cfg.plugins) & set(JUDGED)
+        if not required_inputs(term.loss, cfg.plugins) & set(JUDGED)
     }
     dropped = [name for name in cfg.objective if name not in kept]
     if dropped:

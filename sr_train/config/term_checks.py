@@ -15,18 +15,18 @@ def term_problems(cfg: RunConfig) -> Iterator[str]:
     """Yield every problem of the terms of both networks."""
     if not cfg.objective:
         yield "objective: no term; expected at least one, for example objective=[l1]"
-    askable = loss_inputs.GENERATOR
+    available_inputs = loss_inputs.GENERATOR
     if cfg.discriminator.arch is not None:
-        askable += loss_inputs.JUDGED
+        available_inputs += loss_inputs.JUDGED
     for name, term in cfg.objective.items():
         where = f"objective.{name}"
-        yield from _common(cfg, where, term, askable)
+        yield from _common(cfg, where, term, available_inputs)
         if term.target not in loss_inputs.TARGETS:
             yield f"{where}.target={term.target}: expected gt or lq"
         if term.colour not in loss_inputs.COLOURS:
             hint = did_you_mean(term.colour, loss_inputs.COLOURS)
             yield f"{where}.colour={term.colour}: expected rgb, y or cbcr{hint}"
-        if not cfg.ema.enabled and "ema_pred" in asked_of(term.loss, cfg.plugins):
+        if not cfg.ema.enabled and "ema_pred" in required_inputs(term.loss, cfg.plugins):
             yield f"{where}: asks for ema_pred, but ema.enabled=false; expected true"
     for name, term_d in cfg.objective_d.items():
         yield from _common(cfg, f"objective_d.{name}", term_d, loss_inputs.ADVERSARY)
@@ -41,11 +41,13 @@ def gan_problems(cfg: RunConfig) -> Iterator[str]:
         return
     if not cfg.objective_d:
         yield "objective_d: no term for the discriminator; add objective_d=[gan]"
-    asked = {name: asked_of(term.loss, cfg.plugins) for name, term in cfg.objective.items()}
-    if not any(names & set(loss_inputs.JUDGED) for names in asked.values()):
+    required = {
+        name: required_inputs(term.loss, cfg.plugins) for name, term in cfg.objective.items()
+    }
+    if not any(names & set(loss_inputs.JUDGED) for names in required.values()):
         yield "objective: no term asks for the discriminator; add one, for example gan"
     if not _gives_features(wanted.arch, cfg.plugins):
-        for name in [name for name, names in asked.items() if names & FEATURES]:
+        for name in [name for name, names in required.items() if names & FEATURES]:
             yield (
                 f"objective.{name}: asks for the discriminator's features, but the forward of "
                 f"{wanted.arch['_target_']} takes no with_features; expected "
@@ -78,7 +80,7 @@ def _discriminator_numbers(wanted: DiscriminatorConfig) -> Iterator[str]:
         yield f"discriminator.lr={wanted.lr}: expected a number from 0 up"
 
 
-def asked_of(node: Any, plugins: Sequence[str]) -> set[str]:
+def required_inputs(node: Any, plugins: Sequence[str]) -> set[str]:
     """Return the names that the loss of a node asks for; nothing where it cannot be found."""
     try:
         forward = _forward(node, plugins)
@@ -87,7 +89,9 @@ def asked_of(node: Any, plugins: Sequence[str]) -> set[str]:
         return set()
 
 
-def _common(cfg: RunConfig, where: str, term: TermConfig, askable: Sequence[str]) -> Iterator[str]:
+def _common(
+    cfg: RunConfig, where: str, term: TermConfig, available_inputs: Sequence[str]
+) -> Iterator[str]:
     if term.weight == 0:
         yield f"{where}.weight=0: expected another number; to drop the term: ~{where}"
     for key, value in {"start": term.start, "ramp": term.ramp}.items():
@@ -99,7 +103,7 @@ def _common(cfg: RunConfig, where: str, term: TermConfig, askable: Sequence[str]
         return  # the check of components tells it
     if forward is not None:
         try:
-            loss_inputs.asked_by(forward, where, askable)
+            loss_inputs.resolve_inputs(forward, where, available_inputs)
         except ConfigError as err:
             yield str(err)
 

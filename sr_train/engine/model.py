@@ -61,7 +61,7 @@ class SRModel:
         self.swa = swa
         self.adversary = adversary
         self.micro_batches = micro_batches
-        self.wants_features = bool(objective.asks & {"fake_features", "real_features"})
+        self.wants_features = bool(objective.required_inputs & {"fake_features", "real_features"})
         self.judged_frames = None if adversary is None else adversary.frames
         self.ycbcr = YCbCr().to(self.device)
         self.meter = Meter()

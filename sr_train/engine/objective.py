@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from sr_train.api.errors import ConfigError, PluginError, did_you_mean
-from sr_train.api.loss_inputs import COLOURS, GENERATOR, IMAGES, TARGETS, asked_by
+from sr_train.api.loss_inputs import COLOURS, GENERATOR, IMAGES, TARGETS, resolve_inputs
 from sr_train.engine.context import LossInputs
 from sr_train.engine.distributed import fault_of_ranks
 from sr_train.engine.guarding import kind_of
@@ -38,7 +38,7 @@ class Term(nn.Module):
         start: steps that pass before the term counts; until then it is not computed.
         ramp: steps over which the weight then rises linearly from zero.
         group: name of the config group, for messages.
-        askable: names the loss may ask for.
+        available_inputs: names the loss may ask for.
     """
 
     def __init__(
@@ -51,7 +51,7 @@ class Term(nn.Module):
         start: int = 0,
         ramp: int = 0,
         group: str = "objective",
-        askable: Collection[str] = GENERATOR,
+        available_inputs: Collection[str] = GENERATOR,
     ) -> None:
         super().__init__()
         where = f"{group}.{name}"
@@ -71,10 +71,10 @@ class Term(nn.Module):
         self.colour = colour
         self.start = start
         self.ramp = ramp
-        self.asks = asked_by(loss.forward, where, askable)
+        self.required_inputs = resolve_inputs(loss.forward, where, available_inputs)
 
     def forward(self, inputs: LossInputs) -> Tensor:
-        given = {name: self._value(inputs, name) for name in self.asks}
+        given = {name: self._value(inputs, name) for name in self.required_inputs}
 
         def in_words() -> str:
             return ", ".join(f"{name}: {kind_of(value)}" for name, value in given.items())
@@ -127,12 +127,12 @@ class Objective(nn.Module):
         self._modules.update(terms)
 
     @property
-    def asks(self) -> set[str]:
+    def required_inputs(self) -> set[str]:
         """Every name that some term asks for."""
-        return {name for term in self.terms.values() for name in term.asks}
+        return {name for term in self.terms.values() for name in term.required_inputs}
 
     def forward(self, inputs: LossInputs) -> LossOutput:
-        """Return the sum of the terms that count at the inputs's step."""
+        """Return the sum of the terms that count at the step of the inputs."""
         values: dict[str, Tensor] = {}
         weights: dict[str, float] = {}
         weighted = []

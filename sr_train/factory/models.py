@@ -175,7 +175,7 @@ def adversary_objective(cfg: RunConfig) -> Objective:
             start=term.start,
             ramp=term.ramp,
             group="objective_d",
-            askable=loss_inputs.ADVERSARY,
+            available_inputs=loss_inputs.ADVERSARY,
         )
         for name, term in cfg.objective_d.items()
     }
@@ -305,9 +305,9 @@ def make_scaler(cfg: PrecisionConfig, precision: Precision) -> LossScaler:
 
 def make_objective(cfg: RunConfig, spec: NetSpec) -> Objective:
     """Build the generator's loss terms."""
-    askable = loss_inputs.GENERATOR
+    available_inputs = loss_inputs.GENERATOR
     if cfg.discriminator.arch is not None:
-        askable += loss_inputs.JUDGED
+        available_inputs += loss_inputs.JUDGED
     terms = {}
     for name, term in cfg.objective.items():
         if term.colour == "cbcr" and spec.colour == "y":
@@ -323,7 +323,7 @@ def make_objective(cfg: RunConfig, spec: NetSpec) -> Objective:
             term.colour,
             term.start,
             term.ramp,
-            askable=askable,
+            available_inputs=available_inputs,
         )
     return Objective(terms)
 

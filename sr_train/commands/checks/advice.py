@@ -8,7 +8,7 @@ from sr_train.api.errors import PluginError, SRTrainError
 from sr_train.api.loss_inputs import JUDGED
 from sr_train.commands.checks.overlap import overlap_warning
 from sr_train.config.schema import RunConfig
-from sr_train.config.term_checks import asked_of
+from sr_train.config.term_checks import required_inputs
 from sr_train.factory.optimizers import make_schedule
 from sr_train.utils.failures import naming
 
@@ -57,7 +57,7 @@ def config_advice(cfg: RunConfig) -> Iterator[str]:
 
 
 def _is_judged(loss: Any, plugins: list[str]) -> bool:
-    return bool(asked_of(loss, plugins) & set(JUDGED))
+    return bool(required_inputs(loss, plugins) & set(JUDGED))
 
 
 def _late_terms(cfg: RunConfig, steps: int) -> Iterator[str]:

@@ -26,12 +26,14 @@ PRECISIONS = ("fp32", "bf16", "fp16")
 
 def judging(name: str, loss: nn.Module, weight: float = 1.0) -> Term:
     """Return a term of the generator that may ask for the discriminator."""
-    return Term(name, loss, weight, askable=loss_inputs.GENERATOR + loss_inputs.JUDGED)
+    return Term(name, loss, weight, available_inputs=loss_inputs.GENERATOR + loss_inputs.JUDGED)
 
 
 def critical(name: str, loss: nn.Module, weight: float = 1.0, start: int = 0) -> Term:
     """Return a term of the discriminator."""
-    return Term(name, loss, weight, start=start, group="objective_d", askable=loss_inputs.ADVERSARY)
+    return Term(
+        name, loss, weight, start=start, group="objective_d", available_inputs=loss_inputs.ADVERSARY
+    )
 
 
 def make_gan(

@@ -4,7 +4,7 @@ from torch import nn
 
 from losses.pixel import L1Loss
 from sr_train.api.errors import ConfigError
-from sr_train.api.loss_inputs import GENERATOR, asked_by, check_planes
+from sr_train.api.loss_inputs import GENERATOR, check_planes, resolve_inputs
 from sr_train.engine.objective import Objective, Term
 
 
@@ -20,11 +20,11 @@ class Optional(nn.Module):
 
 def test_an_unknown_wish_is_an_error_with_a_suggestion():
     with pytest.raises(ConfigError, match=r"objective.x.loss: Wants.*did you mean 'target'"):
-        asked_by(Wants().forward, "objective.x", GENERATOR)
+        resolve_inputs(Wants().forward, "objective.x", GENERATOR)
 
 
 def test_parameters_with_a_default_are_left_alone():
-    assert asked_by(Optional().forward, "objective.x", GENERATOR) == ["pred", "target"]
+    assert resolve_inputs(Optional().forward, "objective.x", GENERATOR) == ["pred", "target"]
 
 
 @pytest.mark.parametrize(

@@ -174,14 +174,19 @@ def with_judge(model):
         schedule=Constant(),
         scaler=LossScaler(CPU, dynamic=False),
     )
-    term = Term("gan", DiscriminatorLoss(), group="objective_d", askable=loss_inputs.ADVERSARY)
+    term = Term(
+        "gan", DiscriminatorLoss(), group="objective_d", available_inputs=loss_inputs.ADVERSARY
+    )
     model.adversary = Adversary(learner, Objective({"gan": term}, "objective_d"), Pace())
     return model
 
 
 def test_running_out_in_the_discriminators_part_counts_the_generator_once(make_model, make_batch):
-    askable = loss_inputs.GENERATOR + loss_inputs.JUDGED
-    terms = {"l1": Term("l1", L1Loss()), "gan": Term("gan", GeneratorLoss(), askable=askable)}
+    available_inputs = loss_inputs.GENERATOR + loss_inputs.JUDGED
+    terms = {
+        "l1": Term("l1", L1Loss()),
+        "gan": Term("gan", GeneratorLoss(), available_inputs=available_inputs),
+    }
     whole, split = (
         with_judge(make_model(terms=terms, optimizer=torch.optim.SGD)) for _ in range(2)
     )
