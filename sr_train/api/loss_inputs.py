@@ -21,7 +21,12 @@ GENERATOR: tuple[str, ...] = (
 """For a term of the generator; `target` is `gt` or `lq_up` as its term says. Images of clips
 lie one behind the other, `num_frames` (1 without clips) for each clip."""
 
-JUDGED: tuple[str, ...] = ("fake_logits", "real_logits", "fake_features", "real_features")
+DISCRIMINATOR_INPUTS: tuple[str, ...] = (
+    "fake_logits",
+    "real_logits",
+    "fake_features",
+    "real_features",
+)
 """For a term of the generator beside them, where there is a discriminator."""
 
 ADVERSARY: tuple[str, ...] = ("fake_logits", "real_logits", "fake", "real", "net_d", "step")
@@ -60,7 +65,7 @@ def resolve_inputs(
             names.append(name)
         elif parameter.default is inspect.Parameter.empty and name != "self":
             hint = did_you_mean(name, available_inputs)
-            if name in JUDGED and name not in available_inputs:
+            if name in DISCRIMINATOR_INPUTS and name not in available_inputs:
                 hint = "; it needs a discriminator: discriminator=unet_sn objective_d=[gan]"
             label = getattr(forward, "__qualname__", str(forward))
             raise ConfigError(

@@ -11,7 +11,7 @@ from omegaconf import DictConfig
 from torch import Tensor
 
 from sr_train.api.errors import ConfigError, SRTrainError, raise_all
-from sr_train.api.loss_inputs import JUDGED
+from sr_train.api.loss_inputs import DISCRIMINATOR_INPUTS
 from sr_train.commands.checks.inputs import check_inputs
 from sr_train.config.compose import typed
 from sr_train.config.preflight import overfit_problems
@@ -86,7 +86,7 @@ def without_gan(cfg: OverfitConfig) -> OverfitConfig:
     kept = {
         name: term
         for name, term in cfg.objective.items()
-        if not required_inputs(term.loss, cfg.plugins) & set(JUDGED)
+        if not required_inputs(term.loss, cfg.plugins) & set(DISCRIMINATOR_INPUTS)
     }
     dropped = [name for name in cfg.objective if name not in kept]
     if dropped:

@@ -17,7 +17,7 @@ def term_problems(cfg: RunConfig) -> Iterator[str]:
         yield "objective: no term; expected at least one, for example objective=[l1]"
     available_inputs = loss_inputs.GENERATOR
     if cfg.discriminator.arch is not None:
-        available_inputs += loss_inputs.JUDGED
+        available_inputs += loss_inputs.DISCRIMINATOR_INPUTS
     for name, term in cfg.objective.items():
         where = f"objective.{name}"
         yield from _common(cfg, where, term, available_inputs)
@@ -44,7 +44,7 @@ def gan_problems(cfg: RunConfig) -> Iterator[str]:
     required = {
         name: required_inputs(term.loss, cfg.plugins) for name, term in cfg.objective.items()
     }
-    if not any(names & set(loss_inputs.JUDGED) for names in required.values()):
+    if not any(names & set(loss_inputs.DISCRIMINATOR_INPUTS) for names in required.values()):
         yield "objective: no term asks for the discriminator; add one, for example gan"
     if not _gives_features(wanted.arch, cfg.plugins):
         for name in [name for name, names in required.items() if names & FEATURES]:

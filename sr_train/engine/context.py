@@ -62,7 +62,7 @@ class ModelLike(Protocol):
     ycbcr: YCbCr
     device: torch.device
     wants_features: bool
-    judged_frames: int | None
+    discriminator_frames: int | None
 
     @property
     def ema(self) -> Shadow | None: ...
@@ -160,14 +160,14 @@ class StepContext:
 
     @cached_property
     def _fake(self) -> tuple[Logits, list[Tensor]]:
-        return self._judged(self.judged(self.pred))
+        return self._discriminate(self.seen_by_discriminator(self.pred))
 
     @cached_property
     def _real(self) -> tuple[Logits, list[Tensor]]:
         with torch.no_grad():
-            return self._judged(self.judged(self.gt))
+            return self._discriminate(self.seen_by_discriminator(self.gt))
 
-    def judged(self, images: Tensor) -> Tensor:
+    def seen_by_discriminator(self, images: Tensor) -> Tensor:
         """Return those of a micro-batch that the discriminator sees: the same of each kind."""
         shown = self._shown
         return images if shown is None else images.index_select(0, shown)
@@ -175,14 +175,14 @@ class StepContext:
     @cached_property
     def _shown(self) -> Tensor | None:
         """Numbers of the frames drawn from each clip; None: all."""
-        wanted, frames = self._model.judged_frames, self.num_frames
+        wanted, frames = self._model.discriminator_frames, self.num_frames
         if wanted is None or wanted >= frames:
             return None
         draws = torch.rand(len(self._batch["lq"]), frames, device=self.device)
         drawn = draws.argsort(dim=1)[:, :wanted].sort(dim=1).values
         return (drawn + frames * torch.arange(len(drawn), device=self.device)[:, None]).flatten()
 
-    def _judged(self, image: Tensor) -> tuple[Logits, list[Tensor]]:
+    def _discriminate(self, image: Tensor) -> tuple[Logits, list[Tensor]]:
         # The bare module: the wrapper of several ranks waits for gradients that never come here.
         assert self._model.discriminator is not None
         net = self._model.discriminator.net
@@ -242,19 +242,19 @@ class AdversaryContext:
 
     @cached_property
     def fake(self) -> Tensor:
-        return self._ctx.judged(self._ctx.pred.detach())
+        return self._ctx.seen_by_discriminator(self._ctx.pred.detach())
 
     @cached_property
     def real(self) -> Tensor:
-        return self._ctx.judged(self._ctx.gt)
+        return self._ctx.seen_by_discriminator(self._ctx.gt)
 
     @cached_property
     def fake_logits(self) -> Logits:
-        return self._judged(self.fake)
+        return self._discriminate(self.fake)
 
     @cached_property
     def real_logits(self) -> Logits:
-        return self._judged(self.real)
+        return self._discriminate(self.real)
 
     def image(self, name: str, colour: str) -> Tensor:
         """Return `fake` or `real`; a discriminator sees the network's own planes alone."""
@@ -262,7 +262,7 @@ class AdversaryContext:
         image: Tensor = getattr(self, name)
         return image
 
-    def _judged(self, image: Tensor) -> Logits:
+    def _discriminate(self, image: Tensor) -> Logits:
         net, fed = self._learner.wrapped, self._model.layout(image)
         with self._model.precision.autocast():
             return in_float(checked_logits(called(net, fed, _DISCRIMINATOR), net, fed))

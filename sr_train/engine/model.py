@@ -62,7 +62,7 @@ class SRModel:
         self.adversary = adversary
         self.micro_batches = micro_batches
         self.wants_features = bool(objective.required_inputs & {"fake_features", "real_features"})
-        self.judged_frames = None if adversary is None else adversary.frames
+        self.discriminator_frames = None if adversary is None else adversary.frames
         self.ycbcr = YCbCr().to(self.device)
         self.meter = Meter()
         self.probe = HealthProbe(self.meter, self.ycbcr)

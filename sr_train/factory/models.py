@@ -113,7 +113,7 @@ def make_adversary(
     check_learns(net, "discriminator.arch")
     net = joint_statistics(placed(net, precision.device, channels_last), precision.device, world)
     if wanted.compile:
-        images = judged_images(cfg, spec)
+        images = num_discriminator_images(cfg, spec)
         sample = torch.rand(images, spec.out_channels, side, side, device=precision.device)
         sample = to_layout(sample, channels_last)
         compile_or_tell(net, sample, precision, "discriminator.compile")
@@ -137,7 +137,7 @@ def input_shape(cfg: RunConfig, spec: NetSpec) -> tuple[int, ...]:
     return (micro_batch, *frames, channels, cfg.data.lq_size, cfg.data.lq_size)
 
 
-def judged_images(cfg: RunConfig, spec: NetSpec) -> int:
+def num_discriminator_images(cfg: RunConfig, spec: NetSpec) -> int:
     """Return how many images of a micro-batch the discriminator sees."""
     frames = cfg.data.frames if spec.takes_clips else 1
     shown = min(frames, cfg.discriminator.frames or frames)
@@ -307,7 +307,7 @@ def make_objective(cfg: RunConfig, spec: NetSpec) -> Objective:
     """Build the generator's loss terms."""
     available_inputs = loss_inputs.GENERATOR
     if cfg.discriminator.arch is not None:
-        available_inputs += loss_inputs.JUDGED
+        available_inputs += loss_inputs.DISCRIMINATOR_INPUTS
     terms = {}
     for name, term in cfg.objective.items():
         if term.colour == "cbcr" and spec.colour == "y":

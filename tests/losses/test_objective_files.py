@@ -8,7 +8,7 @@ import pytest
 import torch
 from omegaconf import OmegaConf
 
-from sr_train.api.loss_inputs import ADVERSARY, GENERATOR, JUDGED, resolve_inputs
+from sr_train.api.loss_inputs import ADVERSARY, DISCRIMINATOR_INPUTS, GENERATOR, resolve_inputs
 from tests.losses.test_every_loss import noise, value_of
 from tests.losses.zoo import extractor
 
@@ -59,7 +59,9 @@ def test_file_holds_one_term_that_runs(path):
     assert set(term) <= TERM
     assert term["weight"] != 0
     loss = built(term)
-    available_inputs = ADVERSARY if path.parent.name == "objective_d" else GENERATOR + JUDGED
+    available_inputs = (
+        ADVERSARY if path.parent.name == "objective_d" else GENERATOR + DISCRIMINATOR_INPUTS
+    )
     required_inputs = resolve_inputs(loss.forward, path.stem, available_inputs)
     channels = PLANES[term.get("colour", "rgb")]
     pred, target = noise((2, channels, 24, 20)), noise((2, channels, 24, 20), 1)

@@ -5,7 +5,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from sr_train.api.errors import PluginError, SRTrainError
-from sr_train.api.loss_inputs import JUDGED
+from sr_train.api.loss_inputs import DISCRIMINATOR_INPUTS
 from sr_train.commands.checks.overlap import overlap_warning
 from sr_train.config.schema import RunConfig
 from sr_train.config.term_checks import required_inputs
@@ -40,12 +40,12 @@ def config_advice(cfg: RunConfig) -> Iterator[str]:
     yield from _late_terms(cfg, steps)
     yield from _still_weights(cfg, steps)
     if cfg.discriminator.arch is not None and cfg.discriminator.start >= steps:
-        judged = [
+        needing = [
             name for name, term in cfg.objective.items() if _is_judged(term.loss, cfg.plugins)
         ]
         yield (
             f"discriminator.start={cfg.discriminator.start}: beyond train.steps={steps}, so the "
-            f"discriminator never learns, and objective.{', objective.'.join(judged)} follows an "
+            f"discriminator never learns, and objective.{', objective.'.join(needing)} follows an "
             "untrained one"
         )
     for position, group in enumerate(cfg.param_groups):
@@ -57,7 +57,7 @@ def config_advice(cfg: RunConfig) -> Iterator[str]:
 
 
 def _is_judged(loss: Any, plugins: list[str]) -> bool:
-    return bool(required_inputs(loss, plugins) & set(JUDGED))
+    return bool(required_inputs(loss, plugins) & set(DISCRIMINATOR_INPUTS))
 
 
 def _late_terms(cfg: RunConfig, steps: int) -> Iterator[str]:

@@ -90,8 +90,8 @@ def _fault(
     batch: Batch,
 ) -> str | None:
     """Return what is wrong with a part on a batch; None where nothing is."""
-    is_judge = where.startswith("objective_d.")
-    critic = None if is_judge or model.discriminator is None else model.discriminator.net
+    is_of_discriminator = where.startswith("objective_d.")
+    critic = None if is_of_discriminator or model.discriminator is None else model.discriminator.net
     try:
         with nullcontext() if critic is None else frozen(critic):
             value = run(StepContext(model, batch))

@@ -189,7 +189,10 @@ def test_a_gan_starts_from_the_weights_of_the_first_stage_that_it_names(name):
     nets[1].load_state_dict(nets[0].state_dict(), assign=True)
 
 
-JUDGED = {"feature_matching", *(name for name in group("objective") if name.startswith("gan"))}
+NEED_DISCRIMINATOR = {
+    "feature_matching",
+    *(name for name in group("objective") if name.startswith("gan")),
+}
 """The terms that need a discriminator."""
 
 PARTNERS = {
@@ -219,7 +222,7 @@ def gan_words(*words: str) -> list[str]:
 
 CHOICES = [
     *((f"arch={name}",) for name in group("arch")),
-    *((f"objective=[{name}]",) for name in group("objective") if name not in JUDGED),
+    *((f"objective=[{name}]",) for name in group("objective") if name not in NEED_DISCRIMINATOR),
     *((f"optimizer={name}",) for name in group("optimizer") if name not in EXTRAS),
     *((f"precision={name}",) for name in group("precision")),
     *((f"logger={name}",) for name in group("logger")),
@@ -235,7 +238,7 @@ def test_a_choice_fits(choice):
     assert run_problems(composed(*BASE, *choice)) == []
 
 
-@pytest.mark.parametrize("name", sorted(JUDGED))
+@pytest.mark.parametrize("name", sorted(NEED_DISCRIMINATOR))
 def test_a_term_that_needs_a_discriminator_fits_one_and_is_told_of_without(name):
     words = gan_words(*PARTNERS.get(name, [f"objective=[{name}]"]))
     assert run_problems(composed(*BASE, *words)) == []

@@ -24,12 +24,17 @@ from .conftest import CPU, TinyNet
 PRECISIONS = ("fp32", "bf16", "fp16")
 
 
-def judging(name: str, loss: nn.Module, weight: float = 1.0) -> Term:
+def generator_term(name: str, loss: nn.Module, weight: float = 1.0) -> Term:
     """Return a term of the generator that may ask for the discriminator."""
-    return Term(name, loss, weight, available_inputs=loss_inputs.GENERATOR + loss_inputs.JUDGED)
+    return Term(
+        name,
+        loss,
+        weight,
+        available_inputs=loss_inputs.GENERATOR + loss_inputs.DISCRIMINATOR_INPUTS,
+    )
 
 
-def critical(name: str, loss: nn.Module, weight: float = 1.0, start: int = 0) -> Term:
+def discriminator_term(name: str, loss: nn.Module, weight: float = 1.0, start: int = 0) -> Term:
     """Return a term of the discriminator."""
     return Term(
         name, loss, weight, start=start, group="objective_d", available_inputs=loss_inputs.ADVERSARY
@@ -43,7 +48,7 @@ def make_gan(
     critic: nn.Module | None = None,
     frames: int | None = None,
     terms: dict[str, Term] | None = None,
-    judges: dict[str, Term] | None = None,
+    terms_d: dict[str, Term] | None = None,
     pace: Pace | None = None,
     accum: int = 1,
     max_norm: float | None = None,
@@ -69,15 +74,20 @@ def make_gan(
             max_norm=limit,
         )
 
-    usual = {"l1": judging("l1", L1Loss()), "gan": judging("gan", GeneratorLoss(), 0.1)}
-    judge = Objective(judges or {"gan": critical("gan", DiscriminatorLoss())}, "objective_d")
+    usual = {
+        "l1": generator_term("l1", L1Loss()),
+        "gan": generator_term("gan", GeneratorLoss(), 0.1),
+    }
+    objective_d = Objective(
+        terms_d or {"gan": discriminator_term("gan", DiscriminatorLoss())}, "objective_d"
+    )
     return SRModel(
         learner(net, None),
         net.spec,
         Objective(terms or usual),
         resolved,
         Ema(net),
-        adversary=Adversary(learner(critic, max_norm), judge, pace or Pace(), frames),
+        adversary=Adversary(learner(critic, max_norm), objective_d, pace or Pace(), frames),
         micro_batches=accum,
     )
 

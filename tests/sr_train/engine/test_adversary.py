@@ -19,7 +19,7 @@ from sr_train.engine.adversary import Pace, discriminator_stats, frozen
 from tests.toys import differing
 
 from .conftest import pieces
-from .gans import PRECISIONS, critical, gradients, judging, make_gan, run, state_of
+from .gans import PRECISIONS, discriminator_term, generator_term, gradients, make_gan, run, state_of
 
 NEVER = Pace(start=10**6)
 
@@ -68,7 +68,7 @@ def test_the_logged_norm_of_the_discriminator_is_the_clipped_norm(make_batch, pr
 
 def test_the_generators_phase_leaves_no_gradient_on_the_discriminator(make_batch):
     model = make_gan(pace=NEVER)
-    without = make_gan(pace=NEVER, terms={"l1": judging("l1", L1Loss())})
+    without = make_gan(pace=NEVER, terms={"l1": generator_term("l1", L1Loss())})
     for each in (model, without):
         run(each, [make_batch()])
         assert all(p.grad is None for p in each.discriminator.parameters)
@@ -90,7 +90,7 @@ def test_what_was_frozen_learns_again_even_after_an_error_and_what_was_not_stays
         def forward(self, fake_logits):
             raise KeyError("midway")
 
-    model = make_gan(terms={"fails": judging("fails", Fails())})
+    model = make_gan(terms={"fails": generator_term("fails", Fails())})
     kept = model.discriminator.net.conv0.weight.requires_grad_(False)
     with pytest.raises(PluginError):
         run(model, [make_batch()])
@@ -120,7 +120,7 @@ def test_the_discriminator_has_its_own_autocast_region_and_sees_detached_floats(
     make_batch, precision
 ):
     spy = Spy()
-    model = make_gan(precision, judges={"gan": critical("gan", spy)})
+    model = make_gan(precision, terms_d={"gan": discriminator_term("gan", spy)})
     net = model.discriminator.net
     entered, dtypes, backward = [], [], []
     net.register_forward_pre_hook(lambda m, args: entered.append(args[0]))
@@ -165,13 +165,16 @@ class DiscriminatorAt(At):
 @pytest.mark.parametrize("broken", ["g", "d"])
 @pytest.mark.parametrize("value", [float("inf"), float("nan")])
 def test_a_non_finite_gradient_stops_its_own_learner_alone(make_batch, precision, broken, value):
-    terms = {"l1": judging("l1", L1Loss()), "gan": judging("gan", GeneratorLoss(), 0.1)}
-    judges = {"gan": critical("gan", DiscriminatorLoss())}
+    terms = {
+        "l1": generator_term("l1", L1Loss()),
+        "gan": generator_term("gan", GeneratorLoss(), 0.1),
+    }
+    terms_d = {"gan": discriminator_term("gan", DiscriminatorLoss())}
     if broken == "g":
-        terms["at"] = judging("at", GeneratorAt(3, value))
+        terms["at"] = generator_term("at", GeneratorAt(3, value))
     else:
-        judges["at"] = critical("at", DiscriminatorAt(3, value))
-    model = make_gan(precision, terms=terms, judges=judges)
+        terms_d["at"] = discriminator_term("at", DiscriminatorAt(3, value))
+    model = make_gan(precision, terms=terms, terms_d=terms_d)
     run(model, [make_batch(i) for i in range(2)])
     before = {name: state_of(model, name) for name in "gd"}
     model.meter.read()
@@ -265,12 +268,12 @@ def test_a_pace_that_is_not_adaptive_stays():
 
 
 def test_every_penalty_comes_at_the_discriminators_own_steps(make_batch):
-    judges = {
-        "gan": critical("gan", DiscriminatorLoss()),
-        "r1": critical("r1", R1Penalty(every=2)),
-        "late": critical("late", DiscriminatorLoss(), start=2),
+    terms_d = {
+        "gan": discriminator_term("gan", DiscriminatorLoss()),
+        "r1": discriminator_term("r1", R1Penalty(every=2)),
+        "late": discriminator_term("late", DiscriminatorLoss(), start=2),
     }
-    model = make_gan(judges=judges, pace=Pace(every=2))
+    model = make_gan(terms_d=terms_d, pace=Pace(every=2))
     penalties, late = [], []
     for step in range(1, 10):
         run(model, [make_batch(step)])
@@ -322,13 +325,13 @@ def test_both_learners_go_on_through_a_chain_of_precisions(make_batch, chain):
 
 
 def test_the_scale_of_each_learner_is_stored(make_batch):
-    judges = {
-        "gan": critical("gan", DiscriminatorLoss()),
-        "at": critical("at", DiscriminatorAt(2)),
+    terms_d = {
+        "gan": discriminator_term("gan", DiscriminatorLoss()),
+        "at": discriminator_term("at", DiscriminatorAt(2)),
     }
-    old = make_gan("fp16", judges=judges)
+    old = make_gan("fp16", terms_d=terms_d)
     run(old, [make_batch(i) for i in range(3)])
-    new = make_gan("fp16", judges=judges)
+    new = make_gan("fp16", terms_d=terms_d)
     new.load_state_dict(copy.deepcopy(old.state_dict()))
     assert {n: float(each.scaler.scale) for n, each in new.learners.items()} == {
         "g": 65536.0,

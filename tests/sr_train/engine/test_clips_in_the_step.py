@@ -19,7 +19,7 @@ from sr_train.factory.models import placed
 from tests.closeness import assert_rounded_alike
 
 from .conftest import TinyNet, pieces
-from .gans import PRECISIONS, gradients, judging, make_gan, run
+from .gans import PRECISIONS, generator_term, gradients, make_gan, run
 from .test_gan_step import WAITS
 from .test_model import DeviceSGD, take_fifty_steps_without_synchronising
 
@@ -163,10 +163,13 @@ def test_other_frames_are_drawn_each_time_and_all_of_them_where_nothing_is_said(
     model = make_gan(net=EachFrame(), frames=1)
     batch = clips(count=1, frames=6)
     torch.manual_seed(0)
-    drawn = {float(StepContext(model, batch).judged(torch.arange(6.0))[0]) for _ in range(40)}
+    drawn = {
+        float(StepContext(model, batch).seen_by_discriminator(torch.arange(6.0))[0])
+        for _ in range(40)
+    }
     assert drawn == set(map(float, range(6)))
     everything = StepContext(make_gan(net=EachFrame()), batch)
-    assert len(everything.judged(everything.gt)) == 6
+    assert len(everything.seen_by_discriminator(everything.gt)) == 6
 
 
 @pytest.mark.parametrize("precision", PRECISIONS)
@@ -194,9 +197,9 @@ def test_clips_are_handed_on_as_they_are(make_model):
 
 def gan_of_clips(precision, **settings):
     terms = {
-        "l1": judging("l1", L1Loss()),
-        "gan": judging("gan", GeneratorLoss(), 0.1),
-        "jump": judging("jump", TemporalDifferenceLoss()),
+        "l1": generator_term("l1", L1Loss()),
+        "gan": generator_term("gan", GeneratorLoss(), 0.1),
+        "jump": generator_term("jump", TemporalDifferenceLoss()),
     }
     return make_gan(precision, net=ClipNet(spikes=2), terms=terms, frames=2, **settings)
 

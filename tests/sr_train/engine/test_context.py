@@ -9,7 +9,7 @@ from losses.gan import DiscriminatorLoss, FeatureMatchingLoss, GeneratorLoss
 from losses.pixel import L1Loss
 from sr_train.engine.context import AdversaryContext, StepContext, to_unit_range
 
-from .gans import PRECISIONS, critical, judging, make_gan, run
+from .gans import PRECISIONS, discriminator_term, generator_term, make_gan, run
 
 
 class Asks(nn.Module):
@@ -28,15 +28,15 @@ def forwards_of(net):
 
 def test_the_discriminator_judges_once_however_many_terms_ask(make_batch):
     terms = {
-        "gan": judging("gan", GeneratorLoss()),
-        "again": judging("again", GeneratorLoss("hinge")),
-        "features": judging("features", FeatureMatchingLoss()),
+        "gan": generator_term("gan", GeneratorLoss()),
+        "again": generator_term("again", GeneratorLoss("hinge")),
+        "features": generator_term("features", FeatureMatchingLoss()),
     }
-    judges = {
-        "gan": critical("gan", DiscriminatorLoss()),
-        "hinge": critical("hinge", DiscriminatorLoss("hinge")),
+    terms_d = {
+        "gan": discriminator_term("gan", DiscriminatorLoss()),
+        "hinge": discriminator_term("hinge", DiscriminatorLoss("hinge")),
     }
-    model = make_gan(terms=terms, judges=judges)
+    model = make_gan(terms=terms, terms_d=terms_d)
     seen = forwards_of(model.discriminator.net)
     run(model, [make_batch()])
     assert len(seen) == 4  # fake and real, in the phase of each
@@ -51,7 +51,7 @@ def test_real_images_are_judged_for_the_generator_only_where_a_term_asks(make_ba
 
 @pytest.mark.parametrize("precision", PRECISIONS)
 def test_what_a_generators_term_gets_of_the_discriminator(make_batch, precision):
-    model = make_gan(precision, terms={"asks": judging("asks", Asks())})
+    model = make_gan(precision, terms={"asks": generator_term("asks", Asks())})
     ctx = StepContext(model, make_batch())
     fake, real = ctx.fake_features, ctx.real_features
     for tensor in (ctx.fake_logits, ctx.real_logits, *fake, *real):
@@ -87,7 +87,7 @@ def test_each_context_tells_the_step_of_its_own_learner(make_batch):
 
 
 def test_a_prediction_is_made_once_and_on_demand(make_batch):
-    model = make_gan(terms={"l1": judging("l1", L1Loss())})
+    model = make_gan(terms={"l1": generator_term("l1", L1Loss())})
     seen = forwards_of(model.generator.net)
     ctx = StepContext(model, make_batch())
     assert seen == []

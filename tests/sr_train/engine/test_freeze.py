@@ -5,7 +5,7 @@ import torch
 
 from tests.toys import metrics_rows, no_validation, state_of, toy_words
 
-JUDGED = (
+GAN = (
     "discriminator=patchgan",
     "discriminator.arch.num_feat=8",
     "discriminator.arch.num_layers=1",
@@ -46,7 +46,7 @@ def test_frozen_weights_of_the_generator_stay_and_have_no_moments(command, in_fo
 
 
 def test_frozen_weights_of_the_discriminator_stay_too(command, in_folder):
-    more = (*JUDGED, "train.keep_last=9", "discriminator.freeze=[*bias*]")
+    more = (*GAN, "train.keep_last=9", "discriminator.freeze=[*bias*]")
     command(*words(in_folder, *more)).succeeds()
     run = in_folder / "runs/toy"
     moved = changed(run, "net_d")
@@ -72,7 +72,7 @@ def test_a_near_miss_is_told(command, in_folder):
 
 
 def test_a_discriminator_pattern_that_matches_nothing_is_an_error(command, in_folder):
-    command(*words(in_folder, *JUDGED, "discriminator.freeze=[nothing.*]")).fails_with(
+    command(*words(in_folder, *GAN, "discriminator.freeze=[nothing.*]")).fails_with(
         "discriminator.freeze[0]=nothing.*: matches no parameter"
     )
 

@@ -23,7 +23,7 @@ from losses.gan import (
 from losses.pixel import L1Loss
 from tests.archs.discriminators import SMALL, build
 
-from .gans import PRECISIONS, critical, judging, make_gan, run
+from .gans import PRECISIONS, discriminator_term, generator_term, make_gan, run
 from .test_model import DeviceSGD, take_fifty_steps_without_synchronising
 
 
@@ -43,9 +43,9 @@ def test_a_gradient_penalty_is_that_of_fp32_in_every_precision(
             torch.manual_seed(7)
             return penalty(**{key: names[key] for key in asked})
 
-    terms = {"l1": judging("l1", L1Loss())}
-    judges = {"penalty": critical("penalty", Noting(), 5.0)}
-    model = make_gan(precision, critic=build(SMALL[name]), terms=terms, judges=judges)
+    terms = {"l1": generator_term("l1", L1Loss())}
+    terms_d = {"penalty": discriminator_term("penalty", Noting(), 5.0)}
+    model = make_gan(precision, critic=build(SMALL[name]), terms=terms, terms_d=terms_d)
     run(model, [make_batch(size=16)])
 
     twin, real, fake = given["twin"], given["real"], given["fake"]
@@ -77,10 +77,10 @@ def test_a_gradient_penalty_is_that_of_fp32_in_every_precision(
 @pytest.mark.parametrize("precision", ["fp32", "fp16"])
 @pytest.mark.parametrize("name", SMALL)
 def test_features_match_with_every_discriminator(make_batch, precision, name):
-    terms = {"features": judging("features", FeatureMatchingLoss(), 10.0)}
-    judges = {"gan": critical("gan", DiscriminatorLoss())}
+    terms = {"features": generator_term("features", FeatureMatchingLoss(), 10.0)}
+    terms_d = {"gan": discriminator_term("gan", DiscriminatorLoss())}
     critic = build(SMALL[name])
-    model = make_gan(precision, critic=critic, terms=terms, judges=judges, init_scale=256.0)
+    model = make_gan(precision, critic=critic, terms=terms, terms_d=terms_d, init_scale=256.0)
     run(model, [make_batch(size=16)])
     window = model.meter.read()
     assert window.non_finite == {}
@@ -93,8 +93,8 @@ def test_features_match_with_every_discriminator(make_batch, precision, name):
 def test_relativistic_losses_work_with_every_discriminator(make_batch, name):
     model = make_gan(
         critic=build(SMALL[name]),
-        terms={"gan": judging("gan", RelativisticGeneratorLoss())},
-        judges={"gan": critical("gan", RelativisticDiscriminatorLoss())},
+        terms={"gan": generator_term("gan", RelativisticGeneratorLoss())},
+        terms_d={"gan": discriminator_term("gan", RelativisticDiscriminatorLoss())},
     )
     run(model, [make_batch(i, size=16) for i in range(2)])
     window = model.meter.read()
@@ -107,22 +107,22 @@ WAITS = {"aten::item", "aten::_local_scalar_dense", "aten::is_nonzero", "aten::n
 
 @pytest.mark.parametrize("precision", PRECISIONS)
 def test_a_step_of_both_never_waits_for_the_device(make_batch, precision):
-    judges = {
-        "gan": critical("gan", DiscriminatorLoss()),
-        "r1": critical("r1", R1Penalty(every=1)),
-        "gp": critical("gp", GradientPenalty()),
+    terms_d = {
+        "gan": discriminator_term("gan", DiscriminatorLoss()),
+        "r1": discriminator_term("r1", R1Penalty(every=1)),
+        "gp": discriminator_term("gp", GradientPenalty()),
     }
     terms = {
-        "l1": judging("l1", L1Loss()),
-        "gan": judging("gan", GeneratorLoss(), 0.1),
-        "features": judging("features", FeatureMatchingLoss()),
+        "l1": generator_term("l1", L1Loss()),
+        "gan": generator_term("gan", GeneratorLoss(), 0.1),
+        "features": generator_term("features", FeatureMatchingLoss()),
     }
     critic = PatchGANDiscriminator(num_feat=4, num_layers=1)
     model = make_gan(
         precision,
         critic=critic,
         terms=terms,
-        judges=judges,
+        terms_d=terms_d,
         accum=2,
         max_norm=1.0,
         optimizer=DeviceSGD,

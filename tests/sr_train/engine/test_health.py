@@ -12,7 +12,7 @@ from sr_train.monitoring.meter import Meter
 from sr_train.ops.colour import YCbCr
 from tests.toys import differing
 
-from .gans import PRECISIONS, judging, make_gan, run, state_of
+from .gans import PRECISIONS, generator_term, make_gan, run, state_of
 
 ONE = torch.ones(())
 
@@ -50,8 +50,8 @@ def test_shares_of_a_flat_objective_are_zero_and_finite():
 def test_small_terms_keep_their_share_in_half_precision(make_batch, precision):
     def measured(name):
         terms = {
-            "l1": judging("l1", L1Loss(), 1e-6),
-            "gan": judging("gan", GeneratorLoss(), 1e-6),
+            "l1": generator_term("l1", L1Loss(), 1e-6),
+            "gan": generator_term("gan", GeneratorLoss(), 1e-6),
         }
         model = make_gan(name, terms=terms)
         model.probe.arm()

@@ -9,7 +9,7 @@ from losses.pixel import L1Loss
 from sr_train.engine.schedule import Cosine
 from tests.toys import differing
 
-from .gans import critical, judging, make_gan, run, state_of
+from .gans import discriminator_term, generator_term, make_gan, run, state_of
 
 STEPS = 30
 EVERY = 7
@@ -35,16 +35,19 @@ class OfDiscriminator(Overflowing):
 
 
 def make(broken):
-    terms = {"l1": judging("l1", L1Loss()), "gan": judging("gan", GeneratorLoss(), 0.1)}
-    judges = {"gan": critical("gan", DiscriminatorLoss())}
+    terms = {
+        "l1": generator_term("l1", L1Loss()),
+        "gan": generator_term("gan", GeneratorLoss(), 0.1),
+    }
+    terms_d = {"gan": discriminator_term("gan", DiscriminatorLoss())}
     if broken == "g":
-        terms["overflow"] = judging("overflow", OfGenerator())
+        terms["overflow"] = generator_term("overflow", OfGenerator())
     else:
-        judges["overflow"] = critical("overflow", OfDiscriminator())
+        terms_d["overflow"] = discriminator_term("overflow", OfDiscriminator())
     return make_gan(
         "fp16",
         terms=terms,
-        judges=judges,
+        terms_d=terms_d,
         schedule=Cosine(steps=STEPS),
         init_scale=START,
         growth_interval=GROWTH,
@@ -111,7 +114,10 @@ def test_the_schedule_counts_what_was_applied(make_batch, broken):
 
 
 def test_a_scale_that_is_far_too_high_comes_down_and_training_goes_on(make_batch):
-    terms = {"l1": judging("l1", L1Loss(), 10.0), "gan": judging("gan", GeneratorLoss())}
+    terms = {
+        "l1": generator_term("l1", L1Loss(), 10.0),
+        "gan": generator_term("gan", GeneratorLoss()),
+    }
     model = make_gan("fp16", terms=terms, init_scale=2.0**40)
     run(model, [make_batch(step) for step in range(40)])
     for learner in model.learners.values():

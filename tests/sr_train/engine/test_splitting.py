@@ -156,7 +156,7 @@ def test_running_out_in_backward_counts_no_gradient_twice(make_model, make_batch
     assert_same(whole, split)
 
 
-class TinyJudge(nn.Module):
+class TinyDiscriminator(nn.Module):
     def __init__(self):
         super().__init__()
         self.body = nn.Conv2d(3, 1, 3)
@@ -167,10 +167,10 @@ class TinyJudge(nn.Module):
 
 def with_judge(model):
     torch.manual_seed(1)
-    judge = TinyJudge()
+    discriminator = TinyDiscriminator()
     learner = Learner(
-        judge,
-        torch.optim.SGD(judge.parameters(), lr=1e-2, fused=True),
+        discriminator,
+        torch.optim.SGD(discriminator.parameters(), lr=1e-2, fused=True),
         schedule=Constant(),
         scaler=LossScaler(CPU, dynamic=False),
     )
@@ -182,7 +182,7 @@ def with_judge(model):
 
 
 def test_running_out_in_the_discriminators_part_counts_the_generator_once(make_model, make_batch):
-    available_inputs = loss_inputs.GENERATOR + loss_inputs.JUDGED
+    available_inputs = loss_inputs.GENERATOR + loss_inputs.DISCRIMINATOR_INPUTS
     terms = {
         "l1": Term("l1", L1Loss()),
         "gan": Term("gan", GeneratorLoss(), available_inputs=available_inputs),
@@ -190,14 +190,14 @@ def test_running_out_in_the_discriminators_part_counts_the_generator_once(make_m
     whole, split = (
         with_judge(make_model(terms=terms, optimizer=torch.optim.SGD)) for _ in range(2)
     )
-    judge = split.adversary.learner.net
+    discriminator = split.adversary.learner.net
 
     def check(module, inputs):
-        learns = judge.body.weight.requires_grad  # frozen while it judges for the generator
+        learns = discriminator.body.weight.requires_grad  # frozen while it judges for the generator
         if learns and len(inputs[0]) > 2:
             raise short()
 
-    judge.register_forward_pre_hook(check)
+    discriminator.register_forward_pre_hook(check)
     one, other = Batches(make_batch, 4), Batches(make_batch, 4)
     taking, splitting = splitter_of(whole), splitter_of(split)
     for _ in range(2):
@@ -207,7 +207,7 @@ def test_running_out_in_the_discriminators_part_counts_the_generator_once(make_m
     assert_same(whole, split)
     for a, b in zip(whole.discriminator.parameters, split.discriminator.parameters, strict=True):
         torch.testing.assert_close(a, b, rtol=0, atol=1e-6)
-    assert all(p.requires_grad for p in judge.parameters())
+    assert all(p.requires_grad for p in discriminator.parameters())
 
 
 def test_the_broken_off_graph_is_freed_before_the_next_attempt(make_model, make_batch):
