@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from sr_train.api.errors import ConfigError
 from sr_train.api.network import NetSpec
-from sr_train.engine.ema import Shadow
+from sr_train.engine.ema import AveragedWeights
 from sr_train.engine.guarding import (
     called,
     checked_features,
@@ -65,7 +65,7 @@ class ModelLike(Protocol):
     discriminator_frames: int | None
 
     @property
-    def ema(self) -> Shadow | None: ...
+    def ema(self) -> AveragedWeights | None: ...
 
     @property
     def discriminator(self) -> Learner | None: ...

@@ -6,10 +6,10 @@ from functools import cached_property
 import torch
 from torch import Tensor, nn
 
-from sr_train.engine.sharding import local, split_weights
+from sr_train.engine.sharding import split_weights, to_local
 
 
-class Shadow:
+class AveragedWeights:
     """A copy of a network whose weights can be drawn towards the live ones, on the device.
 
     Both may be split over ranks after this was made, see `sr_train.engine.sharding`; each rank
@@ -28,7 +28,9 @@ class Shadow:
     @cached_property
     def _weights(self) -> list[tuple[Tensor, Tensor]]:
         live = dict(self._source.named_parameters())
-        return [(local(w), local(live[name].detach())) for name, w in self.net.named_parameters()]
+        return [
+            (to_local(w), to_local(live[name].detach())) for name, w in self.net.named_parameters()
+        ]
 
     @cached_property
     def _buffers(self) -> list[tuple[Tensor, Tensor]]:
@@ -36,14 +38,14 @@ class Shadow:
         return [(buffer, live[name]) for name, buffer in self.net.named_buffers()]
 
     @torch.no_grad()
-    def draw(self, weight: Tensor) -> None:
+    def lerp_to(self, weight: Tensor) -> None:
         """Move the weights by `weight` in [0, 1] of the way to the live ones.
 
         Buffers are copied where the weight is above 0: a step that was skipped may have spoilt
         the statistics of a BatchNorm.
         """
-        for shadow, live in self._weights:
-            shadow.lerp_(live, weight)
+        for averaged, live in self._weights:
+            averaged.lerp_(live, weight)
         for kept, current in self._buffers:
             kept.copy_(torch.where(weight > 0, current, kept))
 
@@ -58,7 +60,7 @@ class Shadow:
         self.num_updates.copy_(count)
 
 
-class Ema(Shadow):
+class Ema(AveragedWeights):
     """Keep a shadow of a network whose weights trail the live ones.
 
     After n applied updates the decay is min(decay, (1 + n) / (10 + n)), so that the shadow of a
@@ -83,5 +85,5 @@ class Ema(Shadow):
     def update(self, applied: Tensor) -> None:
         """Move the shadow by one step; `applied` is 1.0, or 0.0 for a step that was skipped."""
         decay = torch.minimum(self._ceiling, (1.0 + self.num_updates) / (10.0 + self.num_updates))
-        self.draw((1.0 - decay) * applied)
+        self.lerp_to((1.0 - decay) * applied)
         self.num_updates.add_(applied)

@@ -13,7 +13,7 @@ from sr_train.api.text import duration
 from sr_train.engine.distributed import World
 from sr_train.engine.model import SRModel
 from sr_train.engine.run_folder import RunFolder
-from sr_train.engine.sharding import joint_norm, local
+from sr_train.engine.sharding import global_norm, to_local
 from sr_train.monitoring.clock import Clock
 from sr_train.monitoring.drift import ParameterDrift
 from sr_train.monitoring.meter import Window
@@ -78,7 +78,7 @@ class Journal:
         self._file = MetricsFile(folder.metrics_file, step + 1, drop) if world.is_main else None
         learners = model.learners
         self._drift = {
-            name: ParameterDrift(map(local, each.parameters)) for name, each in learners.items()
+            name: ParameterDrift(map(to_local, each.parameters)) for name, each in learners.items()
         }
         if window and world.size == 1:
             model.meter.take_up(window["values"])
@@ -127,7 +127,7 @@ class Journal:
             values[f"loss_scale_backoffs/{name}"] = float(scaler.num_backoffs)
             values[f"skipped_steps/{name}"] = learner.num_skipped
             values[f"param_drift/{name}"] = float(
-                joint_norm([self._drift[name].read()], learner.net)
+                global_norm([self._drift[name].read()], learner.net)
             )
         if {"grad_norm/g", "grad_norm/d"} <= values.keys():
             values["gan/grad_ratio"] = values["grad_norm/g"] / max(values["grad_norm/d"], 1e-12)

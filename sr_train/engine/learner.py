@@ -16,7 +16,7 @@ from sr_train.engine.learning_rates import LearningRates
 from sr_train.engine.optimizer_state import OptimizerState
 from sr_train.engine.precision import LossScaler
 from sr_train.engine.schedule import Schedule
-from sr_train.engine.sharding import joint_norm, joint_peaks, local
+from sr_train.engine.sharding import global_max_abs, global_norm, to_local
 
 
 @dataclass(frozen=True)
@@ -125,9 +125,9 @@ class Learner:
 
         A step whose loss or gradient is not finite is skipped and counted.
         """
-        gradients = [local(p.grad) for p in self.parameters if p.grad is not None]
+        gradients = [to_local(p.grad) for p in self.parameters if p.grad is not None]
         self.scaler.unscale_(gradients)
-        grad_norm = joint_norm(gradients, self.net)
+        grad_norm = global_norm(gradients, self.net)
         found_inf = torch.isnan(grad_norm * 0.0).float()
         clipped = self._clip_(gradients, grad_norm, found_inf)
         self.updating = True
@@ -169,17 +169,17 @@ class Learner:
         None before the first gradient. Reads the device: call it on a logged step.
         """
         named = [(name, p.grad) for name, p in self.net.named_parameters() if p.requires_grad]
-        reached = [(name, local(grad)) for name, grad in named if grad is not None]
+        reached = [(name, to_local(grad)) for name, grad in named if grad is not None]
         if not reached:
             return []
-        peaks = joint_peaks([grad for _, grad in reached], self.net).tolist()
+        peaks = global_max_abs([grad for _, grad in reached], self.net).tolist()
         silent = [name for name, grad in named if grad is None]
         return silent + [name for (name, _), peak in zip(reached, peaks, strict=True) if peak == 0]
 
     def non_finite_parameters(self) -> list[str]:
         """Name the parameters whose last gradient holds an inf or a NaN. Reads the device."""
         named = [(n, p.grad) for n, p in self.net.named_parameters() if p.grad is not None]
-        return [name for name, grad in named if not bool(torch.isfinite(local(grad)).all())]
+        return [name for name, grad in named if not bool(torch.isfinite(to_local(grad)).all())]
 
     def state_dict(self) -> dict[str, object]:
         return {

@@ -10,13 +10,13 @@ from sr_train.api.errors import CheckpointError
 from sr_train.api.network import NetSpec
 from sr_train.engine.adversary import Adversary, frozen
 from sr_train.engine.context import StepContext
-from sr_train.engine.ema import Ema, Shadow
+from sr_train.engine.ema import AveragedWeights, Ema
 from sr_train.engine.health import HealthProbe
 from sr_train.engine.learner import Learner, StepOutcome
 from sr_train.engine.objective import LossOutput, Objective
-from sr_train.engine.own_average import OwnAverage
+from sr_train.engine.own_average import OptimizerAverage
 from sr_train.engine.precision import Precision
-from sr_train.engine.sharding import fill_whole, split_weights
+from sr_train.engine.sharding import fill_full_net, split_weights
 from sr_train.engine.state_fit import check_fits
 from sr_train.engine.swa import Swa
 from sr_train.monitoring.meter import Meter
@@ -36,7 +36,7 @@ class SRModel:
         adversary: the discriminator, or None.
         channels_last: hand 4-D inputs to the networks in that memory format.
         micro_batches: that make one step, of equal size.
-        spare: a whole copy of a generator that is split over ranks, for use; None: it is whole.
+        full_net: a whole copy of a generator that is split over ranks, for use; None: it is whole.
     """
 
     def __init__(
@@ -45,12 +45,12 @@ class SRModel:
         spec: NetSpec,
         objective: Objective,
         precision: Precision,
-        ema: Ema | OwnAverage | None = None,
+        ema: Ema | OptimizerAverage | None = None,
         swa: Swa | None = None,
         adversary: Adversary | None = None,
         channels_last: bool = False,
         micro_batches: int = 1,
-        spare: nn.Module | None = None,
+        full_net: nn.Module | None = None,
     ) -> None:
         self.generator = generator
         self.spec = spec
@@ -67,7 +67,7 @@ class SRModel:
         self.meter = Meter()
         self.probe = HealthProbe(self.meter, self.ycbcr)
         self._channels_last = channels_last
-        self._spare = spare
+        self._full_net = full_net
 
     def optimize_parameters(self, batch: Mapping[str, Tensor], *, last_micro_batch: bool) -> None:
         """Learn from one micro-batch; on the last of a step, move weights and averages.
@@ -146,7 +146,7 @@ class SRModel:
         nets = {"ema": self.ema, "swa": self.swa, "live": self.generator}
         chosen = nets[kind or self.kind_for_use]
         assert chosen is not None
-        return chosen.net if self._spare is None else fill_whole(self._spare, chosen.net)
+        return chosen.net if self._full_net is None else fill_full_net(self._full_net, chosen.net)
 
     def use_precision(self, precision: Precision) -> None:
         """Go on in another precision; loss scales start anew where it needs them."""
@@ -217,7 +217,7 @@ def to_layout(image: Tensor, channels_last: bool) -> Tensor:
 
 
 def _load_average(
-    label: str, average: Shadow | None, stored: object, weights: Mapping[str, Tensor]
+    label: str, average: AveragedWeights | None, stored: object, weights: Mapping[str, Tensor]
 ) -> list[str]:
     if average is None:
         return [] if stored is None else [f"stored {label} dropped"]

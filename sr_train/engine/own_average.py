@@ -4,10 +4,10 @@ import torch
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
-from sr_train.engine.ema import Shadow
+from sr_train.engine.ema import AveragedWeights
 
 
-class OwnAverage(Shadow):
+class OptimizerAverage(AveragedWeights):
     """Show the average that an optimizer keeps, in the place of an EMA.
 
     It is brought up to date when it is looked at. The live weights are put back bit for bit
@@ -52,7 +52,7 @@ class OwnAverage(Shadow):
         live = [p for group in self._optimizer.param_groups for p in group["params"]]
         kept = [p.detach().clone() for p in live]
         self._optimizer.eval()  # type: ignore[attr-defined]
-        self.draw(self._one)
+        self.lerp_to(self._one)
         self._optimizer.train()  # type: ignore[attr-defined]
         for parameter, value in zip(live, kept, strict=True):
             # By .data: a graph that was recorded on these weights may still want its backward.

@@ -18,7 +18,7 @@ from torch.distributed.device_mesh import init_device_mesh
 from torch.distributed.fsdp import FSDPModule, fully_shard
 from torch.distributed.tensor import DTensor, distribute_tensor
 
-_SHARE = 0.02
+_LEAST_FRACTION = 0.02
 """A block is gathered by itself where it holds at least this share of all weights."""
 
 
@@ -29,7 +29,7 @@ def shard_(net: nn.Module) -> None:
     """
     # It warns of writing into what a network returns; no loss here may, a test looks at each.
     warnings.filterwarnings("ignore", "FSDP2-wrapped module .* returned a view tensor")
-    least = _SHARE * sum(p.numel() for p in net.parameters())
+    least = _LEAST_FRACTION * sum(p.numel() for p in net.parameters())
     # Without a mesh FSDP takes the machine's accelerator, whatever the network lies on.
     kind = next(net.parameters()).device.type
     mesh = init_device_mesh(kind, (dist.get_world_size(),))
@@ -44,12 +44,12 @@ def is_sharded(net: nn.Module) -> bool:
     return isinstance(net, FSDPModule)
 
 
-def local(tensor: Tensor) -> Tensor:
+def to_local(tensor: Tensor) -> Tensor:
     """Return this rank's part of a tensor, sharing its memory; a whole tensor as it is."""
     return tensor.to_local() if isinstance(tensor, DTensor) else tensor
 
 
-def joint_norm(parts: Sequence[Tensor], net: nn.Module) -> Tensor:
+def global_norm(parts: Sequence[Tensor], net: nn.Module) -> Tensor:
     """Return the L2 norm of tensors of which this rank holds `parts`, a scalar on the device.
 
     A collective where the network is split.
@@ -62,7 +62,7 @@ def joint_norm(parts: Sequence[Tensor], net: nn.Module) -> Tensor:
     return norm
 
 
-def joint_peaks(parts: Sequence[Tensor], net: nn.Module) -> Tensor:
+def global_max_abs(parts: Sequence[Tensor], net: nn.Module) -> Tensor:
     """Return the largest magnitude in each tensor of which this rank holds a part, (N,).
 
     A collective where the network is split.
@@ -75,16 +75,16 @@ def joint_peaks(parts: Sequence[Tensor], net: nn.Module) -> Tensor:
     return result
 
 
-def fill_whole(spare: nn.Module, net: nn.Module) -> nn.Module:
+def fill_full_net(full_net: nn.Module, net: nn.Module) -> nn.Module:
     """Put the weights of a split network together in a plain one, and return that.
 
     A collective: all ranks call it.
     """
-    spare.load_state_dict(whole(net.state_dict()))
-    return spare
+    full_net.load_state_dict(gather_full(net.state_dict()))
+    return full_net
 
 
-def whole(state: Any) -> Any:
+def gather_full(state: Any) -> Any:
     """Return a nested state with every split tensor put together, on the host.
 
     A collective where there are split tensors: all ranks call it.
@@ -92,9 +92,9 @@ def whole(state: Any) -> Any:
     if isinstance(state, DTensor):
         return state.full_tensor().cpu()
     if isinstance(state, dict):
-        return {key: whole(value) for key, value in state.items()}
+        return {key: gather_full(value) for key, value in state.items()}
     if isinstance(state, list | tuple):
-        return type(state)(whole(value) for value in state)
+        return type(state)(gather_full(value) for value in state)
     return state
 
 

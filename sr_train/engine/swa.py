@@ -6,12 +6,12 @@ import torch
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
-from sr_train.engine.ema import Shadow
+from sr_train.engine.ema import AveragedWeights
 
 log = logging.getLogger(__name__)
 
 
-class Swa(Shadow):
+class Swa(AveragedWeights):
     """Keep the mean of the weights as they were every `every` steps after `start`.
 
     Buffers are those of the live network. BatchNorm's running statistics, which few networks of
@@ -54,4 +54,4 @@ class Swa(Shadow):
         if step <= self.start or (step - self.start) % self.every != 0:
             return
         self.num_updates.add_(applied)
-        self.draw(applied / self.num_updates.clamp_min(1.0))
+        self.lerp_to(applied / self.num_updates.clamp_min(1.0))

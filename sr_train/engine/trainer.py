@@ -19,7 +19,7 @@ from sr_train.engine.model import SRModel
 from sr_train.engine.policy import Policy
 from sr_train.engine.randomness import random_states
 from sr_train.engine.run_folder import RunFolder
-from sr_train.engine.sharding import is_sharded, whole
+from sr_train.engine.sharding import gather_full, is_sharded
 from sr_train.engine.splitting import Splitter
 from sr_train.engine.state_health import (
     StateHealth,
@@ -351,7 +351,7 @@ class Trainer:
         self._is_saving = True
         self.health.add(self.step, self.cadence.keep_last)
         state = {
-            **whole(self.model.state_dict()),
+            **gather_full(self.model.state_dict()),
             "card": {
                 "architecture": self.card.architecture,
                 "arguments": self.card.arguments,

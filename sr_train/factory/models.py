@@ -28,7 +28,7 @@ from sr_train.engine.joining import joint_statistics
 from sr_train.engine.learner import Learner
 from sr_train.engine.model import SRModel, to_layout
 from sr_train.engine.objective import Objective, Term
-from sr_train.engine.own_average import OwnAverage
+from sr_train.engine.own_average import OptimizerAverage
 from sr_train.engine.policy import PacePolicy, Policy, PrecisionPolicy
 from sr_train.engine.precision import LossScaler, Precision
 from sr_train.engine.sharding import shard_
@@ -61,9 +61,9 @@ def make_model(cfg: RunConfig, device: torch.device, world: World | None = None)
     net = joint_statistics(placed(net, device, channels_last), device, world)
     ema = make_average(cfg, net)
     swa = make_swa(cfg, net)
-    spare = None
+    full_net = None
     if fsdp:
-        spare = copy.deepcopy(net).requires_grad_(False)
+        full_net = copy.deepcopy(net).requires_grad_(False)
         for split in (net, *(average.net for average in (ema, swa) if average is not None)):
             shard_(split)
     if cfg.net_g.compile:
@@ -76,7 +76,7 @@ def make_model(cfg: RunConfig, device: torch.device, world: World | None = None)
         scaler=make_scaler(cfg.precision, precision),
         max_norm=cfg.train.max_norm,
     )
-    if isinstance(ema, OwnAverage):
+    if isinstance(ema, OptimizerAverage):
         ema.follow(learner.optimizer)
     adversary = make_adversary(cfg, spec, precision, channels_last, world)
     return SRModel(
@@ -89,7 +89,7 @@ def make_model(cfg: RunConfig, device: torch.device, world: World | None = None)
         adversary,
         channels_last,
         micro_batches=cfg.train.accum,
-        spare=spare,
+        full_net=full_net,
     )
 
 
@@ -201,14 +201,14 @@ def check_discriminator(net: nn.Module, shape: tuple[int, int, int, int]) -> Non
         ) from err
 
 
-def make_average(cfg: RunConfig, net: nn.Module) -> Ema | OwnAverage | None:
+def make_average(cfg: RunConfig, net: nn.Module) -> Ema | OptimizerAverage | None:
     """Build the averaged generator; an optimizer's own average takes the place of an EMA."""
     if not cfg.ema.enabled:
         return None
     target = cfg.optimizer["_target_"]
     if averages_itself(resolve_target(target, "optimizer", cfg.plugins)):
         log.info("%s averages by itself: its average is used, ema.decay is not read", target)
-        return OwnAverage(net)
+        return OptimizerAverage(net)
     with naming("arch", net, lambda: "a copy of it, for its average (ema.enabled)"):
         return Ema(net, cfg.ema.decay)
 

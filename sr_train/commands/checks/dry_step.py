@@ -14,7 +14,7 @@ from sr_train.api.errors import SRTrainError
 from sr_train.api.network import NetSpec
 from sr_train.config.schema import RunConfig
 from sr_train.engine.model import SRModel
-from sr_train.engine.sharding import local
+from sr_train.engine.sharding import to_local
 from sr_train.factory import models
 from sr_train.utils.heap import PeakMemory, free_bytes, trim_heap
 from sr_train.utils.memory import is_out_of_memory
@@ -325,7 +325,7 @@ def _of(state: Mapping[str, Any]) -> Iterator[Tensor]:
 
 
 def _bytes(tensors: Iterable[Tensor]) -> int:
-    return sum(value.numel() * value.element_size() for value in map(local, tensors))
+    return sum(value.numel() * value.element_size() for value in map(to_local, tensors))
 
 
 def shown_size(size: float) -> str:

@@ -11,7 +11,7 @@ from sr_train.config.compose import typed
 from sr_train.config.schema import RunConfig
 from sr_train.engine.distributed import World, fault_of_ranks
 from sr_train.engine.joining import share
-from sr_train.engine.sharding import whole
+from sr_train.engine.sharding import gather_full
 from sr_train.factory.models import make_model
 from tests.closeness import assert_rounded_alike
 from tests.ranks import on_ranks
@@ -163,7 +163,12 @@ def accumulate_split(world):
         model.optimize_parameters(piece, last_micro_batch=number == 2)
         held.append(sum(p.grad is not None for p in model.generator.parameters))
     silent = model.generator.silent_parameters()
-    return held, silent, whole(model.generator.net.state_dict()), model.meter.read(world.combine)
+    return (
+        held,
+        silent,
+        gather_full(model.generator.net.state_dict()),
+        model.meter.read(world.combine),
+    )
 
 
 def test_split_gradients_are_exchanged_on_the_last_micro_batch_alone():

@@ -9,7 +9,7 @@ from sr_train.api.optimizers import averages_itself
 from sr_train.engine.learner import Learner
 from sr_train.engine.model import SRModel
 from sr_train.engine.objective import Objective, Term
-from sr_train.engine.own_average import OwnAverage
+from sr_train.engine.own_average import OptimizerAverage
 from sr_train.engine.precision import LossScaler, resolve_precision
 from sr_train.engine.schedule import Constant
 
@@ -22,7 +22,7 @@ def make(optimizer="ScheduleFreeAdamW", precision="fp32", terms=None):
     torch.manual_seed(0)
     net = TinyNet()
     resolved = resolve_precision(precision, CPU)
-    average = OwnAverage(net)
+    average = OptimizerAverage(net)
     learner = Learner(
         net,
         getattr(outside, optimizer)(net.parameters(), lr=1e-2),

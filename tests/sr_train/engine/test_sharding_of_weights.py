@@ -10,14 +10,14 @@ from torch.distributed.fsdp import FSDPModule
 from archs.swinir import SwinIR
 from sr_train.engine.distributed import World
 from sr_train.engine.sharding import (
+    gather_full,
+    global_max_abs,
+    global_norm,
     is_sharded,
-    joint_norm,
-    joint_peaks,
-    local,
     shard_,
     split_moments,
     split_weights,
-    whole,
+    to_local,
 )
 from tests.closeness import assert_rounded_alike
 from tests.ranks import on_ranks
@@ -55,11 +55,11 @@ def learn(world, steps, stored=None):
         (net(share) - target).square().mean().backward()
         optimizer.step()
     return {
-        "net": whole(net.state_dict()),
-        "moments": whole(optimizer.state_dict()["state"]),
+        "net": gather_full(net.state_dict()),
+        "moments": gather_full(optimizer.state_dict()["state"]),
         "steps": first + steps,
-        "norm": whole(nn.utils.get_total_norm([p.grad for p in net.parameters()])),
-        "held": sum(local(p).numel() for p in net.parameters()),
+        "norm": gather_full(nn.utils.get_total_norm([p.grad for p in net.parameters()])),
+        "held": sum(to_local(p).numel() for p in net.parameters()),
         "blocks": sum(isinstance(module, FSDPModule) for module in net.modules()),
     }
 
@@ -95,7 +95,7 @@ def test_a_plain_network_passes_through():
     weights = copy.deepcopy(net.state_dict())
     assert not is_sharded(net)
     assert split_weights(weights, net) == weights
-    assert whole({"a": [1, (None, "x")]}) == {"a": [1, (None, "x")]}
+    assert gather_full({"a": [1, (None, "x")]}) == {"a": [1, (None, "x")]}
 
 
 def shared_memory(world):
@@ -104,8 +104,8 @@ def shared_memory(world):
     assert is_sharded(net)
     parameter = next(iter(net.parameters()))
     with torch.no_grad():
-        local(parameter).fill_(3.0)
-    return float(whole(parameter.detach()).min())
+        to_local(parameter).fill_(3.0)
+    return float(gather_full(parameter.detach()).min())
 
 
 def test_a_local_part_shares_memory():
@@ -118,7 +118,7 @@ def shard_where_there_is_a_gpu(world):
     shard_(net)
     net(torch.ones(2, 4)).sum().backward()
     weight = net[0].weight
-    return weight.device_mesh.device_type, local(weight).device.type, weight.grad.device.type
+    return weight.device_mesh.device_type, to_local(weight).device.type, weight.grad.device.type
 
 
 def test_a_network_on_the_cpu_is_split_over_cpus_whatever_the_machine_has():
@@ -132,8 +132,8 @@ def measure(world):
     norm = nn.utils.get_total_norm([p.detach().clone() for p in expected])
     peaks = torch.stack([p.detach().abs().max() for p in expected])
     shard_(net)
-    parts = [local(p.detach()) for p in net.parameters()]
-    found = joint_norm(parts, net), joint_peaks(parts, net)
+    parts = [to_local(p.detach()) for p in net.parameters()]
+    found = global_norm(parts, net), global_max_abs(parts, net)
     return [part.numel() for part in parts], found, (norm, peaks)
 
 
