@@ -54,7 +54,7 @@ def summary_of(trainer: Trainer) -> dict[str, Any]:
         **peak_memory(model.device),
         "skipped_steps": {name: each.num_skipped for name, each in model.learners.items()},
         "steps": {name: each.steps for name, each in model.learners.items()},
-        "micro_batches": trainer.splitter.micro_batches,
+        "micro_batches": trainer.micro_batcher.micro_batches,
         "micro_batches_configured": trainer.cadence.accum,
     }
 

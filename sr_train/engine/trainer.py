@@ -15,12 +15,12 @@ from sr_train.engine.cards import Card
 from sr_train.engine.checkpoint import save_state
 from sr_train.engine.distributed import World
 from sr_train.engine.journal import Journal, Logger
+from sr_train.engine.micro_batches import MicroBatcher
 from sr_train.engine.model import SRModel
 from sr_train.engine.policy import Policy
 from sr_train.engine.randomness import random_states
 from sr_train.engine.run_folder import RunFolder
 from sr_train.engine.sharding import gather_full, is_sharded
-from sr_train.engine.splitting import Splitter
 from sr_train.engine.state_health import (
     StateHealth,
     only_state,
@@ -142,7 +142,7 @@ class Trainer:
         self.world = World() if world is None else world
         self.health = StateHealth() if health is None else health
         self.scores: Scores | None = None
-        self.splitter = Splitter(model, cadence.accum, self.world)
+        self.micro_batcher = MicroBatcher(model, cadence.accum, self.world)
         self.journal = Journal(
             model,
             steps=cadence.steps,
@@ -176,7 +176,7 @@ class Trainer:
 
         Raises:
             NonFiniteError: if gradients stay non-finite, or predictions are.
-            MemoryShortError: if not even single samples fit into memory.
+            InsufficientMemoryError: if not even single samples fit into memory.
             SRTrainError: whatever else a user can mend.
         """
         self.stream.seek(self.step * self.cadence.accum)
@@ -203,7 +203,7 @@ class Trainer:
         while self.step < self.cadence.steps and stopped_by is None:
             self._arm_probe()
             self._mark = self.model.meter.mark()
-            batch = self.splitter.step(self.stream)
+            batch = self.micro_batcher.step(self.stream)
             self._whole_step, self._mark = self.step, None
             if self.step == started_at + 1:
                 self.journal.name_silent_parameters(after=1)

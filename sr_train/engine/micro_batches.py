@@ -22,11 +22,11 @@ class Source(Protocol):
     def __next__(self) -> Mapping[str, Tensor]: ...
 
 
-class MemoryShortError(SRTrainError):
+class InsufficientMemoryError(SRTrainError):
     """A step does not fit into memory; the weights are those of the step before."""
 
 
-class Splitter:
+class MicroBatcher:
     """Take whole steps; on running out of memory, take the same step in smaller parts.
 
     The gradient of a step is the mean over its samples, and parts are of equal size, so that
@@ -43,7 +43,7 @@ class Splitter:
     """
 
     def __init__(self, model: SRModel, accum: int, world: World) -> None:
-        self.parts = 1
+        self.num_splits = 1
         """Into which each micro-batch is split as of now."""
         self._model = model
         self._accum = accum
@@ -52,13 +52,13 @@ class Splitter:
     @property
     def micro_batches(self) -> int:
         """Micro-batches that make a step as of now."""
-        return self._accum * self.parts
+        return self._accum * self.num_splits
 
     def step(self, source: Source) -> Mapping[str, Tensor]:
         """Take one step; return its last micro-batch as it came.
 
         Raises:
-            MemoryShortError: if not even single samples fit.
+            InsufficientMemoryError: if not even single samples fit.
             SRTrainError: if memory ran out while weights were being changed.
         """
         held: list[Mapping[str, Tensor]] = []
@@ -68,7 +68,7 @@ class Splitter:
             self._model.meter.rewind(mark)
             self._free()
             self._split(held[-1])
-        self._model.meter.fold(mark, self.parts)  # so that each step weighs alike in a window
+        self._model.meter.fold(mark, self.num_splits)  # so that each step weighs alike in a window
         return held[-1]
 
     def _attempt(self, source: Source, held: list[Mapping[str, Tensor]]) -> bool:
@@ -92,13 +92,15 @@ class Splitter:
                         f"go on from the last state with resume=auto and {self._less()}"
                     ) from err
                 if self._world.size > 1:
-                    raise MemoryShortError(self._advice()) from err
+                    raise InsufficientMemoryError(self._advice()) from err
                 return False
         return True
 
     def _learn(self, batch: Mapping[str, Tensor], *, last: bool) -> None:
-        for part, piece in enumerate(_pieces(batch, self.parts), start=1):
-            self._model.optimize_parameters(piece, last_micro_batch=last and part == self.parts)
+        for part, piece in enumerate(_pieces(batch, self.num_splits), start=1):
+            self._model.optimize_parameters(
+                piece, last_micro_batch=last and part == self.num_splits
+            )
 
     def _free(self) -> None:
         gc.collect()
@@ -107,17 +109,17 @@ class Splitter:
 
     def _split(self, batch: Mapping[str, Tensor]) -> None:
         samples = len(next(iter(batch.values())))
-        finer = [n for n in range(self.parts + 1, samples + 1) if samples % n == 0]
+        finer = [n for n in range(self.num_splits + 1, samples + 1) if samples % n == 0]
         if not finer:
-            raise MemoryShortError(self._advice())
-        self.parts = finer[0]
+            raise InsufficientMemoryError(self._advice())
+        self.num_splits = finer[0]
         self._model.micro_batches = self.micro_batches
         log.warning(
             "warning: step %d: out of memory; each step goes on in %d micro-batches, each of %d "
             "sample(s), with the same gradient. To start like this: train.accum=%d",
             self._model.generator.steps + 1,
             self.micro_batches,
-            samples // self.parts,
+            samples // self.num_splits,
             self.micro_batches,
         )
 
@@ -134,7 +136,7 @@ class Splitter:
         )
 
 
-def _pieces(batch: Mapping[str, Tensor], parts: int) -> Iterator[Mapping[str, Tensor]]:
-    chunks = {name: value.chunk(parts) for name, value in batch.items()}
-    for number in range(parts):
+def _pieces(batch: Mapping[str, Tensor], num_splits: int) -> Iterator[Mapping[str, Tensor]]:
+    chunks = {name: value.chunk(num_splits) for name, value in batch.items()}
+    for number in range(num_splits):
         yield {name: values[number] for name, values in chunks.items()}

@@ -13,10 +13,10 @@ from sr_train.api.errors import PluginError, SRTrainError
 from sr_train.engine.adversary import Adversary, Pace
 from sr_train.engine.distributed import World
 from sr_train.engine.learner import Learner
+from sr_train.engine.micro_batches import InsufficientMemoryError, MicroBatcher
 from sr_train.engine.objective import Objective, Term
 from sr_train.engine.precision import LossScaler
 from sr_train.engine.schedule import Constant
-from sr_train.engine.splitting import MemoryShortError, Splitter
 from sr_train.utils.memory import is_out_of_memory
 
 CPU = torch.device("cpu")
@@ -50,8 +50,8 @@ def limit(net, most, make_error=short):
     return sizes
 
 
-def splitter_of(model, accum=1, world=None):
-    return Splitter(model, accum, World() if world is None else world)
+def micro_batcher_of(model, accum=1, world=None):
+    return MicroBatcher(model, accum, World() if world is None else world)
 
 
 def assert_same(a, b):
@@ -68,12 +68,12 @@ def test_a_split_step_equals_the_whole_one(make_model, make_batch, count, accum,
     split = make_model(accum=accum, optimizer=torch.optim.SGD)
     limit(split.generator.net, most)
     one, other = Batches(make_batch, count), Batches(make_batch, count)
-    taking, splitting = splitter_of(whole, accum), splitter_of(split, accum)
+    taking, splitting = micro_batcher_of(whole, accum), micro_batcher_of(split, accum)
     for _ in range(3):
         last = taking.step(one)
         same = splitting.step(other)
         assert all(torch.equal(last[name], same[name]) for name in last)
-    assert (splitting.parts, splitting.micro_batches) == (parts, accum * parts)
+    assert (splitting.num_splits, splitting.micro_batches) == (parts, accum * parts)
     assert one.taken == other.taken == 3 * accum
     assert split.generator.steps == 3
     assert_same(whole, split)
@@ -84,10 +84,10 @@ def test_a_split_step_equals_the_whole_one(make_model, make_batch, count, accum,
 def test_the_split_is_found_once_and_stays(make_model, make_batch, caplog):
     model = make_model()
     sizes = limit(model.generator.net, 2)
-    splitter, batches = splitter_of(model), Batches(make_batch, 8)
+    micro_batcher, batches = micro_batcher_of(model), Batches(make_batch, 8)
     with caplog.at_level(logging.WARNING):
         for _ in range(3):
-            splitter.step(batches)
+            micro_batcher.step(batches)
     assert sizes == [8, 4, 2, 2, 2, 2, *[2] * 8]
     said = [record.getMessage() for record in caplog.records]
     assert len(said) == 2
@@ -99,8 +99,8 @@ def test_the_split_is_found_once_and_stays(make_model, make_batch, caplog):
 def test_the_window_of_the_meter_holds_the_step_once(make_model, make_batch):
     whole, split = make_model(accum=2), make_model(accum=2)
     limit(split.generator.net, 2)
-    splitter_of(whole, 2).step(Batches(make_batch, 4))
-    splitter_of(split, 2).step(Batches(make_batch, 4))
+    micro_batcher_of(whole, 2).step(Batches(make_batch, 4))
+    micro_batcher_of(split, 2).step(Batches(make_batch, 4))
     expected, found = whole.meter.read(), split.meter.read()
     assert found.counts == expected.counts
     assert found.means == pytest.approx(expected.means, rel=1e-4)
@@ -108,10 +108,10 @@ def test_the_window_of_the_meter_holds_the_step_once(make_model, make_batch):
 
 def test_a_window_keeps_the_steps_before_the_one_that_broke_off(make_model, make_batch):
     model = make_model()
-    splitter, batches = splitter_of(model), Batches(make_batch, 4)
-    splitter.step(batches)
+    micro_batcher, batches = micro_batcher_of(model), Batches(make_batch, 4)
+    micro_batcher.step(batches)
     limit(model.generator.net, 2)
-    splitter.step(batches)
+    micro_batcher.step(batches)
     window = model.meter.read()
     assert window.counts["loss/total"] == window.counts["grad_norm/g"] == 2
 
@@ -127,8 +127,8 @@ def test_running_out_in_the_second_micro_batch_takes_the_first_again(make_model,
             raise short()
 
     split.generator.net.register_forward_pre_hook(check)
-    splitter_of(whole, 2).step(Batches(make_batch, 4))
-    splitter_of(split, 2).step(Batches(make_batch, 4))
+    micro_batcher_of(whole, 2).step(Batches(make_batch, 4))
+    micro_batcher_of(split, 2).step(Batches(make_batch, 4))
     assert calls == [4, 4, 2, 2, 2, 2]
     assert_same(whole, split)
     assert split.meter.read().means == pytest.approx(whole.meter.read().means, rel=1e-4)
@@ -151,8 +151,8 @@ def test_running_out_in_backward_counts_no_gradient_twice(make_model, make_batch
 
     # The last layer has its gradient already when the first one's turn comes.
     split.generator.net.first.register_forward_hook(lambda net, given, out: Fails.apply(out))
-    splitter_of(whole).step(Batches(make_batch, 4))
-    splitter_of(split).step(Batches(make_batch, 4))
+    micro_batcher_of(whole).step(Batches(make_batch, 4))
+    micro_batcher_of(split).step(Batches(make_batch, 4))
     assert_same(whole, split)
 
 
@@ -199,11 +199,11 @@ def test_running_out_in_the_discriminators_part_counts_the_generator_once(make_m
 
     discriminator.register_forward_pre_hook(check)
     one, other = Batches(make_batch, 4), Batches(make_batch, 4)
-    taking, splitting = splitter_of(whole), splitter_of(split)
+    taking, splitting = micro_batcher_of(whole), micro_batcher_of(split)
     for _ in range(2):
         taking.step(one)
         splitting.step(other)
-    assert splitting.parts == 2
+    assert splitting.num_splits == 2
     assert_same(whole, split)
     for a, b in zip(whole.discriminator.parameters, split.discriminator.parameters, strict=True):
         torch.testing.assert_close(a, b, rtol=0, atol=1e-6)
@@ -222,11 +222,11 @@ def test_the_broken_off_graph_is_freed_before_the_next_attempt(make_model, make_
             raise short()
 
     model.generator.net.first.register_forward_hook(check)
-    splitter = splitter_of(model)
-    splitter._free = lambda: None
+    micro_batcher = micro_batcher_of(model)
+    micro_batcher._free = lambda: None
     gc.disable()
     try:
-        splitter.step(Batches(make_batch, 4))
+        micro_batcher.step(Batches(make_batch, 4))
     finally:
         gc.enable()
     assert alive[1] == [False]
@@ -236,8 +236,10 @@ def test_a_single_sample_that_does_not_fit_is_an_error(make_model, make_batch):
     model = make_model()
     limit(model.generator.net, 0)
     before = [p.clone() for p in model.generator.parameters]
-    with pytest.raises(MemoryShortError, match=r"step 1: out of memory with 4 micro-batch.*accum"):
-        splitter_of(model).step(Batches(make_batch, 4))
+    with pytest.raises(
+        InsufficientMemoryError, match=r"step 1: out of memory with 4 micro-batch.*accum"
+    ):
+        micro_batcher_of(model).step(Batches(make_batch, 4))
     assert all(map(torch.equal, before, model.generator.parameters))
 
 
@@ -249,8 +251,8 @@ def test_running_out_while_weights_change_is_an_error(make_model, make_batch, mo
 
     monkeypatch.setattr(model.generator.optimizer, "step", fail)
     with pytest.raises(SRTrainError, match="while the weights were being changed") as caught:
-        splitter_of(model).step(Batches(make_batch, 4))
-    assert not isinstance(caught.value, MemoryShortError)
+        micro_batcher_of(model).step(Batches(make_batch, 4))
+    assert not isinstance(caught.value, InsufficientMemoryError)
 
 
 def test_running_out_in_the_averages_after_the_step_is_an_error(
@@ -263,22 +265,22 @@ def test_running_out_in_the_averages_after_the_step_is_an_error(
 
     monkeypatch.setattr(model.ema, "update", fail)
     with pytest.raises(SRTrainError, match="while the weights were being changed"):
-        splitter_of(model).step(Batches(make_batch, 4))
+        micro_batcher_of(model).step(Batches(make_batch, 4))
     assert model.generator.steps == 1
 
 
 def test_several_ranks_do_not_split(make_model, make_batch):
     model = make_model()
     limit(model.generator.net, 2)
-    with pytest.raises(MemoryShortError, match=r"larger train\.accum"):
-        splitter_of(model, world=World(rank=0, size=2)).step(Batches(make_batch, 4))
+    with pytest.raises(InsufficientMemoryError, match=r"larger train\.accum"):
+        micro_batcher_of(model, world=World(rank=0, size=2)).step(Batches(make_batch, 4))
 
 
 def test_another_error_is_not_taken_for_want_of_memory(make_model, make_batch):
     model = make_model()
     limit(model.generator.net, 2, lambda: RuntimeError("mat1 and mat2 cannot be multiplied"))
     with pytest.raises(PluginError, match=r"arch: TinyNet failed on .*mat1"):
-        splitter_of(model).step(Batches(make_batch, 4))
+        micro_batcher_of(model).step(Batches(make_batch, 4))
 
 
 def test_an_error_of_the_stream_passes(make_model):
@@ -287,7 +289,7 @@ def test_an_error_of_the_stream_passes(make_model):
             raise RuntimeError("pin memory thread: CUDA error: out of memory")
 
     with pytest.raises(RuntimeError, match="pin memory"):
-        splitter_of(make_model()).step(Broken())
+        micro_batcher_of(make_model()).step(Broken())
 
 
 @pytest.mark.parametrize(
@@ -326,18 +328,18 @@ def test_a_gpu_that_is_too_small_splits_and_goes_on(make_model, make_batch):
         gc.collect()
         torch.cuda.empty_cache()
         torch.cuda.reset_peak_memory_stats(device)
-        splitter = splitter_of(make_model(device=device, ema=False))
-        splitter.step(iter([make_batch(size=256, count=count)]))
-        return splitter, torch.cuda.max_memory_reserved(device)
+        micro_batcher = micro_batcher_of(make_model(device=device, ema=False))
+        micro_batcher.step(iter([make_batch(size=256, count=count)]))
+        return micro_batcher, torch.cuda.max_memory_reserved(device)
 
     (_, whole), (_, half) = step(64), step(32)
     assert half < 0.75 * whole, "nearly all of it is by sample"
     limit = (half + whole) // 2  # a half fits, the whole does not
     torch.cuda.set_per_process_memory_fraction(limit / total)
     try:
-        splitter, peak = step(64)
+        micro_batcher, peak = step(64)
     finally:
         torch.cuda.set_per_process_memory_fraction(1.0)
-    assert splitter.parts > 1
+    assert micro_batcher.num_splits > 1
     assert peak <= limit
-    assert splitter._model.generator.steps == 1
+    assert micro_batcher._model.generator.steps == 1
