@@ -40,7 +40,7 @@ def dying_after_row(step: int) -> Callable[[], None]:
     def hook() -> None:
         from torch.utils.tensorboard import SummaryWriter
 
-        from sr_train.monitoring.records import MetricsFile
+        from sr_train.monitoring.run_files import MetricsFile
 
         append, add = MetricsFile.append, SummaryWriter.add_scalar
 

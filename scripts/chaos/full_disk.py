@@ -153,8 +153,8 @@ def failing(target: str) -> Callable[[], None]:
     def hook() -> None:
         from tensorboard.summary.writer.record_writer import RecordWriter
 
-        from sr_train.monitoring import records
-        from sr_train.monitoring.records import MetricsFile
+        from sr_train.monitoring import run_files
+        from sr_train.monitoring.run_files import MetricsFile
 
         if target == "metrics.csv":
             MetricsFile.append = bad  # type: ignore[method-assign]
@@ -163,7 +163,7 @@ def failing(target: str) -> Callable[[], None]:
         elif target == "tensorboard":
             RecordWriter.write = bad
         elif target == "manifest":
-            records._write_launches = bad
+            run_files._write_launches = bad
         else:
             opened = Path.open
 

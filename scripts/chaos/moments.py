@@ -96,7 +96,7 @@ def _half_image(met: Met) -> None:
 
 def _half_row(met: Met) -> None:
     """Act when half a row of metrics.csv is there."""
-    from sr_train.monitoring.records import MetricsFile
+    from sr_train.monitoring.run_files import MetricsFile
 
     append = MetricsFile.append
 

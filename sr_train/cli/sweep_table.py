@@ -12,7 +12,7 @@ from yaml import YAMLError, safe_load  # type: ignore[import-untyped]
 from sr_train.api.text import csv_cell, one_line
 from sr_train.io.files import write_atomically
 from sr_train.io.folders import natural_key
-from sr_train.monitoring.records import last_launch
+from sr_train.monitoring.run_files import last_launch
 
 ERROR_FILE = "error.txt"
 """What ended a run of a sweep, in that run's folder."""

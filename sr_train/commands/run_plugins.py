@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from sr_train.config.schema import RunConfig, UseConfig
-from sr_train.monitoring.records import last_launch
+from sr_train.monitoring.run_files import last_launch
 
 log = logging.getLogger(__name__)
 

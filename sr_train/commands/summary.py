@@ -6,12 +6,12 @@ from typing import Any
 from rich.table import Table
 
 from sr_train.api.text import duration
-from sr_train.engine.journal import peak_memory
+from sr_train.engine.metric_logger import peak_memory
 from sr_train.engine.policy import PrecisionPolicy
 from sr_train.engine.run_folder import RunFolder
 from sr_train.engine.trainer import Trainer
 from sr_train.monitoring.console import console
-from sr_train.monitoring.records import close_manifest
+from sr_train.monitoring.run_files import close_manifest
 
 
 def tell_summary(trainer: Trainer, folder: RunFolder, stopped_by: str | None) -> None:
@@ -38,7 +38,7 @@ def summary_of(trainer: Trainer) -> dict[str, Any]:
     Speed and times are those of this launch, without its first step; skipped steps and changes of
     the precision are those of the whole run.
     """
-    model, clock = trainer.model, trainer.journal.clock
+    model, clock = trainer.model, trainer.metric_logger.clock
     pace = clock.totals()
     if pace:
         samples = trainer.config["data"]["batch_size"] * trainer.world.size

@@ -42,7 +42,7 @@ from sr_train.factory.determinism import use_deterministic
 from sr_train.factory.trainer import make_trainer
 from sr_train.io.formats.limits import set_max_megapixels
 from sr_train.monitoring.console import console, start_logging
-from sr_train.monitoring.records import write_manifest
+from sr_train.monitoring.run_files import write_manifest
 from sr_train.utils.command_lines import command_line, program, shown_path
 from sr_train.utils.heap import keep_heap
 from sr_train.utils.launch import Stopped

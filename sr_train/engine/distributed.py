@@ -18,7 +18,7 @@ from torch import Tensor
 
 from sr_train.api.errors import ConfigError, SRTrainError
 from sr_train.engine import notices
-from sr_train.monitoring.meter import Tally
+from sr_train.monitoring.meter import RunningSum
 from sr_train.utils.launch import Launch, SharedError
 
 CAPACITY = 512
@@ -97,25 +97,25 @@ class World:
             told = "\n".join(f"rank {rank}: {text}" for rank, text in failed.items())
             raise SharedError(told) from fault
 
-    def combine(self, tallies: Mapping[str, Tally]) -> dict[str, Tally]:
-        """Add up the tallies of all ranks by name, in one collective.
+    def combine(self, sums: Mapping[str, RunningSum]) -> dict[str, RunningSum]:
+        """Add up the sums of all ranks by name, in one collective.
 
         The sums are the same to the last bit on every rank.
 
         Args:
-            tallies: by name; every rank has the same names, in any order. None at all is fine.
+            sums: by name; every rank has the same names, in any order. None at all is fine.
 
         Raises:
             SharedError: naming each rank and the names that it lacks, or too many names.
         """
         if self.size == 1:
-            return dict(tallies)
-        names = sorted(tallies)
+            return dict(sums)
+        names = sorted(sums)
         row = [0.0] * (_HEAD + 3 * CAPACITY)
         row[:_HEAD] = float(len(names)), _digest(names)
         for i, name in enumerate(names[:CAPACITY]):
-            tally = tallies[name]
-            row[_HEAD + 3 * i : _HEAD + 3 * (i + 1)] = tally.total, tally.count, tally.non_finite
+            each = sums[name]
+            row[_HEAD + 3 * i : _HEAD + 3 * (i + 1)] = each.total, each.count, each.non_finite
         rows = self._gather_rows(row)
         if max(row[0] for row in rows) > CAPACITY:
             most = int(max(row[0] for row in rows))
@@ -135,12 +135,14 @@ class World:
         return [gathered.tolist() for gathered in rows]
 
 
-def reduce_scalars(values: Mapping[str, Tensor | float | Tally], world: World) -> dict[str, float]:
+def reduce_scalars(
+    values: Mapping[str, Tensor | float | RunningSum], world: World
+) -> dict[str, float]:
     """Average scalars by name over all ranks, in one collective.
 
     Args:
         values: by name: a float, an int, a tensor of any shape (its mean, weighted by how many
-            elements it has), or a `Tally`: a sum with its own count. Inf and NaN are left out.
+            elements it has), or a `RunningSum`: a sum with its own count. Inf and NaN are left out.
         world: the ranks.
 
     Returns:
@@ -149,8 +151,8 @@ def reduce_scalars(values: Mapping[str, Tensor | float | Tally], world: World) -
     Raises:
         SharedError: if the ranks differ in names.
     """
-    tallies = world.combine({name: _tally(value) for name, value in values.items()})
-    return {name: tally.total / tally.count for name, tally in tallies.items() if tally.count}
+    sums = world.combine({name: _running_sum(value) for name, value in values.items()})
+    return {name: each.total / each.count for name, each in sums.items() if each.count}
 
 
 def start_world(device: torch.device, timeout_sec: float = 600.0) -> World:
@@ -241,17 +243,17 @@ def lost_rank(err: BaseException) -> LostRankError | None:
     )
 
 
-def _tally(value: Tensor | float | Tally) -> Tally:
-    if isinstance(value, Tally):
+def _running_sum(value: Tensor | float | RunningSum) -> RunningSum:
+    if isinstance(value, RunningSum):
         return value
     if isinstance(value, Tensor):
-        return Tally.of(value.detach().flatten().tolist())
-    return Tally.of([float(value)])
+        return RunningSum.of(value.detach().flatten().tolist())
+    return RunningSum.of([float(value)])
 
 
-def _sum(parts: Sequence[Sequence[float]]) -> Tally:
+def _sum(parts: Sequence[Sequence[float]]) -> RunningSum:
     totals, counts, non_finite = zip(*parts, strict=True)
-    return Tally(math.fsum(totals), int(sum(counts)), int(sum(non_finite)))
+    return RunningSum(math.fsum(totals), int(sum(counts)), int(sum(non_finite)))
 
 
 def _digest(names: Sequence[str]) -> float:

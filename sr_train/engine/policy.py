@@ -7,13 +7,13 @@ import torch
 
 from sr_train.engine.model import SRModel
 from sr_train.engine.precision import Precision
-from sr_train.monitoring.meter import Window
+from sr_train.monitoring.meter import LogWindow
 
 
 class Policy(Protocol):
     """Changes a setting of the model by what a log window shows, the same on every rank."""
 
-    def observe(self, model: SRModel, window: Window) -> str | None:
+    def observe(self, model: SRModel, window: LogWindow) -> str | None:
         """Look at a window; return what was changed and why, or None."""
         ...
 
@@ -27,7 +27,7 @@ class Policy(Protocol):
 class PacePolicy:
     """Let the discriminator learn less often while it wins too clearly, see `Pace`."""
 
-    def observe(self, model: SRModel, window: Window) -> str | None:
+    def observe(self, model: SRModel, window: LogWindow) -> str | None:
         accuracy = window.means.get("gan/d_accuracy")
         if model.adversary is None or accuracy is None:
             return None
@@ -91,7 +91,7 @@ class PrecisionPolicy:
     `calm` windows without any skipped step; each return asks for twice as many as the last.
 
     The steps of both networks count. On the lowest rung, fp32, nothing is left to change: a step
-    skipped there has another cause, such as a batch with NaN pixels, which the sentinel tells.
+    skipped there has another cause, such as a batch with NaN pixels, reported elsewhere.
 
     Args:
         chosen: the precision of the config.
@@ -118,7 +118,7 @@ class PrecisionPolicy:
         self.patience = patience
         self.standing = Standing(needed=calm)
 
-    def observe(self, model: SRModel, window: Window) -> str | None:
+    def observe(self, model: SRModel, window: LogWindow) -> str | None:
         """Move down or up the ladder by one look at a window; return the change and its reason."""
         hopeless = _collapse(model) or self._dead_end(model)
         if hopeless:
@@ -191,7 +191,7 @@ def _collapse(model: SRModel) -> str | None:
     return None
 
 
-def _skipped(window: Window, ranks: int) -> tuple[int, float]:
+def _skipped(window: LogWindow, ranks: int) -> tuple[int, float]:
     """Return the most steps that a network skipped in a window, and the largest share.
 
     A step is skipped where its gradient norm is not finite, on all ranks alike.

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from sr_train.engine.checkpoint import move_states
 from sr_train.io.files import write_atomically
-from sr_train.monitoring.meter import Window
+from sr_train.monitoring.meter import LogWindow
 
 DIVERGED = "diverged"
 """Folder beside the states for those that a run saved on its way to losses that are not finite."""
@@ -54,7 +54,7 @@ class StateHealth:
         """The states that are not dropped, however old they are."""
         return {self.healthy, self.awaiting}
 
-    def close_window(self, step: int, window: Window) -> bool:
+    def close_window(self, step: int, window: LogWindow) -> bool:
         """Look at a log window; return whether another state is known to be healthy now.
 
         Args:
@@ -68,7 +68,7 @@ class StateHealth:
         return self.healthy != before
 
 
-def _is_finite(window: Window) -> bool:
+def _is_finite(window: LogWindow) -> bool:
     """Whether every loss of a window was finite, and some gradient of each network.
 
     Single gradients overflow in half precision as a matter of course: the loss scale is found so.

@@ -14,7 +14,7 @@ from sr_train.api.errors import PluginError
 from sr_train.engine.cards import Card
 from sr_train.engine.checkpoint import save_state
 from sr_train.engine.distributed import World
-from sr_train.engine.journal import Journal, Logger
+from sr_train.engine.metric_logger import Logger, MetricLogger
 from sr_train.engine.micro_batches import MicroBatcher
 from sr_train.engine.model import SRModel
 from sr_train.engine.policy import Policy
@@ -33,7 +33,7 @@ from sr_train.engine.validator import Scores, Stop, ValidationStopped
 from sr_train.engine.weights import save_weights
 from sr_train.inference.wrapping import NonFinitePredictionError
 from sr_train.monitoring.console import Bar, progress_bar
-from sr_train.monitoring.sentinel import NonFiniteError, Sentinel
+from sr_train.monitoring.non_finite import NonFiniteError, NonFiniteMonitor
 from sr_train.utils.launch import SharedError
 
 log = logging.getLogger(__name__)
@@ -100,11 +100,11 @@ class Trainer:
         card: what the shipped weights say about themselves.
         config: resolved config, plain Python, kept in every checkpoint.
         best: by metric; each keeps the weights that were best by it.
-        sentinel: the watch over non-finite numbers.
+        monitor: the watch over non-finite numbers.
         validation: None: no validation.
         validated: whether the validation of the step that the model is at was done, if one was due.
         health: of the states that are there.
-        window: of the state that the run goes on from, see `Journal`.
+        window: of the state that the run goes on from, see `MetricLogger`.
         loggers: sinks of scalars.
         policies: what adapts at the log interval, by name.
         world: the ranks that train as one.
@@ -120,7 +120,7 @@ class Trainer:
         card: Card,
         config: dict[str, Any],
         best: Mapping[str, Best],
-        sentinel: Sentinel,
+        monitor: NonFiniteMonitor,
         validation: Validation | None = None,
         validated: bool = True,
         health: StateHealth | None = None,
@@ -143,11 +143,11 @@ class Trainer:
         self.health = StateHealth() if health is None else health
         self.scores: Scores | None = None
         self.micro_batcher = MicroBatcher(model, cadence.accum, self.world)
-        self.journal = Journal(
+        self.metric_logger = MetricLogger(
             model,
             steps=cadence.steps,
             folder=folder,
-            sentinel=sentinel,
+            monitor=monitor,
             loggers=loggers,
             world=self.world,
             drop="" if validated else "val/",
@@ -193,7 +193,7 @@ class Trainer:
             except SystemExit as err:
                 self._rescue(err)
                 raise PluginError(f"step {self.step}: some code called sys.exit()") from err
-            self.journal.clock.close(self.step, self.stream.wait_seconds)
+            self.metric_logger.clock.close(self.step, self.stream.wait_seconds)
             if self.step != self._saved_step:
                 self.save()
         return stopped_by
@@ -206,7 +206,7 @@ class Trainer:
             batch = self.micro_batcher.step(self.stream)
             self._whole_step, self._mark = self.step, None
             if self.step == started_at + 1:
-                self.journal.name_silent_parameters(after=1)
+                self.metric_logger.name_silent_parameters(after=1)
             stopped_by = self._after_step(batch, bar)
             if self.step == started_at + 1:
                 self._start_window()  # what starts up with it is not the pace of a run
@@ -285,7 +285,7 @@ class Trainer:
         return None
 
     def _log(self, batch: Mapping[str, Tensor]) -> str:
-        window, note = self.journal.read(self.stream.wait_seconds)
+        window, note = self.metric_logger.read(self.stream.wait_seconds)
         self.stream.wait_seconds = 0.0
         healthy = self.health
         if healthy.close_window(self.step, window) and self.world.is_main and healthy.healthy:
@@ -294,11 +294,11 @@ class Trainer:
             change = policy.observe(self.model, window)
             if change is not None and self.world.is_main:
                 log.warning("step %d: %s", self.step, change)
-        self.journal.watch(batch, window)
+        self.metric_logger.watch(batch, window)
         return note
 
     def _start_window(self) -> None:
-        self.journal.start_window()
+        self.metric_logger.start_window()
         self.stream.wait_seconds = 0.0
 
     def validate(self) -> None:
@@ -310,7 +310,7 @@ class Trainer:
         """
         started = time.perf_counter()
         values = self.score()
-        self.journal.write(values)
+        self.metric_logger.write(values)
         log.info(
             "step %d/%d  %s",
             self.step,
@@ -322,7 +322,7 @@ class Trainer:
         for metric, best in self.best.items():
             if best.improved_by(means[metric]):
                 self._save_weights(self.folder.best_weights(metric))
-        self.journal.clock.leave_out("validation", time.perf_counter() - started)
+        self.metric_logger.clock.leave_out("validation", time.perf_counter() - started)
 
     def score(self) -> dict[str, float]:
         """Score the model; return the means by set and metric, and write nothing of them."""
@@ -364,7 +364,7 @@ class Trainer:
             "awaiting": self.health.awaiting,
             "policies": {name: policy.state_dict() for name, policy in self.policies.items()},
             "precision": self.model.precision.name,
-            "window": self.journal.open_window(self._mark),
+            "window": self.metric_logger.open_window(self._mark),
             "random": random_states(World() if alone else self.world, self.model.device),
         }
         self._save_weights(self.folder.last_weights)
@@ -374,7 +374,7 @@ class Trainer:
             save_state(self.folder.checkpoints, self.step, state, self.cadence.keep_last)
         self._saved_step = self.step
         self._is_saving = False
-        self.journal.clock.leave_out("saving", time.perf_counter() - started)
+        self.metric_logger.clock.leave_out("saving", time.perf_counter() - started)
 
     def _save_weights(self, path: Path, kind: str | None = None) -> None:
         net = self.model.net_for_use(kind)

@@ -17,7 +17,7 @@ from sr_train.engine.trainer import Best, Cadence, Trainer
 from sr_train.engine.validator import Validator
 from sr_train.factory import components, networks
 from sr_train.factory.contracts import STREAM, check_contract
-from sr_train.monitoring.sentinel import Sentinel
+from sr_train.monitoring.non_finite import NonFiniteMonitor
 from sr_train.utils.failures import naming
 
 
@@ -58,7 +58,7 @@ def make_trainer(
             name: Best(bool(metric.higher_is_better), stored_best.get(name))
             for name, metric in metrics.items()
         },
-        sentinel=Sentinel(
+        monitor=NonFiniteMonitor(
             cfg.train.max_skipped_in_row, folder.root, world.rank if world.size > 1 else None
         ),
         validation=make_validation(cfg, folder, model, sets, metrics, loggers, world),

@@ -9,7 +9,7 @@ from torch import Tensor
 
 
 @dataclass(frozen=True)
-class Tally:
+class RunningSum:
     """What is known of one scalar: enough to average it over any number of processes."""
 
     total: float
@@ -20,18 +20,18 @@ class Tally:
     """Number of inf and NaN values."""
 
     @classmethod
-    def of(cls, values: Sequence[float]) -> "Tally":
-        """Return the tally of some numbers."""
+    def of(cls, values: Sequence[float]) -> "RunningSum":
+        """Return the running sum of some numbers."""
         finite = [value for value in values if math.isfinite(value)]
         return cls(math.fsum(finite), len(finite), len(values) - len(finite))
 
 
-Combine = Callable[[Mapping[str, Tally]], Mapping[str, Tally]]
-"""Adds up the tallies of all processes, by name; every process gets the sums."""
+Combine = Callable[[Mapping[str, RunningSum]], Mapping[str, RunningSum]]
+"""Adds up the sums of all processes, by name; every process gets the sums."""
 
 
 @dataclass(frozen=True)
-class Window:
+class LogWindow:
     """The means of a log window and how many values each rests on."""
 
     means: dict[str, float]
@@ -78,21 +78,21 @@ class Meter:
                 groups = [added[at : at + parts] for at in range(0, len(added), parts)]
                 values[mark.get(name, 0) :] = [sum(group) / len(group) for group in groups]
 
-    def read(self, combine: Combine | None = None) -> Window:
+    def read(self, combine: Combine | None = None) -> LogWindow:
         """Return the means since the last call and start a new window; empty before any value.
 
         Args:
             combine: adds up what several processes measured, see
                 `sr_train.engine.distributed.World.combine`; None: this process alone.
         """
-        tallies: Mapping[str, Tally] = self._tallies()
+        sums: Mapping[str, RunningSum] = self._sums()
         self._values.clear()
         if combine is not None:
-            tallies = combine(tallies)
-        return Window(
-            {name: tally.total / tally.count for name, tally in tallies.items() if tally.count},
-            {name: tally.count for name, tally in tallies.items() if tally.count},
-            {name: tally.non_finite for name, tally in tallies.items() if tally.non_finite},
+            sums = combine(sums)
+        return LogWindow(
+            {name: each.total / each.count for name, each in sums.items() if each.count},
+            {name: each.count for name, each in sums.items() if each.count},
+            {name: each.non_finite for name, each in sums.items() if each.non_finite},
         )
 
     def values(self, mark: Mapping[str, int] | None = None) -> dict[str, list[float]]:
@@ -113,8 +113,8 @@ class Meter:
         """Begin with the values of a window that a launch before did not come to the end of."""
         self._values = {name: list(found) for name, found in values.items()}
 
-    def _tallies(self) -> dict[str, Tally]:
-        return {name: Tally.of(found) for name, found in self.values().items()}
+    def _sums(self) -> dict[str, RunningSum]:
+        return {name: RunningSum.of(found) for name, found in self.values().items()}
 
     @staticmethod
     def _on_host(values: list[Tensor | float]) -> list[float]:

@@ -86,7 +86,7 @@ class TensorBoardLogger:
         self._own = next((path for path in files(self.folder) if path not in earlier), None)
 
     def scalars(self, values: Mapping[str, float], step: int) -> None:
-        """Write finite scalars; the sentinel reports the others.
+        """Write finite scalars; the non-finite monitor reports the others.
 
         Raises:
             OSError: naming the folder.

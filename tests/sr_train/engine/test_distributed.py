@@ -18,7 +18,7 @@ from sr_train.engine.randomness import (
     set_random_states,
 )
 from sr_train.engine.stop import GracefulStop
-from sr_train.monitoring.meter import Meter, Tally
+from sr_train.monitoring.meter import Meter, RunningSum
 from tests.ranks import on_ranks
 
 pytestmark = pytest.mark.dist
@@ -39,7 +39,7 @@ def reduce_many(world):
         "int": 2 * mine,
         "half": torch.tensor(3.0 * mine, dtype=torch.bfloat16),
         "vector": torch.full((mine,), float(mine)),
-        "weighted": Tally(total=10.0 * mine, count=3 - mine),
+        "weighted": RunningSum(total=10.0 * mine, count=3 - mine),
         "one inf": float("inf") if mine == 1 else 4.0,
         "never": float("nan"),
         "fine": 1e-9 / 3 * mine,

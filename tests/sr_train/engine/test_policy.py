@@ -6,7 +6,7 @@ import torch
 from sr_train.engine import policy as module
 from sr_train.engine.policy import PacePolicy, PrecisionPolicy, ladder_from
 from sr_train.engine.precision import Precision, resolve_precision
-from sr_train.monitoring.meter import Window
+from sr_train.monitoring.meter import LogWindow
 
 CPU = torch.device("cpu")
 
@@ -14,7 +14,7 @@ CPU = torch.device("cpu")
 def window(skipped=0, taken=100, learner="g"):
     key = f"grad_norm/{learner}"
     counts = {key: taken - skipped} if taken > skipped else {}
-    return Window({}, counts, {key: skipped} if skipped else {})
+    return LogWindow({}, counts, {key: skipped} if skipped else {})
 
 
 def collapse(model):
@@ -118,7 +118,7 @@ def test_fp32_has_nothing_to_change(make_model):
     model.generator.skipped_in_row.fill_(50)
     assert [policy.observe(model, window(100, 100)) for _ in range(9)] == [None] * 9
     assert (model.precision.name, policy.standing.changes) == ("fp32", [])
-    assert int(model.generator.skipped_in_row) == 50  # the sentinel's to judge
+    assert int(model.generator.skipped_in_row) == 50  # the non-finite monitor's to judge
 
 
 def test_skipped_steps_of_the_discriminator_count_too(make_model):
@@ -254,5 +254,5 @@ def test_a_standing_of_another_precision_begins_anew(make_model, chosen):
 
 def test_the_pace_asks_for_a_discriminator(make_model):
     model = make_model()
-    assert PacePolicy().observe(model, Window({"gan/d_accuracy": 1.0}, {}, {})) is None
+    assert PacePolicy().observe(model, LogWindow({"gan/d_accuracy": 1.0}, {}, {})) is None
     assert PacePolicy().state_dict() == {}

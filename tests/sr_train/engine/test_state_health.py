@@ -10,13 +10,13 @@ from sr_train.engine.state_health import (
     went_back,
     write_healthy,
 )
-from sr_train.monitoring.meter import Meter, Window
+from sr_train.monitoring.meter import LogWindow, Meter
 
-FINITE = Window({"loss/total": 0.1, "grad_norm/g": 1.0}, {"loss/total": 2, "grad_norm/g": 2}, {})
+FINITE = LogWindow({"loss/total": 0.1, "grad_norm/g": 1.0}, {"loss/total": 2, "grad_norm/g": 2}, {})
 
 
 def window(counts, non_finite):
-    return Window(dict.fromkeys(counts, 0.1), dict(counts), dict(non_finite))
+    return LogWindow(dict.fromkeys(counts, 0.1), dict(counts), dict(non_finite))
 
 
 NOT_FINITE = {

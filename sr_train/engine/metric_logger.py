@@ -16,9 +16,9 @@ from sr_train.engine.run_folder import RunFolder
 from sr_train.engine.sharding import global_norm, to_local
 from sr_train.monitoring.clock import Clock
 from sr_train.monitoring.drift import ParameterDrift
-from sr_train.monitoring.meter import Window
-from sr_train.monitoring.records import MetricsFile
-from sr_train.monitoring.sentinel import NonFiniteError, Sentinel
+from sr_train.monitoring.meter import LogWindow
+from sr_train.monitoring.non_finite import NonFiniteError, NonFiniteMonitor
+from sr_train.monitoring.run_files import MetricsFile
 from sr_train.utils.failures import naming
 from sr_train.utils.heap import peak_host_bytes
 
@@ -41,14 +41,14 @@ _SILENT_LOOKS = 3
 """Looks in a row without a gradient after which a parameter is named."""
 
 
-class Journal:
+class MetricLogger:
     """Read the meter and everything else that is logged; rank 0 alone writes.
 
     Args:
         model: what is told of.
         steps: length of the run, for people.
         folder: the run's folder.
-        sentinel: the watch over non-finite numbers.
+        monitor: the watch over non-finite numbers.
         loggers: sinks of scalars.
         world: the ranks that a mean is over.
         drop: what the names of those scalars of the present step begin with that are written
@@ -62,7 +62,7 @@ class Journal:
         *,
         steps: int,
         folder: RunFolder,
-        sentinel: Sentinel,
+        monitor: NonFiniteMonitor,
         loggers: Sequence[Logger],
         world: World,
         drop: str = "",
@@ -72,7 +72,7 @@ class Journal:
         self.loggers = loggers
         self.clock = Clock()
         self._steps = steps
-        self._sentinel = sentinel
+        self._monitor = monitor
         self._world = world
         step = model.generator.steps
         self._file = MetricsFile(folder.metrics_file, step + 1, drop) if world.is_main else None
@@ -110,7 +110,7 @@ class Journal:
         """Begin to measure time anew."""
         self.clock.restart(self.model.generator.steps)
 
-    def read(self, wait_seconds: float) -> tuple[Window, str]:
+    def read(self, wait_seconds: float) -> tuple[LogWindow, str]:
         """Write every scalar of the window; return it, and the note behind the bar.
 
         Args:
@@ -177,7 +177,7 @@ class Journal:
                     shown,
                 )
 
-    def watch(self, batch: Mapping[str, Tensor], window: Window) -> None:
+    def watch(self, batch: Mapping[str, Tensor], window: LogWindow) -> None:
         """Report skipped steps; end a run that is lost.
 
         Args:
@@ -194,9 +194,9 @@ class Journal:
             new = self._skipped[name] - before
             if self._world.is_main:
                 steps = step - self._logged_step
-                self._sentinel.report(new, steps, window.non_finite, step, f"net_{name}")
+                self._monitor.report(new, steps, window.non_finite, step, f"net_{name}")
             in_row = int(learner.skipped_in_row)
-            if in_row >= self._sentinel.limit:
+            if in_row >= self._monitor.limit:
                 lost[name] = in_row
         self._logged_step = step
         if lost:
@@ -204,7 +204,7 @@ class Journal:
         self._warn_of_sure_discriminator(window)
 
     def _stopped(
-        self, lost: Mapping[str, int], batch: Mapping[str, Tensor], window: Window
+        self, lost: Mapping[str, int], batch: Mapping[str, Tensor], window: LogWindow
     ) -> NonFiniteError:
         """Return the error that ends a run, about the network that went wrong first.
 
@@ -216,9 +216,9 @@ class Journal:
         terms = [key for key in window.non_finite if key.startswith(group)]
         parameters = self.model.learners[name].non_finite_parameters()
         step = self.model.generator.steps
-        return self._sentinel.stop(step, lost[name], batch, terms, parameters, f"net_{name}")
+        return self._monitor.stop(step, lost[name], batch, terms, parameters, f"net_{name}")
 
-    def _warn_of_sure_discriminator(self, window: Window) -> None:
+    def _warn_of_sure_discriminator(self, window: LogWindow) -> None:
         """Warn, once, of a discriminator that was right about everything in a whole window."""
         is_sure = window.means.get("gan/d_accuracy", 0.0) == 1.0
         if is_sure and not self._was_sure and self._world.is_main:

@@ -5,8 +5,8 @@ import pytest
 import torch
 
 from sr_train.monitoring.drift import ParameterDrift
-from sr_train.monitoring.records import MetricsFile, close_manifest, write_manifest
-from sr_train.monitoring.sentinel import NonFiniteError, Sentinel
+from sr_train.monitoring.non_finite import NonFiniteError, NonFiniteMonitor
+from sr_train.monitoring.run_files import MetricsFile, close_manifest, write_manifest
 
 
 def test_metrics_file_drops_what_a_cut_off_run_left(tmp_path):
@@ -48,19 +48,19 @@ def test_drift_is_counted_on_from_what_a_launch_before_counted_from():
 
 
 def test_sentinel_is_silent_while_all_is_well(caplog, tmp_path):
-    Sentinel(3, tmp_path).report(0, 100, {}, 100, "net_g")
+    NonFiniteMonitor(3, tmp_path).report(0, 100, {}, 100, "net_g")
     assert not caplog.records
 
 
 def test_sentinel_counts_and_names(caplog, tmp_path):
-    Sentinel(3, tmp_path).report(2, 100, {"loss/l1": 2}, 300, "net_d")
+    NonFiniteMonitor(3, tmp_path).report(2, 100, {"loss/l1": 2}, 300, "net_d")
     assert "2 of the last 100 steps of net_d" in caplog.text
     assert "loss/l1 (2)" in caplog.text
 
 
 def test_sentinel_saves_the_batch_and_names_all(tmp_path):
     batch = {"lq": torch.tensor([float("nan")]), "gt": torch.tensor([1])}
-    error = Sentinel(3, tmp_path).stop(7, 3, batch, ["loss/l1"], ["body.0.weight"])
+    error = NonFiniteMonitor(3, tmp_path).stop(7, 3, batch, ["loss/l1"], ["body.0.weight"])
     assert isinstance(error, NonFiniteError)
     for words in ("step 7", "3 steps in a row", "loss/l1", "body.0.weight", "pixels: lq"):
         assert words in str(error)
@@ -71,7 +71,7 @@ def test_sentinel_saves_the_batch_and_names_all(tmp_path):
 def test_each_of_several_ranks_saves_its_own_batch(tmp_path):
     told = set()
     for rank in range(2):
-        error = Sentinel(3, tmp_path, rank).stop(7, 3, {"lq": torch.tensor([rank])}, [], [])
+        error = NonFiniteMonitor(3, tmp_path, rank).stop(7, 3, {"lq": torch.tensor([rank])}, [], [])
         told.add(str(error))
         saved = torch.load(tmp_path / f"non_finite_step_00000007_rank{rank}.pt")
         assert int(saved["lq"]) == rank
@@ -135,8 +135,8 @@ def test_errors_of_the_disk_name_the_file(tmp_path, monkeypatch):
         raise OSError(errno.EIO, "Input/output error")
 
     table = MetricsFile(tmp_path / "metrics.csv")
-    monkeypatch.setattr("sr_train.monitoring.records._write_launches", fails)
-    monkeypatch.setattr("sr_train.monitoring.records.csv.writer", fails)
+    monkeypatch.setattr("sr_train.monitoring.run_files._write_launches", fails)
+    monkeypatch.setattr("sr_train.monitoring.run_files.csv.writer", fails)
     for write in (
         lambda: write_manifest(tmp_path / "manifest.json", {}),
         lambda: table.append({"a": 1.0}, 1),

@@ -6,9 +6,9 @@ import pytest
 import torch
 
 from sr_train.engine.distributed import World
-from sr_train.engine.journal import Journal
+from sr_train.engine.metric_logger import MetricLogger
 from sr_train.engine.run_folder import RunFolder
-from sr_train.monitoring.sentinel import NonFiniteError, Sentinel
+from sr_train.monitoring.non_finite import NonFiniteError, NonFiniteMonitor
 
 
 class Sink:
@@ -27,19 +27,19 @@ class Sink:
         pass
 
 
-def journal_of(model, folder, limit=20):
+def metric_logger_of(model, folder, limit=20):
     sink = Sink()
-    sentinel = Sentinel(limit, folder)
-    journal = Journal(
+    monitor = NonFiniteMonitor(limit, folder)
+    metric_logger = MetricLogger(
         model,
         steps=100,
         folder=RunFolder(folder),
-        sentinel=sentinel,
+        monitor=monitor,
         loggers=[sink],
         world=World(),
     )
-    journal.start_window()
-    return journal, sink
+    metric_logger.start_window()
+    return metric_logger, sink
 
 
 def take(model, make_batch, seeds, bad=()):
@@ -58,11 +58,11 @@ def csv_rows(folder):
 
 def test_the_loss_scale_and_all_that_happened_to_it_are_logged(make_model, make_batch, tmp_path):
     model = make_model("fp16", growth_interval=3)
-    journal, sink = journal_of(model, tmp_path)
+    metric_logger, sink = metric_logger_of(model, tmp_path)
     take(model, make_batch, range(5), bad={1})
-    journal.read(0.0)
+    metric_logger.read(0.0)
     take(model, make_batch, range(5, 8))
-    journal.read(0.0)
+    metric_logger.read(0.0)
     # Steps: good, bad (back-off, count from 0), good x3 (growth), good x3 (growth).
     names = ("loss_scale", "loss_scale_growths", "loss_scale_backoffs", "skipped_steps")
     expected = {5: (65536.0, 1, 1, 1), 8: (131072.0, 2, 1, 1)}
@@ -75,9 +75,9 @@ def test_the_loss_scale_and_all_that_happened_to_it_are_logged(make_model, make_
 
 def test_a_window_tells_pace_rate_norms_and_memory(make_model, make_batch, tmp_path):
     model = make_model(max_norm=1e-6, lr=0.5)
-    journal, sink = journal_of(model, tmp_path)
+    metric_logger, sink = metric_logger_of(model, tmp_path)
     take(model, make_batch, range(4))
-    _, note = journal.read(0.0)
+    _, note = metric_logger.read(0.0)
     (step, values) = sink.rows[0]
     assert step == 4
     assert values["lr/g"] == 0.5
@@ -90,40 +90,40 @@ def test_a_window_tells_pace_rate_norms_and_memory(make_model, make_batch, tmp_p
 
 def test_skipped_steps_are_reported_once_by_network(make_model, make_batch, tmp_path, caplog):
     model = make_model()
-    journal, _ = journal_of(model, tmp_path)
+    metric_logger, _ = metric_logger_of(model, tmp_path)
     batch = take(model, make_batch, range(6), bad={1, 4})
-    window, _ = journal.read(0.0)
+    window, _ = metric_logger.read(0.0)
     with caplog.at_level(logging.WARNING):
-        journal.watch(batch, window)
+        metric_logger.watch(batch, window)
     assert "step 6: 2 of the last 6 steps of net_g skipped" in caplog.text
     caplog.clear()
     batch = take(model, make_batch, range(6, 9))
-    window, _ = journal.read(0.0)
-    journal.watch(batch, window)
+    window, _ = metric_logger.read(0.0)
+    metric_logger.watch(batch, window)
     assert not caplog.records
 
 
 def test_too_many_in_a_row_end_the_run_and_name_the_term(make_model, make_batch, tmp_path):
     model = make_model()
-    journal, _ = journal_of(model, tmp_path, limit=3)
+    metric_logger, _ = metric_logger_of(model, tmp_path, limit=3)
     batch = take(model, make_batch, range(5), bad={2, 3, 4})
-    window, _ = journal.read(0.0)
+    window, _ = metric_logger.read(0.0)
     with pytest.raises(NonFiniteError, match=r"3 steps in a row(.|\n)*loss/l1"):
-        journal.watch(batch, window)
+        metric_logger.watch(batch, window)
     assert (tmp_path / "non_finite_step_00000005.pt").is_file()
 
 
 def test_a_bad_step_in_between_is_not_a_row(make_model, make_batch, tmp_path):
     model = make_model()
-    journal, _ = journal_of(model, tmp_path, limit=2)
+    metric_logger, _ = metric_logger_of(model, tmp_path, limit=2)
     batch = take(model, make_batch, range(6), bad={1, 3, 5})
-    window, _ = journal.read(0.0)
-    journal.watch(batch, window)
+    window, _ = metric_logger.read(0.0)
+    metric_logger.watch(batch, window)
 
 
 def looks(model, make_batch, tmp_path, caplog, silent):
     """Look after each step; return at which of them `first.bias` was named."""
-    journal, _ = journal_of(model, tmp_path)
+    metric_logger, _ = metric_logger_of(model, tmp_path)
     named = []
     for number, is_silent in enumerate(silent):
         model.generator.net.first.bias.requires_grad_(True)
@@ -133,7 +133,7 @@ def looks(model, make_batch, tmp_path, caplog, silent):
         take(model, make_batch, [number])
         hook.remove()
         caplog.clear()
-        journal.name_silent_parameters(**({"after": 1} if number == 0 else {}))
+        metric_logger.name_silent_parameters(**({"after": 1} if number == 0 else {}))
         if "no gradient reaches 1 parameters of net_g: first.bias" in caplog.text:
             named.append(number)
     return named
@@ -157,16 +157,16 @@ def test_parameters_without_a_gradient_are_named(
 def test_other_ranks_write_no_file_and_tell_nothing(make_model, make_batch, tmp_path, caplog):
     model = make_model()
     world = World(rank=1, size=2)
-    journal = Journal(
+    metric_logger = MetricLogger(
         model,
         steps=9,
         folder=RunFolder(tmp_path),
-        sentinel=Sentinel(9, tmp_path),
+        monitor=NonFiniteMonitor(9, tmp_path),
         loggers=[],
         world=world,
     )
     batch = take(model, make_batch, range(2), bad={1})
-    journal.write({"a": 1.0})
-    journal.watch(batch, model.meter.read())
+    metric_logger.write({"a": 1.0})
+    metric_logger.watch(batch, model.meter.read())
     assert not list(tmp_path.iterdir())
     assert not caplog.records

@@ -24,7 +24,7 @@ class NonFiniteError(SRTrainError):
     """Training was stopped because losses or gradients stayed non-finite."""
 
 
-class Sentinel:
+class NonFiniteMonitor:
     """Report skipped steps at the log interval and stop after too many in a row.
 
     Args:
