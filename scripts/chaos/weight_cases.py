@@ -221,7 +221,7 @@ def odd_cards(
 
     Their checksums are those of what they hold, unless these are what is broken.
     """
-    from sr_train.engine.cards import sealed
+    from sr_train.engine.model_card import sealed
 
     def sealed_card(weights: dict[str, Tensor], about: dict[str, str]) -> bytes:
         told = {key: value for key, value in about.items() if key != CHECKSUM}

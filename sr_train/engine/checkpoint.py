@@ -13,8 +13,8 @@ import torch
 
 from sr_train.api.errors import CheckpointError
 from sr_train.api.text import brief
-from sr_train.engine.cards import newer, versions
 from sr_train.engine.checksum import checksum
+from sr_train.engine.model_card import newer, versions
 from sr_train.engine.state_checks import check_state, is_state
 from sr_train.io import files
 from sr_train.io.weight_files import read_content

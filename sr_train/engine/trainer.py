@@ -11,12 +11,12 @@ from typing import Any, Protocol
 from torch import Tensor
 
 from sr_train.api.errors import PluginError
-from sr_train.engine.cards import Card
 from sr_train.engine.checkpoint import save_state
 from sr_train.engine.distributed import World
 from sr_train.engine.metric_logger import Logger, MetricLogger
 from sr_train.engine.micro_batches import MicroBatcher
 from sr_train.engine.model import SRModel
+from sr_train.engine.model_card import ModelCard
 from sr_train.engine.policy import Policy
 from sr_train.engine.randomness import random_states
 from sr_train.engine.run_folder import RunFolder
@@ -117,7 +117,7 @@ class Trainer:
         *,
         cadence: Cadence,
         folder: RunFolder,
-        card: Card,
+        card: ModelCard,
         config: dict[str, Any],
         best: Mapping[str, Best],
         monitor: NonFiniteMonitor,

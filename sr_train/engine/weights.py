@@ -10,10 +10,10 @@ from torch import Tensor, nn
 
 from sr_train.api.errors import CheckpointError, PluginError, did_you_mean
 from sr_train.api.text import brief
-from sr_train.engine.cards import Card, read_card, sealed
 from sr_train.engine.checkpoint import checked_state, newest_state, states, write_atomically
 from sr_train.engine.fitting import Fit, fit_of
 from sr_train.engine.foreign import state_dict_in
+from sr_train.engine.model_card import ModelCard, read_card, sealed
 from sr_train.engine.state_checks import is_state
 from sr_train.io.weight_files import read_any
 
@@ -29,11 +29,11 @@ class Weights:
     """A state dict and, where the file names its architecture, its card."""
 
     tensors: dict[str, Tensor]
-    card: Card | None
+    card: ModelCard | None
     source: Path
 
 
-def save_weights(path: Path, net: nn.Module, card: Card) -> None:
+def save_weights(path: Path, net: nn.Module, card: ModelCard) -> None:
     """Write a self-describing .safetensors file with a checksum inside, atomically."""
     tensors = tensors_to_store(net)
     metadata = sealed(card.as_metadata(), tensors)
@@ -165,4 +165,4 @@ def _from_state(path: Path, state: dict[str, Any], which: str) -> Weights:
     if which == "net_d":
         return Weights(tensors, None, path)
     told = {key: state["card"][key] for key in ("architecture", "arguments", "scale")}
-    return Weights(tensors, Card(**told, step=state["step"], weights=which), path)
+    return Weights(tensors, ModelCard(**told, step=state["step"], weights=which), path)

@@ -14,7 +14,7 @@ from sr_train.api.network import NetSpec
 from sr_train.api.text import brief
 from sr_train.config.build import at_scale, build
 from sr_train.config.schema import ChannelsLast, NetworkUseConfig, TilingConfig, UseConfig
-from sr_train.engine.cards import Card
+from sr_train.engine.model_card import ModelCard
 from sr_train.engine.precision import Precision
 from sr_train.engine.weights import Weights, load_into, read_weights
 from sr_train.factory.components import choose_device, make_precision
@@ -143,11 +143,11 @@ def make_clip_upscaler(
     )
 
 
-def card_of(arch: Mapping[str, Any], spec: NetSpec) -> Card:
+def card_of(arch: Mapping[str, Any], spec: NetSpec) -> ModelCard:
     """Describe a network for the files its weights go into."""
     left_out = {"_target_", *spec.weight_files}
     arguments = {key: value for key, value in arch.items() if key not in left_out}
-    return Card(str(arch["_target_"]), arguments, spec.scale)
+    return ModelCard(str(arch["_target_"]), arguments, spec.scale)
 
 
 def load_for_use(cfg: UseConfig) -> tuple[nn.Module, NetSpec, Weights]:

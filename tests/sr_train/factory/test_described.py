@@ -9,7 +9,7 @@ from archs.compact import SRVGGNetCompact
 from sr_train.api.errors import CheckpointError, ConfigError
 from sr_train.api.network import NetSpec
 from sr_train.config.schema import ExportConfig
-from sr_train.engine.cards import Card
+from sr_train.engine.model_card import ModelCard
 from sr_train.engine.weights import save_weights
 from sr_train.factory.networks import load_for_use
 
@@ -24,7 +24,7 @@ def config(path, **more) -> ExportConfig:
 def file_of(tmp_path, arguments, net=None, architecture=COMPACT, scale=2):
     path = tmp_path / "a.safetensors"
     net = SRVGGNetCompact(**SMALL) if net is None else net
-    save_weights(path, net, Card(architecture, arguments, scale))
+    save_weights(path, net, ModelCard(architecture, arguments, scale))
     return path
 
 
@@ -192,7 +192,7 @@ def test_the_limit_leaves_no_hook_behind(tmp_path):
 def test_a_card_that_makes_no_network_asks_for_one(tmp_path, missing):
     path = file_of(tmp_path, SMALL, architecture="" if missing == "architecture" else COMPACT)
     if missing == "arguments":
-        save_weights(path, SRVGGNetCompact(**SMALL), Card(COMPACT, None, 2))
+        save_weights(path, SRVGGNetCompact(**SMALL), ModelCard(COMPACT, None, 2))
     with pytest.raises(ConfigError) as caught:
         load_for_use(config(path))
     for part in ("names no architecture", "arch=imdn scale=2", "8 tensors: body.0.bias"):

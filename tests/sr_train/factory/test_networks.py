@@ -8,7 +8,7 @@ from archs.temporal import TemporalWindow
 from sr_train.api.errors import CheckpointError, ConfigError
 from sr_train.config.preflight import use_problems
 from sr_train.config.schema import ExportConfig
-from sr_train.engine.cards import Card
+from sr_train.engine.model_card import ModelCard
 from sr_train.engine.weights import save_weights
 from sr_train.factory.networks import card_of, load_for_use, make_net
 
@@ -77,7 +77,7 @@ def test_what_is_no_network_of_ours_is_not_called(tmp_path, monkeypatch, target,
     if deep:
         bad = {"_target_": "archs.temporal.TemporalWindow", "frames": 3, "net": bad}
     path = tmp_path / "bad.safetensors"
-    save_weights(path, nn.Conv2d(1, 1, 1), Card(NESTED["_target_"], {"frames": 3, "net": bad}))
+    save_weights(path, nn.Conv2d(1, 1, 1), ModelCard(NESTED["_target_"], {"frames": 3, "net": bad}))
     with pytest.raises(ConfigError, match=f"checkpoint.*{message}"):
         load_for_use(config(path))
 
@@ -86,6 +86,6 @@ def test_targets_among_plain_data_stay_data(tmp_path):
     hidden = {"_target_": "archs.compact.SRVGGNetCompact", "scale": 2}
     arguments = {"frames": 3, "net": INNER, "extra_inputs": {"spikes": [hidden]}}
     path = tmp_path / "bad.safetensors"
-    save_weights(path, nn.Conv2d(1, 1, 1), Card(NESTED["_target_"], arguments))
+    save_weights(path, nn.Conv2d(1, 1, 1), ModelCard(NESTED["_target_"], arguments))
     with pytest.raises(CheckpointError, match=r"extra_inputs\.spikes\[0\]: found a component"):
         load_for_use(config(path))

@@ -27,7 +27,7 @@ ValueT = TypeVar("ValueT")
 
 
 @dataclass(frozen=True)
-class Card:
+class ModelCard:
     """What a file of weights says about itself."""
 
     architecture: str
@@ -69,7 +69,7 @@ def sealed(metadata: Mapping[str, str], tensors: Mapping[str, Tensor]) -> dict[s
 
 def read_card(
     metadata: Mapping[str, str], tensors: Mapping[str, Tensor], path: Path
-) -> Card | None:
+) -> ModelCard | None:
     """Read and verify the metadata of a safetensors file; None: another program wrote it.
 
     What is missing or cannot be read is left at its default, and told in the log.
@@ -84,7 +84,7 @@ def read_card(
     reader = _Reader(metadata)
     architecture = reader.value("architecture", _name, "")
     arguments = reader.value("arguments", _arguments, None)
-    card = Card(
+    card = ModelCard(
         architecture="" if arguments is None else architecture,
         arguments=arguments or {},
         scale=reader.value("scale", _count, None),

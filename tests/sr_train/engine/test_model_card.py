@@ -11,10 +11,10 @@ import torch
 from torch import nn
 
 from sr_train.api.errors import CheckpointError
-from sr_train.engine.cards import Card, read_card, sealed
+from sr_train.engine.model_card import ModelCard, read_card, sealed
 from sr_train.engine.weights import read_weights, save_weights
 
-CARD = Card("archs.compact.SRVGGNetCompact", {"scale": 2}, 2, 7, "ema", {"psnr_y": 30.5})
+CARD = ModelCard("archs.compact.SRVGGNetCompact", {"scale": 2}, 2, 7, "ema", {"psnr_y": 30.5})
 TENSORS = {"w": torch.arange(3.0)}
 
 
@@ -134,7 +134,7 @@ LEFT = {
 
 @pytest.mark.parametrize("key", BROKEN)
 def test_what_is_missing_or_broken_is_told_and_the_rest_is_used(tmp_path, caplog, key):
-    wanted = Card(**{**vars(CARD), **LEFT[key]})
+    wanted = ModelCard(**{**vars(CARD), **LEFT[key]})
     assert read_weights(written(tmp_path / "a.safetensors", drop=(key,))).card == wanted
     assert f"a.safetensors: metadata left unread: {key} is missing" in caplog.text
     for value in BROKEN[key]:
@@ -148,4 +148,4 @@ def test_what_is_missing_or_broken_is_told_and_the_rest_is_used(tmp_path, caplog
 
 def test_nothing_that_is_left_out_stops_a_reading():
     metadata = {"producer": "sr_train"}
-    assert read_card(metadata, {}, Path("a")) == Card("", scale=None)
+    assert read_card(metadata, {}, Path("a")) == ModelCard("", scale=None)
