@@ -21,7 +21,7 @@ from sr_train.commands.checks.inputs import check_inputs, sample_problems
 from sr_train.commands.checks.rehearsal import Rehearsal, rehearsal_folder
 from sr_train.commands.checks.sizes import size_problems
 from sr_train.commands.checks.trial import try_parts
-from sr_train.commands.resuming import find_resumed, refuse_other_network
+from sr_train.commands.resuming import check_same_architecture, find_resumed
 from sr_train.config.allowed import forbidden
 from sr_train.config.compose import lenient, plain
 from sr_train.config.preflight import run_problems
@@ -200,7 +200,7 @@ def _take_up(cfg: CheckConfig, resolved: dict[str, Any], model: SRModel) -> None
         return
     found = find_resumed(cfg, folder)
     if found is not None:
-        refuse_other_network(found, resolved)
+        check_same_architecture(found, resolved)
         model.load_state_dict(found.state)
         log.info("resume: %s, step %d", found.path, found.state["step"])
 

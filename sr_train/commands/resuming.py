@@ -34,14 +34,14 @@ FREE_WITHIN_FIXED = ("arch.gradient_checkpointing",)
 
 
 @dataclass(frozen=True)
-class Resumed:
+class ResumeState:
     """A stored state that a run goes on from."""
 
     path: Path
     state: dict[str, Any]
 
 
-def find_resumed(cfg: RunConfig, folder: RunFolder) -> Resumed | None:
+def find_resumed(cfg: RunConfig, folder: RunFolder) -> ResumeState | None:
     """Find the state to go on from, or make sure that the run's folder is free.
 
     Raises:
@@ -60,11 +60,11 @@ def find_resumed(cfg: RunConfig, folder: RunFolder) -> Resumed | None:
         found = newest_state(path / "checkpoints" if (path / "checkpoints").is_dir() else path)
         if found is None:
             raise ConfigError(f"resume={path}: no training state in it")
-        return Resumed(*found)
-    return Resumed(path, read_state(path))
+        return ResumeState(*found)
+    return ResumeState(path, read_state(path))
 
 
-def _newest(folder: RunFolder, asked: str) -> Resumed | None:
+def _newest(folder: RunFolder, asked: str) -> ResumeState | None:
     """Return the newest state of a run, which may not have begun yet.
 
     Args:
@@ -73,7 +73,7 @@ def _newest(folder: RunFolder, asked: str) -> Resumed | None:
     """
     found = newest_state(folder.checkpoints)
     if found is not None:
-        resumed = Resumed(*found)
+        resumed = ResumeState(*found)
         if went_back(folder.checkpoints, resumed.state["step"]):
             log.info(
                 "the run diverged behind step %d: going back to that step; the states saved "
@@ -94,7 +94,7 @@ def _newest(folder: RunFolder, asked: str) -> Resumed | None:
     return None
 
 
-def health_of(folder: RunFolder, resumed: Resumed | None, world: World) -> StateHealth:
+def health_of(folder: RunFolder, resumed: ResumeState | None, world: World) -> StateHealth:
     """Return what is known of the states in a run's folder; a collective."""
     found: tuple[list[int], int | None] = ([], None)
     if world.is_main:
@@ -129,16 +129,16 @@ def best_so_far(
     return world.broadcast(best)
 
 
-def same_on_all(found: Resumed | None, world: World) -> Resumed | None:
+def broadcast_checkpoint(found: ResumeState | None, world: World) -> ResumeState | None:
     """Return on every rank the state that rank 0 found; the others read it from the same path."""
     path = world.broadcast(None if found is None else found.path)
     with world.together():
         if path is not None and found is None:
-            return Resumed(path, read_state(path))
+            return ResumeState(path, read_state(path))
     return found
 
 
-def refuse_other_network(resumed: Resumed, resolved: Mapping[str, Any]) -> None:
+def check_same_architecture(resumed: ResumeState, resolved: Mapping[str, Any]) -> None:
     """Raise if the stored run trained another network.
 
     Raises:
@@ -160,7 +160,7 @@ def refuse_other_network(resumed: Resumed, resolved: Mapping[str, Any]) -> None:
 
 
 def _stored_and_now(
-    resumed: Resumed, resolved: Mapping[str, Any]
+    resumed: ResumeState, resolved: Mapping[str, Any]
 ) -> tuple[dict[str, Any], dict[str, Any]]:
     """Return both configs; a discriminator that only one of them has is free to differ."""
     stored, now = dict(resumed.state["config"]), dict(resolved)
@@ -174,10 +174,10 @@ def _fixed(config: Mapping[str, Any]) -> dict[str, Any]:
     return {name: config[name] for name in (*FIXED, "discriminator.arch") if name in config}
 
 
-def take_up(
+def restore(
     model: SRModel,
     policies: Mapping[str, Policy],
-    resumed: Resumed,
+    resumed: ResumeState,
     resolved: Mapping[str, Any],
     world: World,
 ) -> dict[str, float | None]:

@@ -16,13 +16,13 @@ from sr_train.api.errors import raise_all
 from sr_train.commands.checks.inputs import check_inputs
 from sr_train.commands.checks.starting import look_before
 from sr_train.commands.resuming import (
-    Resumed,
+    ResumeState,
     best_so_far,
+    broadcast_checkpoint,
+    check_same_architecture,
     find_resumed,
     health_of,
-    refuse_other_network,
-    same_on_all,
-    take_up,
+    restore,
 )
 from sr_train.commands.run_plugins import origin
 from sr_train.commands.summary import tell_summary
@@ -91,7 +91,7 @@ def run_training(cfg: RunConfig, resolved: dict[str, Any], run_dir: Path) -> flo
             start_logging(folder.log_file, world.rank)
             if world.is_main:
                 found = find_resumed(cfg, folder)
-        trainer = prepare(cfg, resolved, folder, same_on_all(found, world), device, world)
+        trainer = prepare(cfg, resolved, folder, broadcast_checkpoint(found, world), device, world)
         del found  # a state as large as the model
         try:
             stopped_by = train_to_end(trainer)
@@ -110,7 +110,7 @@ def prepare(
     cfg: RunConfig,
     resolved: dict[str, Any],
     folder: RunFolder,
-    resumed: Resumed | None,
+    resumed: ResumeState | None,
     device: torch.device,
     world: World,
 ) -> Trainer:
@@ -123,7 +123,7 @@ def prepare(
     best: dict[str, float | None] = {}
     with world.together():
         if resumed is not None:
-            refuse_other_network(resumed, resolved)
+            check_same_architecture(resumed, resolved)
         sets = components.make_sets(nodes, cfg.plugins)
     check_same_data(sets, world)
     with world.together():
@@ -134,7 +134,7 @@ def prepare(
     policies = models.make_policies(cfg, model.precision, world.size)
     if resumed is not None:
         with world.together():
-            best = take_up(model, policies, resumed, resolved, world)
+            best = restore(model, policies, resumed, resolved, world)
         if world.is_main:
             for moved in set_aside_newer(folder.checkpoints, resumed.state["step"]):
                 shown = shown_path(moved)

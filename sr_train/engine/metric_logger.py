@@ -81,10 +81,10 @@ class MetricLogger:
             name: ParameterDrift(map(to_local, each.parameters)) for name, each in learners.items()
         }
         if window and world.size == 1:
-            model.meter.take_up(window["values"])
+            model.meter.restore(window["values"])
             for name, before in window["weights"].items():
                 if name in self._drift:
-                    self._drift[name].take_up(before)
+                    self._drift[name].restore(before)
         self._skipped = {name: each.num_skipped for name, each in learners.items()}
         self._silent: dict[str, Counter[str]] = {name: Counter() for name in learners}
         self._logged_step = step

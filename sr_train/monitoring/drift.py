@@ -22,7 +22,7 @@ class ParameterDrift:
         return [parameter.cpu() for parameter in self._before]
 
     @torch.no_grad()
-    def take_up(self, before: Sequence[Tensor]) -> None:
+    def restore(self, before: Sequence[Tensor]) -> None:
         """Count from what a launch before counted from, if it watched the same parameters."""
         if [each.shape for each in before] == [each.shape for each in self._before]:
             for mine, stored in zip(self._before, before, strict=True):

@@ -109,7 +109,7 @@ class Meter:
             start += len(values)
         return {name: values for name, values in found.items() if values}
 
-    def take_up(self, values: Mapping[str, Sequence[float]]) -> None:
+    def restore(self, values: Mapping[str, Sequence[float]]) -> None:
         """Begin with the values of a window that a launch before did not come to the end of."""
         self._values = {name: list(found) for name, found in values.items()}
 

@@ -88,7 +88,7 @@ def test_values_are_taken_up_as_they_were_up_to_a_mark():
     mark = meter.mark()
     meter.add("a", 7.0)
     meter.add("b", 7.0)
-    other.take_up(meter.values(mark))
+    other.restore(meter.values(mark))
     meter.rewind(mark)
     assert other.read() == meter.read()
     assert meter.values() == {}

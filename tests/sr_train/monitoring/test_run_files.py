@@ -40,9 +40,9 @@ def test_drift_is_the_norm_of_the_change_since_the_last_reading():
 def test_drift_is_counted_on_from_what_a_launch_before_counted_from():
     weight = torch.ones(2, requires_grad=True)
     drift = ParameterDrift([weight])
-    drift.take_up([torch.zeros(3)])  # another parameter, as where others are frozen now
+    drift.restore([torch.zeros(3)])  # another parameter, as where others are frozen now
     assert float(drift.read()) == 0.0
-    drift.take_up([torch.tensor([-2.0, -3.0])])
+    drift.restore([torch.tensor([-2.0, -3.0])])
     assert torch.equal(drift.before()[0], torch.tensor([-2.0, -3.0]))
     assert float(drift.read()) == 5.0
 
