@@ -139,7 +139,7 @@ def _building(met: Met) -> None:
 def _closing(met: Met) -> None:
     from sr_train.commands import train
 
-    wrap(train, "tell_summary", met)
+    wrap(train, "print_summary", met)
 
 
 def _baseline(met: Met) -> None:

@@ -10,7 +10,7 @@ from typing import NoReturn
 from sr_train import __version__
 from sr_train.api.errors import ConfigError, SRTrainError, did_you_mean
 from sr_train.cli.flags import Flags, is_override, parse, stray
-from sr_train.cli.reporting import INTERRUPTED, USER_ERROR, is_outside, report
+from sr_train.cli.reporting import INTERRUPTED, USER_ERROR, is_environment_error, report
 from sr_train.cli.running import Request, run_job
 from sr_train.cli.table import COMMANDS
 from sr_train.config.packages import own_packages
@@ -175,7 +175,7 @@ def run(request: Request) -> int:
     except BrokenPipeError:
         raise
     except OSError as err:
-        if is_outside(err):
+        if is_environment_error(err):
             return report(err)
         return _defect()
     except KeyboardInterrupt:

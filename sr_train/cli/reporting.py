@@ -50,7 +50,7 @@ def reported(job: Callable[[DictConfig], Result]) -> Callable[[DictConfig], Resu
         try:
             return job(cfg)
         except Exception as err:
-            fault = mendable(err)
+            fault = user_error_of(err)
             if fault is None:
                 raise
             raise SystemExit(report(fault)) from err
@@ -58,9 +58,9 @@ def reported(job: Callable[[DictConfig], Result]) -> Callable[[DictConfig], Resu
     return wrapped
 
 
-def mendable(err: Exception) -> Exception | None:
+def user_error_of(err: Exception) -> Exception | None:
     """Return what to tell about an error that a user can mend; None for a defect of ours."""
-    if isinstance(err, SRTrainError) or (isinstance(err, OSError) and is_outside(err)):
+    if isinstance(err, SRTrainError) or (isinstance(err, OSError) and is_environment_error(err)):
         return err
     if isinstance(err, RuntimeError):
         from sr_train.engine.distributed import fault_of_ranks
@@ -73,7 +73,7 @@ def mendable(err: Exception) -> Exception | None:
     return None
 
 
-def words_of(err: Exception) -> str:
+def message_of(err: Exception) -> str:
     """Return an error in words for people."""
     if isinstance(err, OSError):
         text = f"{err.filename}: {err.strerror}" if err.filename else str(err.strerror)
@@ -88,7 +88,7 @@ def report(err: Exception) -> int:
     """
     if WANTS_TRACEBACK:
         traceback.print_exception(err)
-    text = words_of(err)
+    text = message_of(err)
     launch = Launch.from_environment()
     if launch.rank == 0:
         sys.stderr.write(f"error: {text}\n")
@@ -100,21 +100,21 @@ def report(err: Exception) -> int:
 
 def _among_ranks(launch: Launch, text: str, *, shared: bool) -> None:
     """Let the other ranks know of rank 0's error; of another rank, tell what rank 0 does not."""
-    from sr_train.engine import notices
+    from sr_train.engine import rank_errors
 
     if launch.rank == 0:
-        notices.post(notices.BEFORE, text)
-        notices.post(notices.AFTER, text)
+        rank_errors.post(rank_errors.BEFORE, text)
+        rank_errors.post(rank_errors.AFTER, text)
         return
     # A rank that ends first makes torchrun end the others, rank 0 in mid-sentence.
     if shared:
-        told = notices.read(notices.AFTER, _PATIENCE_AFTER)
+        told = rank_errors.read(rank_errors.AFTER, _PATIENCE_AFTER)
     else:
-        told = notices.read(notices.BEFORE, _PATIENCE_BEFORE)
+        told = rank_errors.read(rank_errors.BEFORE, _PATIENCE_BEFORE)
     if told != text:
         sys.stderr.write(f"rank {launch.rank}: error: {text}\n")
 
 
-def is_outside(err: OSError) -> bool:
+def is_environment_error(err: OSError) -> bool:
     """Tell a full or failing disk or an unusable path from a defect of ours."""
     return err.filename is not None or err.errno in _OF_THE_MACHINE

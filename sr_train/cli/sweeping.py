@@ -19,7 +19,7 @@ from hydra.types import RunMode, TaskFunction
 from omegaconf import DictConfig, OmegaConf
 
 from sr_train.api.errors import ConfigError, DataError, Problems, SRTrainError
-from sr_train.cli.reporting import USER_ERROR, mendable, report, reported, words_of
+from sr_train.cli.reporting import USER_ERROR, message_of, report, reported, user_error_of
 from sr_train.cli.searching import is_search, prepare_search, sum_up_search
 from sr_train.cli.sweep_table import ERROR_FILE, failures, sweep_table, swept_runs, write_sweep
 from sr_train.config.words import unquoted
@@ -170,7 +170,7 @@ def _told(err: Exception, is_first: bool) -> tuple[str, bool]:
     What the first run finds wrong with the config ends the sweep: the others would find the same,
     and nothing is done yet that could be lost.
     """
-    fault = mendable(err)
+    fault = user_error_of(err)
     if fault is None:
         traceback.print_exc()
         return traceback.format_exc(), True
@@ -178,7 +178,7 @@ def _told(err: Exception, is_first: bool) -> tuple[str, bool]:
     code = report(fault)
     if is_first and not in_own_process and isinstance(fault, ConfigError | DataError | Problems):
         raise SystemExit(code) from err
-    return words_of(fault), False
+    return message_of(fault), False
 
 
 def _hand_back(stop: Stopped) -> None:

@@ -14,7 +14,7 @@ from sr_train.monitoring.console import console
 from sr_train.monitoring.run_files import close_manifest
 
 
-def tell_summary(trainer: Trainer, folder: RunFolder, stopped_by: str | None) -> None:
+def print_summary(trainer: Trainer, folder: RunFolder, stopped_by: str | None) -> None:
     """Print the summary as a table and keep it, as numbers, with the launch in manifest.json."""
     facts = summary_of(trainer)
     console.print(summary_table(facts, f"{folder.root.name}, step {trainer.step}"))

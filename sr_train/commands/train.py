@@ -25,7 +25,7 @@ from sr_train.commands.resuming import (
     restore,
 )
 from sr_train.commands.run_plugins import origin
-from sr_train.commands.summary import tell_summary
+from sr_train.commands.summary import print_summary
 from sr_train.commands.tables import score_table, write_scores
 from sr_train.config.compose import plain, typed
 from sr_train.config.preflight import run_problems
@@ -182,7 +182,7 @@ def train_to_end(trainer: Trainer) -> str | None:
 
 def close_run(trainer: Trainer, folder: RunFolder, stopped_by: str | None) -> None:
     """Show what a run came to: tables, sheet, paths, what to try next."""
-    tell_summary(trainer, folder, stopped_by)
+    print_summary(trainer, folder, stopped_by)
     if stopped_by is not None:
         log.info("stopped by %s after step %d; state saved. Go on with:", stopped_by, trainer.step)
         console.print(f"  {_again(trainer.world, folder)}")

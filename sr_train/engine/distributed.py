@@ -17,7 +17,7 @@ import torch.distributed as dist
 from torch import Tensor
 
 from sr_train.api.errors import ConfigError, SRTrainError
-from sr_train.engine import notices
+from sr_train.engine import rank_errors
 from sr_train.monitoring.meter import RunningSum
 from sr_train.utils.launch import Launch, SharedError
 
@@ -171,7 +171,7 @@ def start_world(device: torch.device, timeout_sec: float = 600.0) -> World:
     if not launch.several:
         return World()
     if launch.rank == 0:
-        notices.post(notices.BEFORE, "")
+        rank_errors.post(rank_errors.BEFORE, "")
     if device.type == "cuda":
         torch.cuda.set_device(device)
     backend = "cpu:gloo,cuda:nccl" if device.type == "cuda" else "gloo"

@@ -79,7 +79,7 @@ def check_same_data(sets: Mapping[str, Any], world: World) -> None:
         )
 
 
-def joint_statistics(net: nn.Module, device: torch.device, world: World | None) -> nn.Module:
+def convert_sync_batchnorm(net: nn.Module, device: torch.device, world: World | None) -> nn.Module:
     """Let BatchNorm layers, where there are any, see the batches of all ranks."""
     batch_norm = any(isinstance(m, nn.modules.batchnorm._BatchNorm) for m in net.modules())
     if world is None or world.size == 1 or not batch_norm:

@@ -115,7 +115,7 @@ class Learner:
             self._gathering = True
         total.backward(self.scaler.seed(total, share))
 
-    def forget(self) -> None:
+    def discard_gradients(self) -> None:
         """Drop what was accumulated: the next micro-batch is the first of a step."""
         self._gathering = False
         self.optimizer.zero_grad(set_to_none=True)
@@ -163,7 +163,7 @@ class Learner:
             self.optimizer.step()
         return finite
 
-    def silent_parameters(self) -> list[str]:
+    def parameters_without_grad(self) -> list[str]:
         """Name the trainable parameters that the last gradient did not reach (none or all zero).
 
         None before the first gradient. Reads the device: call it on a logged step.

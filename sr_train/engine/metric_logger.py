@@ -138,7 +138,7 @@ class MetricLogger:
             f"memory/{name}": value for name, value in peak_memory(self.model.device).items()
         }
         self.write(values)
-        self.name_silent_parameters()
+        self.warn_of_parameters_without_grad()
         self.start_window()
         return window, self._say(values)
 
@@ -151,7 +151,7 @@ class MetricLogger:
             with naming("logger", logger, lambda: f"the scalars of step {step}", _of_the_machine):
                 logger.scalars(values, step)
 
-    def name_silent_parameters(self, after: int = _SILENT_LOOKS) -> None:
+    def warn_of_parameters_without_grad(self, after: int = _SILENT_LOOKS) -> None:
         """Warn, once, of trainable parameters that no gradient reaches.
 
         Args:
@@ -160,7 +160,7 @@ class MetricLogger:
         """
         for name, learner in self.model.learners.items():
             looks = self._silent[name]
-            silent = learner.silent_parameters()
+            silent = learner.parameters_without_grad()
             for reached in looks.keys() - set(silent):
                 del looks[reached]
             looks.update(silent)

@@ -64,7 +64,7 @@ class MicroBatcher:
         held: list[Mapping[str, Tensor]] = []
         mark = self._model.meter.mark()
         while not self._attempt(source, held):
-            self._model.forget()
+            self._model.discard_gradients()
             self._model.meter.rewind(mark)
             self._free()
             self._split(held[-1])

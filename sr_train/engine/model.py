@@ -163,10 +163,10 @@ class SRModel:
         """Whether an optimizer was at work when the last step broke off."""
         return any(learner.updating for learner in self.learners.values())
 
-    def forget(self) -> None:
+    def discard_gradients(self) -> None:
         """Drop the gradients of a step that was begun."""
         for learner in self.learners.values():
-            learner.forget()
+            learner.discard_gradients()
 
     def state_dict(self) -> dict[str, object]:
         """Return tensors and plain Python: all that a resume needs of the model."""

@@ -206,7 +206,7 @@ class Trainer:
             batch = self.micro_batcher.step(self.stream)
             self._whole_step, self._mark = self.step, None
             if self.step == started_at + 1:
-                self.metric_logger.name_silent_parameters(after=1)
+                self.metric_logger.warn_of_parameters_without_grad(after=1)
             stopped_by = self._after_step(batch, bar)
             if self.step == started_at + 1:
                 self._start_window()  # what starts up with it is not the pace of a run

@@ -24,7 +24,7 @@ from sr_train.engine.adversary import Adversary, Pace
 from sr_train.engine.compiling import compile_or_tell
 from sr_train.engine.distributed import World
 from sr_train.engine.ema import Ema
-from sr_train.engine.joining import joint_statistics
+from sr_train.engine.joining import convert_sync_batchnorm
 from sr_train.engine.learner import Learner
 from sr_train.engine.model import SRModel, to_layout
 from sr_train.engine.objective import Objective, Term
@@ -58,7 +58,7 @@ def make_model(cfg: RunConfig, device: torch.device, world: World | None = None)
     check_learns(net, "arch")
     fsdp = cfg.distributed.strategy is Strategy.fsdp and world is not None and world.size > 1
     channels_last = use_channels_last(cfg.net_g.channels_last, precision, split=fsdp)
-    net = joint_statistics(placed(net, device, channels_last), device, world)
+    net = convert_sync_batchnorm(placed(net, device, channels_last), device, world)
     ema = make_average(cfg, net)
     swa = make_swa(cfg, net)
     full_net = None
@@ -111,7 +111,9 @@ def make_adversary(
     start_from(net, wanted.pretrained, "net_d", strict=wanted.strict)
     freeze(net, wanted.freeze, "discriminator.freeze")
     check_learns(net, "discriminator.arch")
-    net = joint_statistics(placed(net, precision.device, channels_last), precision.device, world)
+    net = convert_sync_batchnorm(
+        placed(net, precision.device, channels_last), precision.device, world
+    )
     if wanted.compile:
         images = num_discriminator_images(cfg, spec)
         sample = torch.rand(images, spec.out_channels, side, side, device=precision.device)

@@ -92,13 +92,13 @@ def toy_step(
 
 def _tell_silent(cfg: RunConfig, model: SRModel, toy: Mapping[str, Tensor]) -> None:
     """Warn of parameters that no gradient reaches; stochastic depth leaves out others each time."""
-    silent = {name: learner.silent_parameters() for name, learner in model.learners.items()}
+    silent = {name: learner.parameters_without_grad() for name, learner in model.learners.items()}
     for _ in range(_LOOKS - 1):
         if not any(silent.values()):
             return
         _one_step(model, toy, cfg.train.accum)
         for name, learner in model.learners.items():
-            now = set(learner.silent_parameters())
+            now = set(learner.parameters_without_grad())
             silent[name] = [each for each in silent[name] if each in now]
     for name, found in silent.items():
         if found:
@@ -201,7 +201,7 @@ class Static:
 def measure(cfg: RunConfig, model: SRModel, sample: Sample, size: Size) -> float | None:
     """Return the bytes that a step needs beyond what lies there before it; None: too many."""
     batch = _cut(sample, size, cfg.scale)
-    model.forget()
+    model.discard_gradients()
     gc.collect()
     trim_heap()
     try:
@@ -210,7 +210,7 @@ def measure(cfg: RunConfig, model: SRModel, sample: Sample, size: Size) -> float
     except RuntimeError as err:
         if not is_out_of_memory(err):
             raise
-        model.forget()
+        model.discard_gradients()
         return None
     return float(memory.growth)
 

@@ -11,7 +11,7 @@ import pytest
 from sr_train import __version__
 from sr_train.api.errors import ConfigError, Problems
 from sr_train.cli import entry
-from sr_train.cli.reporting import is_outside, report
+from sr_train.cli.reporting import is_environment_error, report
 from tests.toys import ROOT, broken_loss, no_validation, toy_words
 
 
@@ -55,7 +55,7 @@ def test_a_traceback_on_request(command, monkeypatch):
     ],
 )
 def test_which_os_errors_are_the_users(error, outside):
-    assert is_outside(error) is outside
+    assert is_environment_error(error) is outside
 
 
 def test_reports_are_lines_for_people(capsys):

@@ -6,21 +6,21 @@ import pytest
 
 from sr_train.api.errors import ConfigError, DataError
 from sr_train.cli import reporting
-from sr_train.engine import notices
+from sr_train.engine import rank_errors
 from sr_train.monitoring.console import console, start_logging
 from sr_train.utils.launch import Launch, SharedError
 
 
 @pytest.fixture
 def as_rank(monkeypatch):
-    """Return a function that makes this process rank N of 2, with rank 0's notices as given."""
+    """Return a function that makes this process rank N of 2, with rank 0's errors as given."""
 
     def become(rank, told=None):
         board = dict(told or {})
         monkeypatch.setenv("RANK", str(rank))
         monkeypatch.setenv("WORLD_SIZE", "2")
-        monkeypatch.setattr(notices, "post", board.__setitem__)
-        monkeypatch.setattr(notices, "read", lambda key, patience_sec: board.get(key))
+        monkeypatch.setattr(rank_errors, "post", board.__setitem__)
+        monkeypatch.setattr(rank_errors, "read", lambda key, patience_sec: board.get(key))
         return board
 
     return become
@@ -65,8 +65,8 @@ def test_another_rank_tells_what_rank_0_does_not(as_rank, capsys, error, told, e
 
 def test_without_a_store_every_rank_tells(monkeypatch):
     monkeypatch.delenv("TORCHELASTIC_USE_AGENT_STORE", raising=False)
-    notices.post(notices.BEFORE, "text")
-    assert notices.read(notices.BEFORE, 1.0) is None
+    rank_errors.post(rank_errors.BEFORE, "text")
+    assert rank_errors.read(rank_errors.BEFORE, 1.0) is None
 
 
 @pytest.fixture

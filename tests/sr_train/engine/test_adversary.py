@@ -352,10 +352,10 @@ def test_an_adaptive_pace_is_resumed(make_batch, adaptive, interval):
 def test_a_discriminator_that_has_not_learnt_yet_is_not_called_silent(make_batch):
     model = make_gan(pace=Pace(start=1))
     run(model, [make_batch()])
-    assert model.discriminator.silent_parameters() == []
+    assert model.discriminator.parameters_without_grad() == []
     run(model, [make_batch()])
     model.discriminator.net.conv3.weight_orig.grad.zero_()
-    assert model.discriminator.silent_parameters() == ["conv3.weight_orig"]
+    assert model.discriminator.parameters_without_grad() == ["conv3.weight_orig"]
 
 
 def test_spectral_norm_of_a_patchgan_is_stored(make_batch):

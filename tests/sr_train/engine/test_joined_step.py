@@ -162,7 +162,7 @@ def accumulate_split(world):
     for number, piece in enumerate(batches(world, 0, 2), start=1):
         model.optimize_parameters(piece, last_micro_batch=number == 2)
         held.append(sum(p.grad is not None for p in model.generator.parameters))
-    silent = model.generator.silent_parameters()
+    silent = model.generator.parameters_without_grad()
     return (
         held,
         silent,
@@ -215,7 +215,7 @@ def meet_idle(world, find):
             take(model, batches(world, step, 1))
     except RuntimeError as err:
         return str(fault_of_ranks(err))
-    return model.generator.silent_parameters()
+    return model.generator.parameters_without_grad()
 
 
 def test_an_unused_weight_is_told_or_looked_for():

@@ -9,7 +9,7 @@ from torch import nn
 from sr_train.api.errors import ConfigError
 from sr_train.config.schema import ChannelsLast
 from sr_train.engine.distributed import World, fault_of_ranks
-from sr_train.engine.joining import joint_statistics
+from sr_train.engine.joining import convert_sync_batchnorm
 from sr_train.engine.precision import resolve_precision
 from sr_train.factory.networks import use_channels_last
 
@@ -24,7 +24,7 @@ def with_batch_norm():
 def test_batch_norm_sees_all_ranks_on_gpus_and_keeps_its_weights():
     net = with_batch_norm()
     names, weight = list(net.state_dict()), net[1].weight
-    joined = joint_statistics(net, CUDA, TWO)
+    joined = convert_sync_batchnorm(net, CUDA, TWO)
     assert isinstance(joined[1], nn.SyncBatchNorm)
     assert list(joined.state_dict()) == names
     assert joined[1].weight is weight
@@ -33,7 +33,7 @@ def test_batch_norm_sees_all_ranks_on_gpus_and_keeps_its_weights():
 def test_batch_norm_on_cpus_is_warned_of(caplog):
     net = with_batch_norm()
     with caplog.at_level(logging.WARNING):
-        assert joint_statistics(net, CPU, TWO) is net
+        assert convert_sync_batchnorm(net, CPU, TWO) is net
     assert "BatchNorm" in caplog.text
     assert not isinstance(net[1], nn.SyncBatchNorm)
 
@@ -42,14 +42,14 @@ def test_batch_norm_on_cpus_is_warned_of(caplog):
 @pytest.mark.parametrize("make", [with_batch_norm, lambda: nn.Conv2d(3, 3, 1)])
 def test_one_process_is_left_alone(caplog, world, make):
     net = make()
-    assert joint_statistics(net, CUDA, world) is net
+    assert convert_sync_batchnorm(net, CUDA, world) is net
     assert not any(isinstance(module, nn.SyncBatchNorm) for module in net.modules())
     assert not caplog.text
 
 
 def test_a_network_without_batch_norm_is_left_alone():
     net = nn.Conv2d(3, 3, 1)
-    assert joint_statistics(net, CUDA, TWO) is net
+    assert convert_sync_batchnorm(net, CUDA, TWO) is net
 
 
 def test_split_weights_keep_their_layout():

@@ -81,11 +81,11 @@ def test_parameters_without_gradient_are_named():
     learner.net.bias.data.zero_()
     learner.accumulate((learner.net.weight * torch.tensor([[1.0, 2.0, 3.0]] * 2)).sum())
     learner.step()
-    assert learner.silent_parameters() == ["bias"]
+    assert learner.parameters_without_grad() == ["bias"]
     learner.accumulate(learner.net.weight.sum() + 0 * learner.net.bias.sum())
     before = learner.net.weight.clone()
     assert float(learner.step().applied) == 1.0
-    assert learner.silent_parameters() == ["bias"]
+    assert learner.parameters_without_grad() == ["bias"]
     assert not torch.equal(before, learner.net.weight)
 
 

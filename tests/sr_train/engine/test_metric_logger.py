@@ -133,7 +133,7 @@ def looks(model, make_batch, tmp_path, caplog, silent):
         take(model, make_batch, [number])
         hook.remove()
         caplog.clear()
-        metric_logger.name_silent_parameters(**({"after": 1} if number == 0 else {}))
+        metric_logger.warn_of_parameters_without_grad(**({"after": 1} if number == 0 else {}))
         if "no gradient reaches 1 parameters of net_g: first.bias" in caplog.text:
             named.append(number)
     return named
