@@ -27,7 +27,7 @@ TARGETS = [
     "torch.nn.Identity", "torch.nn.Conv2d", "torch.optim.Optimizer", "torch.jit.load",
     "torch.optim.lr_scheduler.StepLR", "torch.optim.LBFGS", "torch.optim.SparseAdam",
     "data.loading.stream.TrainStream", "data.images.ImageDataset", "losses.pixel.L1Loss",
-    "sr_train.engine.ema.Ema", "archs.compact.SRVGGNetCompact.forward",
+    "sr_train.engine.averages.Ema", "archs.compact.SRVGGNetCompact.forward",
     "archs.compact.SRVGGNetCompact", "archs.compact.torch.nn.Linear",
     "archs.compact.SRVGGNetCompact ", "Archs.Compact", "archs/compact",
     "archs.compact:SRVGGNetCompact", "torch.nn.x\\ny", "\u00e9.\u00e8",

@@ -1,5 +1,6 @@
 """The gate that shows whether a network, its losses and a precision can learn at all."""
 
+import itertools
 import logging
 import math
 from collections.abc import Mapping, Sequence
@@ -17,6 +18,7 @@ from sr_train.config.compose import typed
 from sr_train.config.preflight import overfit_problems
 from sr_train.config.schema import DiscriminatorConfig, OverfitConfig, TilingConfig
 from sr_train.config.term_checks import required_inputs
+from sr_train.engine.micro_batches import take_step
 from sr_train.engine.model import SRModel
 from sr_train.engine.randomness import seed_everything
 from sr_train.engine.schedule import Cosine
@@ -97,14 +99,11 @@ def without_gan(cfg: OverfitConfig) -> OverfitConfig:
 
 
 def _train(model: SRModel, samples: Sequence[Mapping[str, Tensor]], cfg: OverfitConfig) -> None:
-    batches = _batches(samples, cfg.data.batch_size // cfg.train.accum)
-    taken = 0
+    accum = cfg.train.accum
+    batches = itertools.cycle(_batches(samples, cfg.data.batch_size // accum))
     with progress_bar("overfit", cfg.num_steps) as bar:
         for step in range(1, cfg.num_steps + 1):
-            for micro_batch in range(1, cfg.train.accum + 1):
-                batch = batches[taken % len(batches)]
-                taken += 1
-                model.optimize_parameters(batch, last_micro_batch=micro_batch == cfg.train.accum)
+            take_step(model, list(itertools.islice(batches, accum)))
             note = None
             if step % max(1, cfg.num_steps // 10) == 0:
                 loss = model.meter.read().means.get("loss/total", math.nan)

@@ -200,8 +200,8 @@ def close_run(trainer: Trainer, folder: RunFolder, stopped_by: str | None) -> No
             sheet = shown_path(validation.sheet_path)
             console.print(f"images     {sheet}  (bicubic | SR | GT)")
     console.print(f"weights      {shown_path(folder.last_weights)}")
-    if trainer.model.swa is not None and trainer.model.swa.started:
-        console.print(f"SWA          {shown_path(folder.swa_weights)}")
+    for kind in trainer.model.kinds_with_own_file:
+        console.print(f"{kind.upper():12} {shown_path(folder.weights_of(kind))}")
     for best in map(folder.best_weights, trainer.best):
         if best.is_file():  # a value that was never a number is no best one
             console.print(f"best         {shown_path(best)}")

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from sr_train.engine.context import AdversaryContext, Logits, ModelLike, StepContext
 from sr_train.engine.learner import Learner
-from sr_train.engine.objective import LossOutput, Objective
+from sr_train.engine.objective import Objective
 
 
 @contextmanager
@@ -95,24 +95,28 @@ class Adversary:
         self.pace = pace
 
     def accumulate(
-        self, ctx: StepContext, model: ModelLike, share: float, last: bool
-    ) -> tuple[LossOutput, dict[str, Tensor]]:
+        self, ctx: StepContext, model: ModelLike, fraction: float, last: bool
+    ) -> dict[str, Tensor]:
         """Run forward and backward on a micro-batch.
 
         Args:
             ctx: the micro-batch; `pred` was made by the generator and is detached here.
             model: where autocast and memory format come from.
-            share: of the step's samples that it holds.
+            fraction: of the step's samples that it holds.
             last: whether it is the step's last.
 
         Returns:
-            The terms, and how well the two kinds of images are told apart.
+            Scalars for the log: the terms (`loss_d/...`), and how well the two kinds of images
+            are told apart (`gan/...`).
         """
         inputs = AdversaryContext(ctx, self.learner, model)
         with self.learner.synchronised(last):
             losses_d = self.objective(inputs)
-            self.learner.accumulate(losses_d.total, share)
-        return losses_d, discriminator_stats(inputs.real_logits, inputs.fake_logits)
+            self.learner.accumulate(losses_d.total, fraction)
+        return {
+            **losses_d.scalars("loss_d"),
+            **discriminator_stats(inputs.real_logits, inputs.fake_logits),
+        }
 
     def state_dict(self) -> dict[str, object]:
         return {

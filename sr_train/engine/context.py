@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from sr_train.api.errors import ConfigError
 from sr_train.api.network import NetSpec
-from sr_train.engine.ema import AveragedWeights
+from sr_train.engine.averages import AveragedWeights
 from sr_train.engine.guarding import (
     called,
     checked_features,
@@ -63,9 +63,7 @@ class ModelLike(Protocol):
     device: torch.device
     wants_features: bool
     discriminator_frames: int | None
-
-    @property
-    def ema(self) -> AveragedWeights | None: ...
+    averages: dict[str, AveragedWeights]
 
     @property
     def discriminator(self) -> Learner | None: ...
@@ -116,10 +114,10 @@ class StepContext:
     @cached_property
     def ema_pred(self) -> Tensor:
         """The averaged generator's output."""
-        if self._model.ema is None:
+        if "ema" not in self._model.averages:
             raise ConfigError("a loss asks for ema_pred, but ema.enabled=false; expected true")
         with torch.no_grad():
-            return images_of(self._generated(self._model.ema.net))
+            return images_of(self._generated(self._model.averages["ema"].net))
 
     def _generated(self, net: nn.Module) -> Tensor:
         """Return (B, C, H, W) or (B, T, C, H, W) float32 that a generator makes of the input."""

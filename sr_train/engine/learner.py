@@ -30,6 +30,10 @@ class StepOutcome:
     clipped: Tensor
     """1.0 where the norm was above the limit."""
 
+    def scalars(self, learner: str) -> dict[str, Tensor]:
+        """Return the values for the log, of the learner of a name."""
+        return {f"grad_norm/{learner}": self.grad_norm, f"clip_fraction/{learner}": self.clipped}
+
 
 class Learner:
     """A network, its optimizer, schedule, loss scale and clipping.

@@ -1,8 +1,8 @@
-"""Smaller micro-batches where a step does not fit into memory; its mathematics stays the same."""
+"""A step in its micro-batches; in smaller ones where it does not fit into memory."""
 
 import gc
 import logging
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Protocol
 
 import torch
@@ -26,13 +26,28 @@ class InsufficientMemoryError(SRTrainError):
     """A step does not fit into memory; the weights are those of the step before."""
 
 
-class MicroBatcher:
-    """Take whole steps; on running out of memory, take the same step in smaller parts.
+Batch = Mapping[str, Tensor]
 
-    The gradient of a step is the mean over its samples, and parts are of equal size, so that
+
+def take_step(model: SRModel, micro_batches: Sequence[Batch]) -> None:
+    """Take one step on micro-batches of equal size: its gradient is that of all their samples.
+
+    Args:
+        model: what learns.
+        micro_batches: at least one.
+    """
+    model.micro_batches = len(micro_batches)
+    for number, batch in enumerate(micro_batches, start=1):
+        model.optimize_parameters(batch, last_micro_batch=number == len(micro_batches))
+
+
+class MicroBatcher:
+    """Take whole steps; on running out of memory, take the same step in smaller micro-batches.
+
+    The gradient of a step is the mean over its samples, and splits are of equal size, so that
     splitting changes memory and speed alone. What is computed over a batch as a whole is excepted:
-    BatchNorm's statistics and the means of a relativistic GAN loss are then those of a part. The
-    split stays for the rest of the launch; a resumed run begins with the parts of its config and
+    BatchNorm's statistics and the means of a relativistic GAN loss are then those of a split. It
+    stays for the rest of the launch; a resumed run begins with the micro-batches of its config and
     learns it anew, at the price of one broken-off step. With several ranks nothing is split,
     since the others would wait in the midst of their own step: the error says what to set.
 
@@ -44,7 +59,7 @@ class MicroBatcher:
 
     def __init__(self, model: SRModel, accum: int, world: World) -> None:
         self.num_splits = 1
-        """Into which each micro-batch is split as of now."""
+        """Into how many each micro-batch of the config is split as of now."""
         self._model = model
         self._accum = accum
         self._world = world
@@ -54,66 +69,62 @@ class MicroBatcher:
         """Micro-batches that make a step as of now."""
         return self._accum * self.num_splits
 
-    def step(self, source: Source) -> Mapping[str, Tensor]:
+    def step(self, source: Source) -> Batch:
         """Take one step; return its last micro-batch as it came.
 
         Raises:
             InsufficientMemoryError: if not even single samples fit.
             SRTrainError: if memory ran out while weights were being changed.
         """
-        held: list[Mapping[str, Tensor]] = []
+        held = [next(source) for _ in range(self._accum)]
         mark = self._model.meter.mark()
-        while not self._attempt(source, held):
+        while not self._attempt(held):
             self._model.discard_gradients()
             self._model.meter.rewind(mark)
             self._free()
             self._split(held[-1])
-        self._model.meter.fold(mark, self.num_splits)  # so that each step weighs alike in a window
+        self._model.meter.fold(mark, self.num_splits)  # each step weighs alike in a window
         return held[-1]
 
-    def _attempt(self, source: Source, held: list[Mapping[str, Tensor]]) -> bool:
-        """Take the step with as many parts as of now; return False where memory ran out.
+    def _attempt(self, held: Sequence[Batch]) -> bool:
+        """Take the step in as many splits as of now; return False where memory ran out.
 
         The error is gone when this returns, and with its traceback the graph of the broken-off
         micro-batch.
         """
         before = self._model.generator.steps
-        for number in range(self._accum):
-            if number == len(held):
-                held.append(next(source))
-            try:
-                self._learn(held[number], last=number == self._accum - 1)
-            except RuntimeError as err:
-                if not is_out_of_memory(err):
-                    raise
-                if self._model.updating or self._model.generator.steps > before:
-                    raise SRTrainError(
-                        f"step {before + 1}: out of memory while the weights were being changed; "
-                        f"go on from the last state with resume=auto and {self._less()}"
-                    ) from err
-                if self._world.size > 1:
-                    raise InsufficientMemoryError(self._advice()) from err
-                return False
+        try:
+            take_step(self._model, [split for batch in held for split in self._splits(batch)])
+        except RuntimeError as err:
+            if not is_out_of_memory(err):
+                raise
+            if self._model.updating or self._model.generator.steps > before:
+                raise SRTrainError(
+                    f"step {before + 1}: out of memory while the weights were being changed; "
+                    f"go on from the last state with resume=auto and {self._less()}"
+                ) from err
+            if self._world.size > 1:
+                raise InsufficientMemoryError(self._advice()) from err
+            return False
         return True
 
-    def _learn(self, batch: Mapping[str, Tensor], *, last: bool) -> None:
-        for part, piece in enumerate(_pieces(batch, self.num_splits), start=1):
-            self._model.optimize_parameters(
-                piece, last_micro_batch=last and part == self.num_splits
-            )
+    def _splits(self, batch: Batch) -> Iterator[Batch]:
+        """Yield the micro-batches that one of the config makes: views of its tensors."""
+        chunks = {name: value.chunk(self.num_splits) for name, value in batch.items()}
+        for number in range(self.num_splits):
+            yield {name: values[number] for name, values in chunks.items()}
 
     def _free(self) -> None:
         gc.collect()
         if self._model.device.type == "cuda":
             torch.cuda.empty_cache()
 
-    def _split(self, batch: Mapping[str, Tensor]) -> None:
+    def _split(self, batch: Batch) -> None:
         samples = len(next(iter(batch.values())))
         finer = [n for n in range(self.num_splits + 1, samples + 1) if samples % n == 0]
         if not finer:
             raise InsufficientMemoryError(self._advice())
         self.num_splits = finer[0]
-        self._model.micro_batches = self.micro_batches
         log.warning(
             "warning: step %d: out of memory; each step goes on in %d micro-batches, each of %d "
             "sample(s), with the same gradient. To start like this: train.accum=%d",
@@ -134,9 +145,3 @@ class MicroBatcher:
             "a larger train.accum, or a smaller data.lq_size or data.batch_size; "
             "arch.gradient_checkpointing=true and net_g.channels_last=never may help too"
         )
-
-
-def _pieces(batch: Mapping[str, Tensor], num_splits: int) -> Iterator[Mapping[str, Tensor]]:
-    chunks = {name: value.chunk(num_splits) for name, value in batch.items()}
-    for number in range(num_splits):
-        yield {name: values[number] for name, values in chunks.items()}

@@ -9,33 +9,30 @@ from torch import Tensor, nn
 from sr_train.api.errors import CheckpointError
 from sr_train.api.network import NetSpec
 from sr_train.engine.adversary import Adversary, frozen
+from sr_train.engine.averages import KINDS, AveragedWeights
 from sr_train.engine.context import StepContext
-from sr_train.engine.ema import AveragedWeights, Ema
 from sr_train.engine.health import HealthProbe
-from sr_train.engine.learner import Learner, StepOutcome
-from sr_train.engine.objective import LossOutput, Objective
-from sr_train.engine.own_average import OptimizerAverage
+from sr_train.engine.learner import Learner
+from sr_train.engine.objective import Objective
 from sr_train.engine.precision import Precision
 from sr_train.engine.sharding import fill_full_net, split_weights
 from sr_train.engine.state_fit import check_fits
-from sr_train.engine.swa import Swa
 from sr_train.monitoring.meter import Meter
 from sr_train.ops.colour import YCbCr
 
 
 class SRModel:
-    """A generator with its objective and averaged copy, perhaps a discriminator, and their step.
+    """A generator with its objective and averages, perhaps a discriminator, and their step.
 
     Args:
         generator: the network that learns.
         spec: what the network says about itself.
         objective: the generator's loss terms.
         precision: autocast of every forward.
-        ema: the averaged generator, an EMA or what the optimizer averages by itself, or None.
-        swa: the mean of the generator along the end of a run, or None.
+        averages: of the generator's weights by kind, `ema` (an EMA, or what the optimizer averages
+            by itself) and `swa`; the first that holds something is used and shipped.
         adversary: the discriminator, or None.
         channels_last: hand 4-D inputs to the networks in that memory format.
-        micro_batches: that make one step, of equal size.
         full_net: a whole copy of a generator that is split over ranks, for use; None: it is whole.
     """
 
@@ -45,11 +42,9 @@ class SRModel:
         spec: NetSpec,
         objective: Objective,
         precision: Precision,
-        ema: Ema | OptimizerAverage | None = None,
-        swa: Swa | None = None,
+        averages: Mapping[str, AveragedWeights] | None = None,
         adversary: Adversary | None = None,
         channels_last: bool = False,
-        micro_batches: int = 1,
         full_net: nn.Module | None = None,
     ) -> None:
         self.generator = generator
@@ -57,10 +52,10 @@ class SRModel:
         self.precision = precision
         self.device = precision.device
         self.objective = objective.to(self.device)
-        self.ema = ema
-        self.swa = swa
+        self.averages = dict(averages or {})
         self.adversary = adversary
-        self.micro_batches = micro_batches
+        self.micro_batches = 1
+        """That make the step under way, of equal size; see `sr_train.engine.micro_batches`."""
         self.wants_features = bool(objective.required_inputs & {"fake_features", "real_features"})
         self.discriminator_frames = None if adversary is None else adversary.frames
         self.ycbcr = YCbCr().to(self.device)
@@ -81,41 +76,31 @@ class SRModel:
             last_micro_batch: False keeps the gradient for the next micro-batch.
         """
         ctx = StepContext(self, batch)
-        share = 1.0 / self.micro_batches
+        fraction = 1.0 / self.micro_batches
         with self.generator.synchronised(last_micro_batch), self._frozen_discriminator():
             losses = self.objective(ctx)
             self.probe.look(ctx, losses, self.generator.scaler.scale)
-            self.generator.accumulate(losses.total, share)
-        self._note("loss", losses)
-        adversary = self.adversary
-        if adversary is not None and not adversary.pace.due(ctx.step):
-            adversary = None
+            self.generator.accumulate(losses.total, fraction)
+        self.meter.add_all(losses.scalars("loss"))
+        adversary = self._due_adversary(ctx.step)
         if adversary is not None:
-            losses_d, stats_d = adversary.accumulate(ctx, self, share, last_micro_batch)
-            self._note("loss_d", losses_d)
-            for name, value in stats_d.items():
-                self.meter.add(name, value)
+            self.meter.add_all(adversary.accumulate(ctx, self, fraction, last_micro_batch))
         if last_micro_batch:
-            outcome = self._note_step("g", self.generator.step())
+            outcome = self.generator.step()
+            self.meter.add_all(outcome.scalars("g"))
             if adversary is not None:
-                self._note_step("d", adversary.learner.step())
-            if self.ema is not None:
-                self.ema.update(outcome.applied)
-            if self.swa is not None:
-                self.swa.update(outcome.applied, self.generator.steps)
+                self.meter.add_all(adversary.learner.step().scalars("d"))
+            for average in self.averages.values():
+                average.update(outcome.applied, self.generator.steps)
 
     def _frozen_discriminator(self) -> AbstractContextManager[None]:
         return nullcontext() if self.discriminator is None else frozen(self.discriminator.net)
 
-    def _note(self, group: str, losses: LossOutput) -> None:
-        self.meter.add(f"{group}/total", losses.total.detach())
-        for name, value in losses.terms.items():
-            self.meter.add(f"{group}/{name}", value.detach())
-
-    def _note_step(self, learner: str, outcome: StepOutcome) -> StepOutcome:
-        self.meter.add(f"grad_norm/{learner}", outcome.grad_norm)
-        self.meter.add(f"clip_fraction/{learner}", outcome.clipped)
-        return outcome
+    def _due_adversary(self, step: int) -> Adversary | None:
+        """Return the adversary where it learns at a step (1 for the first)."""
+        if self.adversary is None or not self.adversary.pace.due(step):
+            return None
+        return self.adversary
 
     @property
     def discriminator(self) -> Learner | None:
@@ -132,21 +117,28 @@ class SRModel:
 
     @property
     def kind_for_use(self) -> str:
-        """Which weights to validate and to ship: `ema` where there are, `swa`, or `live`."""
-        if self.ema is not None:
-            return "ema"
-        return "swa" if self.swa is not None and self.swa.started else "live"
+        """Which weights to validate and to ship: the first average that holds some, or `live`."""
+        return next(iter(self.started_averages), "live")
+
+    @property
+    def started_averages(self) -> list[str]:
+        """The kinds of averages that hold weights by now; may read the device."""
+        return [kind for kind, average in self.averages.items() if average.started]
+
+    @property
+    def kinds_with_own_file(self) -> list[str]:
+        """The kinds whose weights are written beside those to use."""
+        return [kind for kind in self.started_averages if self.averages[kind].has_own_file]
 
     def net_for_use(self, kind: str | None = None) -> nn.Module:
         """Return the whole network of some weights; a collective where the generator is split.
 
         Args:
-            kind: `ema`, `swa` or `live`; None: `kind_for_use`.
+            kind: one of `averages`, or `live`; None: `kind_for_use`.
         """
-        nets = {"ema": self.ema, "swa": self.swa, "live": self.generator}
-        chosen = nets[kind or self.kind_for_use]
-        assert chosen is not None
-        return chosen.net if self._full_net is None else fill_full_net(self._full_net, chosen.net)
+        kind = kind or self.kind_for_use
+        net = self.generator.net if kind == "live" else self.averages[kind].net
+        return net if self._full_net is None else fill_full_net(self._full_net, net)
 
     def use_precision(self, precision: Precision) -> None:
         """Go on in another precision; loss scales start anew where it needs them."""
@@ -173,8 +165,7 @@ class SRModel:
         return {
             "net_g": self.generator.net.state_dict(),
             "generator": self.generator.state_dict(),
-            "ema": None if self.ema is None else self.ema.state_dict(),
-            "swa": None if self.swa is None else self.swa.state_dict(),
+            **{kind: self._average_state(kind) for kind in KINDS},
             "adversary": None if self.adversary is None else self.adversary.state_dict(),
         }
 
@@ -198,8 +189,23 @@ class SRModel:
             notes += self._load_adversary(state["adversary"])
         except RuntimeError as err:
             raise CheckpointError(f"the stored weights do not fit the network: {err}") from err
-        notes += _load_average("averaged weights", self.ema, state["ema"], weights)
-        return notes + _load_average("SWA weights", self.swa, state["swa"], weights)
+        for kind in KINDS:
+            notes += self._load_average(kind, state[kind], weights)
+        return notes
+
+    def _average_state(self, kind: str) -> dict[str, object] | None:
+        average = self.averages.get(kind)
+        return None if average is None else average.state_dict()
+
+    def _load_average(self, kind: str, stored: object, weights: Mapping[str, Tensor]) -> list[str]:
+        average, words = self.averages.get(kind), KINDS[kind]
+        if average is None:
+            return [] if stored is None else [f"stored {words} dropped"]
+        if isinstance(stored, dict):
+            average.load_state_dict(stored)
+            return [f"{words} kept"]
+        average.net.load_state_dict(split_weights(dict(weights), average.net))
+        return [f"no {words} stored, starting from the live ones"]
 
     def _load_adversary(self, stored: object) -> list[str]:
         if self.adversary is None:
@@ -214,15 +220,3 @@ def to_layout(image: Tensor, channels_last: bool) -> Tensor:
     if channels_last and image.ndim == 4:
         return image.contiguous(memory_format=torch.channels_last)
     return image
-
-
-def _load_average(
-    label: str, average: AveragedWeights | None, stored: object, weights: Mapping[str, Tensor]
-) -> list[str]:
-    if average is None:
-        return [] if stored is None else [f"stored {label} dropped"]
-    if isinstance(stored, dict):
-        average.load_state_dict(stored)
-        return [f"{label} kept"]
-    average.net.load_state_dict(split_weights(dict(weights), average.net))
-    return [f"no {label} stored, starting from the live ones"]

@@ -25,6 +25,11 @@ class LossOutput:
     weights: dict[str, float]
     """Weight of each of them at this step."""
 
+    def scalars(self, group: str) -> dict[str, Tensor]:
+        """Return the detached values for the log: `group/total` and `group/TERM`."""
+        named = {"total": self.total, **self.terms}
+        return {f"{group}/{name}": value.detach() for name, value in named.items()}
+
 
 class Term(nn.Module):
     """One loss with its weight, its target, its colour space and when it sets in.

@@ -7,6 +7,7 @@ from pathlib import Path
 from filelock import FileLock, Timeout
 
 from sr_train.api.errors import ConfigError
+from sr_train.engine.averages import KINDS
 from sr_train.io.files import remove_leftovers, set_aside
 
 
@@ -24,9 +25,9 @@ class RunFolder:
     def last_weights(self) -> Path:
         return self.checkpoints / "last.safetensors"
 
-    @property
-    def swa_weights(self) -> Path:
-        return self.checkpoints / "swa.safetensors"
+    def weights_of(self, kind: str) -> Path:
+        """Return where the weights of an average lie, see `sr_train.engine.averages.KINDS`."""
+        return self.checkpoints / f"{kind}.safetensors"
 
     def best_weights(self, metric: str) -> Path:
         return self.checkpoints / f"best_{metric}.safetensors"
@@ -57,7 +58,7 @@ class RunFolder:
             if folder.exists() and not folder.is_dir():
                 set_aside(folder, "is a file, expected a folder")
         files = [self.metrics_file, self.log_file, self.manifest, self.last_weights]
-        files += [self.swa_weights, *self.checkpoints.glob("best_*.safetensors")]
+        files += [*map(self.weights_of, KINDS), *self.checkpoints.glob("best_*.safetensors")]
         files += [*self.checkpoints.glob("step_*.pt"), *self.checkpoints.glob("step_*.sha256")]
         files += self.samples.glob("*.png")
         for file in files:

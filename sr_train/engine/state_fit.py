@@ -22,8 +22,8 @@ def check_fits(state: Mapping[str, Any], model: "SRModel") -> None:
     generator = model.generator
     faults = _net_faults("net_g", state["net_g"], generator.net)
     faults += _learner_faults("generator", generator.faults(state["generator"]))
-    for name, average in (("ema", model.ema), ("swa", model.swa)):
-        if average is not None and state[name] is not None:
+    for name in model.averages:
+        if state[name] is not None:
             faults += _net_faults(name, state[name]["net"], generator.net)
     if model.adversary is not None and state["adversary"] is not None:
         learner = model.adversary.learner

@@ -3,7 +3,8 @@
 import logging
 import math
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Protocol
@@ -11,6 +12,7 @@ from typing import Any, Protocol
 from torch import Tensor
 
 from sr_train.api.errors import PluginError
+from sr_train.engine.averages import KINDS
 from sr_train.engine.checkpoint import save_state
 from sr_train.engine.distributed import World
 from sr_train.engine.metric_logger import Logger, MetricLogger
@@ -205,13 +207,17 @@ class Trainer:
             self._mark = self.model.meter.mark()
             batch = self.micro_batcher.step(self.stream)
             self._whole_step, self._mark = self.step, None
-            if self.step == started_at + 1:
-                self.metric_logger.warn_of_parameters_without_grad(after=1)
-            stopped_by = self._after_step(batch, bar)
-            if self.step == started_at + 1:
-                self._start_window()  # what starts up with it is not the pace of a run
+            with self._around_first_step() if self.step == started_at + 1 else nullcontext():
+                stopped_by = self._after_step(batch, bar)
             stopped_by = stopped_by or self._stop.agreed()
         return stopped_by
+
+    @contextmanager
+    def _around_first_step(self) -> Iterator[None]:
+        """Name what the first step of a launch shows, and leave its time out of the pace."""
+        self.metric_logger.warn_of_parameters_without_grad(after=1)
+        yield
+        self._start_window()
 
     def _make_up(self) -> str | None:
         """Do the validation that the launch before did not come to the end of."""
@@ -245,7 +251,7 @@ class Trainer:
         if in_validation and healthy is None:
             return NonFiniteError(f"{err}\n  {only_state(folder.checkpoints, self.step)}")
         if self.world.is_main:
-            ends = [folder.last_weights, folder.swa_weights]
+            ends = [folder.last_weights, *map(folder.weights_of, KINDS)]
             if healthy is None:
                 ends += [folder.best_weights(metric) for metric in self.best]
             set_aside_diverged(folder.checkpoints, healthy, ends)
@@ -368,8 +374,8 @@ class Trainer:
             "random": random_states(World() if alone else self.world, self.model.device),
         }
         self._save_weights(self.folder.last_weights)
-        if self.model.swa is not None and self.model.swa.started:
-            self._save_weights(self.folder.swa_weights, "swa")
+        for kind in self.model.kinds_with_own_file:
+            self._save_weights(self.folder.weights_of(kind), kind)
         if self.world.is_main:
             save_state(self.folder.checkpoints, self.step, state, self.cadence.keep_last)
         self._saved_step = self.step

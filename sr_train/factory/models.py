@@ -21,18 +21,16 @@ from sr_train.config.schema import (
     Strategy,
 )
 from sr_train.engine.adversary import Adversary, Pace
+from sr_train.engine.averages import AveragedWeights, Ema, OptimizerAverage, Swa
 from sr_train.engine.compiling import compile_or_tell
 from sr_train.engine.distributed import World
-from sr_train.engine.ema import Ema
 from sr_train.engine.joining import convert_sync_batchnorm
 from sr_train.engine.learner import Learner
 from sr_train.engine.model import SRModel, to_layout
 from sr_train.engine.objective import Objective, Term
-from sr_train.engine.own_average import OptimizerAverage
 from sr_train.engine.policy import PacePolicy, Policy, PrecisionPolicy
 from sr_train.engine.precision import LossScaler, Precision
 from sr_train.engine.sharding import shard_
-from sr_train.engine.swa import Swa
 from sr_train.engine.weights import load_into, read_weights
 from sr_train.factory.components import make_precision
 from sr_train.factory.contracts import check_module
@@ -59,12 +57,11 @@ def make_model(cfg: RunConfig, device: torch.device, world: World | None = None)
     fsdp = cfg.distributed.strategy is Strategy.fsdp and world is not None and world.size > 1
     channels_last = use_channels_last(cfg.net_g.channels_last, precision, split=fsdp)
     net = convert_sync_batchnorm(placed(net, device, channels_last), device, world)
-    ema = make_average(cfg, net)
-    swa = make_swa(cfg, net)
+    averages = make_averages(cfg, net)
     full_net = None
     if fsdp:
         full_net = copy.deepcopy(net).requires_grad_(False)
-        for split in (net, *(average.net for average in (ema, swa) if average is not None)):
+        for split in (net, *(average.net for average in averages.values())):
             shard_(split)
     if cfg.net_g.compile:
         sample = torch.rand(input_shape(cfg, spec), device=device)
@@ -76,19 +73,17 @@ def make_model(cfg: RunConfig, device: torch.device, world: World | None = None)
         scaler=make_scaler(cfg.precision, precision),
         max_norm=cfg.train.max_norm,
     )
-    if isinstance(ema, OptimizerAverage):
-        ema.follow(learner.optimizer)
+    for average in averages.values():
+        average.follow(learner.optimizer)
     adversary = make_adversary(cfg, spec, precision, channels_last, world)
     return SRModel(
         learner,
         spec,
         make_objective(cfg, spec),
         precision,
-        ema,
-        swa,
+        averages,
         adversary,
         channels_last,
-        micro_batches=cfg.train.accum,
         full_net=full_net,
     )
 
@@ -203,24 +198,27 @@ def check_discriminator(net: nn.Module, shape: tuple[int, int, int, int]) -> Non
         ) from err
 
 
-def make_average(cfg: RunConfig, net: nn.Module) -> Ema | OptimizerAverage | None:
-    """Build the averaged generator; an optimizer's own average takes the place of an EMA."""
-    if not cfg.ema.enabled:
-        return None
+def make_averages(cfg: RunConfig, net: nn.Module) -> dict[str, AveragedWeights]:
+    """Build the averages of the generator's weights that are wanted, by kind.
+
+    An optimizer's own average takes the place of an EMA.
+    """
+    averages: dict[str, AveragedWeights] = {}
+    with naming("arch", net, lambda: "a copy of it, for its average (ema.enabled, swa.enabled)"):
+        if cfg.ema.enabled:
+            averages["ema"] = _make_ema(cfg, net)
+        if cfg.swa.enabled:
+            start = 3 * cfg.train.steps // 4 if cfg.swa.start is None else cfg.swa.start
+            averages["swa"] = Swa(net, start, cfg.swa.every)
+    return averages
+
+
+def _make_ema(cfg: RunConfig, net: nn.Module) -> AveragedWeights:
     target = cfg.optimizer["_target_"]
     if averages_itself(resolve_target(target, "optimizer", cfg.plugins)):
         log.info("%s averages by itself: its average is used, ema.decay is not read", target)
         return OptimizerAverage(net)
-    with naming("arch", net, lambda: "a copy of it, for its average (ema.enabled)"):
-        return Ema(net, cfg.ema.decay)
-
-
-def make_swa(cfg: RunConfig, net: nn.Module) -> Swa | None:
-    """Build the plain mean of the weights, where it is wanted."""
-    if not cfg.swa.enabled:
-        return None
-    start = 3 * cfg.train.steps // 4 if cfg.swa.start is None else cfg.swa.start
-    return Swa(net, start, cfg.swa.every)
+    return Ema(net, cfg.ema.decay)
 
 
 def make_policies(cfg: RunConfig, precision: Precision, ranks: int) -> dict[str, Policy]:

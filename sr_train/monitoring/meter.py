@@ -56,6 +56,11 @@ class Meter:
         """Append one value: a detached scalar tensor, a float or an int."""
         self._values.setdefault(name, []).append(value)
 
+    def add_all(self, values: Mapping[str, Tensor | float]) -> None:
+        """Append one value to each name."""
+        for name, value in values.items():
+            self.add(name, value)
+
     def mark(self) -> dict[str, int]:
         """Return how many values each name has, for `rewind`."""
         return {name: len(values) for name, values in self._values.items()}

@@ -13,6 +13,7 @@ from torch import Tensor
 from sr_train.api.errors import SRTrainError
 from sr_train.api.network import NetSpec
 from sr_train.config.schema import RunConfig
+from sr_train.engine.micro_batches import take_step
 from sr_train.engine.model import SRModel
 from sr_train.engine.sharding import to_local
 from sr_train.factory import models
@@ -180,7 +181,7 @@ class Static:
     def of(cls, model: SRModel) -> "Static":
         """Add up a model that has taken a step."""
         learners = model.learners.values()
-        averages = [each.net for each in (model.ema, model.swa) if each is not None]
+        averages = [average.net for average in model.averages.values()]
         return cls(
             weights=sum(_bytes(_of(learner.net.state_dict())) for learner in learners),
             gradients=sum(_bytes(learner.parameters) for learner in learners),
@@ -312,12 +313,7 @@ def _cut(sample: Sample, size: Size, scale: int) -> dict[str, Tensor]:
 
 def _one_step(model: SRModel, batch: Mapping[str, Tensor], accum: int) -> None:
     """Take a step of the same micro-batch over and over, as often as tells anything new."""
-    wanted, model.micro_batches = model.micro_batches, min(accum, _MICRO_BATCHES)
-    try:
-        for number in range(1, model.micro_batches + 1):
-            model.optimize_parameters(batch, last_micro_batch=number == model.micro_batches)
-    finally:
-        model.micro_batches = wanted
+    take_step(model, [batch] * min(accum, _MICRO_BATCHES))
 
 
 def _of(state: Mapping[str, Any]) -> Iterator[Tensor]:

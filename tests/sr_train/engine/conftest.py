@@ -6,7 +6,7 @@ from torch import nn
 
 from losses.pixel import L1Loss
 from sr_train.api.network import NetSpec
-from sr_train.engine.ema import Ema
+from sr_train.engine.averages import Ema
 from sr_train.engine.learner import Learner
 from sr_train.engine.model import SRModel
 from sr_train.engine.objective import Objective, Term
@@ -81,7 +81,9 @@ def make_model() -> Callable[..., SRModel]:
             max_norm=max_norm,
         )
         objective = Objective(terms or {"l1": Term("l1", L1Loss())})
-        average = Ema(net) if ema else None
-        return SRModel(learner, net.spec, objective, resolved, average, micro_batches=accum)
+        averages = {"ema": Ema(net)} if ema else {}
+        model = SRModel(learner, net.spec, objective, resolved, averages)
+        model.micro_batches = accum
+        return model
 
     return make

@@ -12,7 +12,7 @@ from losses.gan import DiscriminatorLoss, GeneratorLoss
 from losses.pixel import L1Loss
 from sr_train.api import loss_inputs
 from sr_train.engine.adversary import Adversary, Pace
-from sr_train.engine.ema import Ema
+from sr_train.engine.averages import Ema
 from sr_train.engine.learner import Learner
 from sr_train.engine.model import SRModel
 from sr_train.engine.objective import Objective, Term
@@ -81,15 +81,16 @@ def make_gan(
     objective_d = Objective(
         terms_d or {"gan": discriminator_term("gan", DiscriminatorLoss())}, "objective_d"
     )
-    return SRModel(
+    model = SRModel(
         learner(net, None),
         net.spec,
         Objective(terms or usual),
         resolved,
-        Ema(net),
+        {"ema": Ema(net)},
         adversary=Adversary(learner(critic, max_norm), objective_d, pace or Pace(), frames),
-        micro_batches=accum,
     )
+    model.micro_batches = accum
+    return model
 
 
 def _scaler(precision: Precision, init_scale: float, growth_interval: int) -> LossScaler:
@@ -118,8 +119,7 @@ def state_of(model: SRModel, learner: str) -> dict[str, Any]:
         "lr": [group["lr"] for group in each.optimizer.param_groups],
     }
     if learner == "g":
-        assert model.ema is not None
-        state["ema"] = model.ema.state_dict()
+        state["ema"] = model.averages["ema"].state_dict()
     return copy.deepcopy(state)
 
 

@@ -163,7 +163,7 @@ def test_a_step_without_a_gan_computes_what_a_hand_written_one_does(make_model, 
     with Counting() as step:
         run(model, [make_batch()])
 
-    net, average = model.generator.net, model.ema.net
+    net, average = model.generator.net, model.averages["ema"].net
     optimizer, batch, seed = model.generator.optimizer, make_batch(), torch.ones(())
     with Counting() as by_hand:
         lq, gt = (batch[name].float().div_(255) for name in ("lq", "gt"))

@@ -11,6 +11,7 @@ from sr_train.config.compose import typed
 from sr_train.config.schema import RunConfig
 from sr_train.engine.distributed import World, fault_of_ranks
 from sr_train.engine.joining import share
+from sr_train.engine.micro_batches import take_step
 from sr_train.engine.sharding import gather_full
 from sr_train.factory.models import make_model
 from tests.closeness import assert_rounded_alike
@@ -57,13 +58,10 @@ def batches(world, step, accum, count=8):
     return [{"lq": a, "gt": b} for a, b in pieces]
 
 
-def take(model, pieces):
-    for number, piece in enumerate(pieces, start=1):
-        model.optimize_parameters(piece, last_micro_batch=number == len(pieces))
-
-
 def weights(model):
-    nets = {name: learner.net for name, learner in model.learners.items()} | {"ema": model.ema.net}
+    nets = {name: learner.net for name, learner in model.learners.items()} | {
+        "ema": model.averages["ema"].net
+    }
     return {
         f"{name}.{key}": value.clone()
         for name, net in nets.items()
@@ -75,7 +73,7 @@ def learn(world, accum, *words):
     model = joined(world, f"train.accum={accum}", f"data.batch_size={8 // world.size}", *words)
     before = weights(model)
     for step in range(5):
-        take(model, batches(world, step, accum))
+        take_step(model, batches(world, step, accum))
     return before, weights(model), model.meter.read(world.combine).means
 
 
@@ -125,6 +123,7 @@ def count_exchanges(world):
 
         learner.wrapped.register_comm_hook(None, hook)
     seen = []
+    model.micro_batches = 3
     for step in range(2):
         for number, piece in enumerate(batches(world, step, 3, count=12), start=1):
             model.optimize_parameters(piece, last_micro_batch=number == 3)
@@ -158,7 +157,7 @@ SPLIT = (
 
 def accumulate_split(world):
     model = joined(world, "train.accum=2", *SPLIT, "optimizer.fused=false")
-    held = []
+    held, model.micro_batches = [], 2
     for number, piece in enumerate(batches(world, 0, 2), start=1):
         model.optimize_parameters(piece, last_micro_batch=number == 2)
         held.append(sum(p.grad is not None for p in model.generator.parameters))
@@ -212,7 +211,7 @@ def meet_idle(world, find):
     model = joined(world, *words)
     try:
         for step in range(3):
-            take(model, batches(world, step, 1))
+            take_step(model, batches(world, step, 1))
     except RuntimeError as err:
         return str(fault_of_ranks(err))
     return model.generator.parameters_without_grad()
@@ -226,14 +225,14 @@ def test_an_unused_weight_is_told_or_looked_for():
 
 def meet_nan(world, precision, where):
     model = joined(world, f"precision={precision}", "precision.growth_interval=2")
-    take(model, batches(world, 0, 1))
+    take_step(model, batches(world, 0, 1))
     before = weights(model)
     spoilt = batches(world, 1, 1)
     if world.rank == 1:
         spoilt[0][where][0, 0, 0, 0] = float("nan")
-    take(model, spoilt)
+    take_step(model, spoilt)
     after = weights(model)
-    take(model, batches(world, 2, 1))
+    take_step(model, batches(world, 2, 1))
     skipped = {name: learner.num_skipped for name, learner in model.learners.items()}
     scale = float(model.generator.scaler.scale)
     return before, after, weights(model), skipped, scale

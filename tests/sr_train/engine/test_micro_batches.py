@@ -77,8 +77,8 @@ def test_a_split_step_equals_the_whole_one(make_model, make_batch, count, accum,
     assert one.taken == other.taken == 3 * accum
     assert split.generator.steps == 3
     assert_same(whole, split)
-    assert split.ema is not None
-    assert float(split.ema.num_updates) == 3
+    assert split.averages["ema"] is not None
+    assert float(split.averages["ema"].num_updates) == 3
 
 
 def test_the_split_is_found_once_and_stays(make_model, make_batch, caplog):
@@ -260,10 +260,10 @@ def test_running_out_in_the_averages_after_the_step_is_an_error(
 ):
     model = make_model()
 
-    def fail(applied):
+    def fail(applied, step):
         raise short()
 
-    monkeypatch.setattr(model.ema, "update", fail)
+    monkeypatch.setattr(model.averages["ema"], "update", fail)
     with pytest.raises(SRTrainError, match="while the weights were being changed"):
         micro_batcher_of(model).step(Batches(make_batch, 4))
     assert model.generator.steps == 1

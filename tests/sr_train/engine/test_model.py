@@ -170,7 +170,7 @@ def test_ema_and_schedule_move_once_per_step(make_model, make_batch):
         used.append(float(model.generator.optimizer.param_groups[0]["lr"]))
         run(model, [make_batch(number)], last=[number % 3 == 2])
     assert used == [1.0] * 3 + [0.5] * 3
-    assert float(model.ema.num_updates) == 2
+    assert float(model.averages["ema"].num_updates) == 2
     assert model.generator.steps == 2
 
 
@@ -184,19 +184,19 @@ def test_non_finite_gradient_changes_nothing(make_model, make_batch, precision, 
     model = make_model(precision, fused=fused)
     run(model, [make_batch(i) for i in range(3)])
     live = weights_of(model.generator.net)
-    average = weights_of(model.ema.net)
+    average = weights_of(model.averages["ema"].net)
     moments = copy.deepcopy(model.generator.optimizer.state_dict()["state"])
-    updates = float(model.ema.num_updates)
+    updates = float(model.averages["ema"].num_updates)
     skipped = float(model.generator.num_skipped)
     model.meter.read()
     run(model, [poison(make_batch(9))])
     assert equal(live, weights_of(model.generator.net))
-    assert equal(average, weights_of(model.ema.net))
+    assert equal(average, weights_of(model.averages["ema"].net))
     after = model.generator.optimizer.state_dict()["state"]
     for index, values in moments.items():
         for name, value in values.items():
             assert torch.equal(torch.as_tensor(value), torch.as_tensor(after[index][name])), name
-    assert float(model.ema.num_updates) == updates
+    assert float(model.averages["ema"].num_updates) == updates
     assert float(model.generator.num_skipped) == skipped + 1
     assert model.meter.read().non_finite["loss/total"] == 1
     run(model, [make_batch(4)])
@@ -317,7 +317,7 @@ def test_targets_are_detached_and_ema_gets_no_gradient(make_model, make_batch):
     run(model, [make_batch()])
     assert seen.pop("pred").requires_grad
     assert not any(value.requires_grad for value in seen.values())
-    assert all(p.grad is None for p in model.ema.net.parameters())
+    assert all(p.grad is None for p in model.averages["ema"].net.parameters())
 
 
 def count_ops(model, batch):
@@ -329,7 +329,7 @@ def count_ops(model, batch):
 def test_what_nobody_asks_for_is_never_computed(make_model, make_batch):
     model = make_model()
     forwards = []
-    model.ema.net.register_forward_hook(lambda *args: forwards.append(1))
+    model.averages["ema"].net.register_forward_hook(lambda *args: forwards.append(1))
     run(model, [make_batch()])
     assert not forwards
     names = count_ops(model, make_batch())
@@ -388,7 +388,7 @@ def test_any_precision_takes_up_any_state(make_model, make_batch, stored, wanted
     new = make_model(wanted)
     notes = new.load_state_dict(copy.deepcopy(old.state_dict()))
     assert equal(weights_of(old.generator.net), weights_of(new.generator.net))
-    assert equal(weights_of(old.ema.net), weights_of(new.ema.net))
+    assert equal(weights_of(old.averages["ema"].net), weights_of(new.averages["ema"].net))
     scales = {("fp16", "fp16"): "kept", ("fp16", "fp32"): "dropped", ("fp32", "fp16"): "no loss"}
     if (stored, wanted) in scales:
         assert any(scales[stored, wanted] in note for note in notes)

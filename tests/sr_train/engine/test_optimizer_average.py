@@ -6,10 +6,10 @@ from torch import nn
 
 from losses.pixel import L1Loss
 from sr_train.api.optimizers import averages_itself
+from sr_train.engine.averages import OptimizerAverage
 from sr_train.engine.learner import Learner
 from sr_train.engine.model import SRModel
 from sr_train.engine.objective import Objective, Term
-from sr_train.engine.own_average import OptimizerAverage
 from sr_train.engine.precision import LossScaler, resolve_precision
 from sr_train.engine.schedule import Constant
 
@@ -31,7 +31,7 @@ def make(optimizer="ScheduleFreeAdamW", precision="fp32", terms=None):
     )
     average.follow(learner.optimizer)
     objective = Objective(terms or {"l1": Term("l1", L1Loss())})
-    return SRModel(learner, net.spec, objective, resolved, average)
+    return SRModel(learner, net.spec, objective, resolved, {"ema": average})
 
 
 def train(model, make_batch, steps, first=0):
