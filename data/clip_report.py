@@ -20,10 +20,10 @@ class ClipReport:
     name: str
     sequences: int
     """Usable ones."""
-    runs: int
+    segments: int
     """Parts of them without a gap in their numbering."""
     frames: int
-    """In all runs."""
+    """In all segments."""
     clips: int | None
     """In an epoch; None: for validation only."""
     clip_frames: int
@@ -36,7 +36,7 @@ class ClipReport:
     sizes: dict[str, int]
     """Sequences by the size of their GT."""
     counts: tuple[int, int]
-    """Frames of the shortest and of the longest run."""
+    """Frames of the shortest and of the longest segment."""
     is_16_bit: bool
     with_alpha: int
     """Runs with images that have alpha, which is ignored."""
@@ -53,7 +53,7 @@ class ClipReport:
     available_bytes: int
     """What the machine and its limits leave now."""
     too_short: list[tuple[str, int]]
-    """(name, frames) of runs with fewer frames than a clip spans."""
+    """(name, frames) of segments with fewer frames than a clip spans."""
     gaps: list[tuple[str, str]]
     """(sequence, where) of gaps in numberings, which no clip crosses."""
     scenes: dict[str, list[str]]
@@ -72,7 +72,7 @@ class ClipReport:
         lines = [
             f"{one_line(self.name)}: {self.sequences} sequences, {self.frames} frames{clips}, "
             f"x{self.scale}, LQ {self.lq}, {kind}",
-            f"  sizes: {sizes}; {low} to {high} frames in a run",
+            f"  sizes: {sizes}; {low} to {high} frames in a segment",
             f"  in memory ({self.cache}): {self.cached} of {self.cache_records} {what}, "
             f"{self.cache_bytes / _GIB:.2f} of {self.wanted_bytes / _GIB:.2f} GiB"
             + ("" if self.cached == self.cache_records else "; the others are read every time")
@@ -80,7 +80,7 @@ class ClipReport:
         ]
         lines += [f"  input {name}: {kind}" for name, kind in self.extras.items()]
         if self.with_alpha:
-            lines.append(f"  alpha ignored in {self.with_alpha} runs")
+            lines.append(f"  alpha ignored in {self.with_alpha} segments")
         scenes = [
             f"{name}: {len(each)} scenes, {_names(each)}" for name, each in self.scenes.items()
         ]
@@ -115,21 +115,26 @@ def make_clip_report(
     cache: CacheFacts,
 ) -> ClipReport:
     """Sum up an index and its cache."""
-    runs = index.runs
-    with_lq = sum("lq" in run.tracks for run in runs)
-    headers = [run.tracks[m].header for run in runs for m in ("gt", "lq") if m in run.tracks]
-    gts = [run.tracks["gt"].header for run in runs]
+    segments = index.segments
+    with_lq = sum("lq" in segment.tracks for segment in segments)
+    headers = [
+        segment.tracks[m].header
+        for segment in segments
+        for m in ("gt", "lq")
+        if m in segment.tracks
+    ]
+    gts = [segment.tracks["gt"].header for segment in segments]
     extras = {
         modality: f"{track.header.channels} channels of {track.header.dtype}"
         + (f" ({track.header.stored} in the files)" if track.header.stored else "")
-        for modality, track in runs[0].tracks.items()
+        for modality, track in segments[0].tracks.items()
         if modality not in ("gt", "lq")
     }
-    counts = [len(run) for run in runs]
+    counts = [len(segment) for segment in segments]
     return ClipReport(
         name=name,
         sequences=index.num_sequences,
-        runs=len(runs),
+        segments=len(segments),
         frames=sum(counts),
         clips=clips,
         clip_frames=clip_frames,
@@ -140,7 +145,7 @@ def make_clip_report(
         counts=(min(counts), max(counts)),
         is_16_bit=any(header.dtype == "uint16" for header in headers),
         with_alpha=sum(
-            any(track.header.has_alpha for track in run.tracks.values()) for run in runs
+            any(track.header.has_alpha for track in segment.tracks.values()) for segment in segments
         ),
         cache=cache.mode,
         cached=cache.held,

@@ -1,4 +1,4 @@
-"""ClipDataset: runs of frames with everything that belongs to them, for training and validation."""
+"""ClipDataset: segments of frames with all that belongs to them, for training and validation."""
 
 import logging
 import math
@@ -21,7 +21,7 @@ from data.index.doubts import Pair, Sized, doubts, spread
 from data.index.identity import cache_key, fingerprint
 from data.index.layouts import find_sequences
 from data.index.selecting import make_selection
-from data.index.sequences import IMAGES, SequenceIndex, Wanted, build_index
+from data.index.sequences import IMAGES, Requirements, SequenceIndex, build_index
 from data.loading.cutting import Crops, place_images, place_tensors
 from data.whole import WholeClip
 from sr_train.api.dataset import SetFile, TrainDataset
@@ -137,21 +137,21 @@ class ClipDataset(TrainDataset):
         self._augment = augment
         self._seed = seed
         self._span = ((frames or 1) - 1) * max(self._strides) + 1
-        wanted = Wanted(
+        requirements = Requirements(
             scale=scale,
             lq_size=lq_size,
             num_frames=self._span,
             selection=make_selection(include, exclude, list_file),
             ranges=arguments.ranges(ranges),
         )
-        self._index = build_index(found, wanted)
-        self._runs = self._index.runs
+        self._index = build_index(found, requirements)
+        self._segments = self._index.segments
         problems = self.problems()
-        if problems and (on_bad == "error" or not self._runs):
-            raise Problems(problems, advice=skip_advice(self._runs))
-        if not self._runs:
+        if problems and (on_bad == "error" or not self._segments):
+            raise Problems(problems, advice=skip_advice(self._segments))
+        if not self._segments:
             raise DataError(_all_too_short(self._index, self._span))
-        extra_names = [m for m in self._runs[0].tracks if m not in IMAGES]
+        extra_names = [m for m in self._segments[0].tracks if m not in IMAGES]
         self._time_bins = frozenset(texts("time_bins", time_bins))
         for each in self._time_bins:
             if each not in extra_names:
@@ -162,7 +162,7 @@ class ClipDataset(TrainDataset):
             self._leave_out_damaged(extra_names)
         key = cache_key("clips", self._index.files(), self._index.parts())
         self._frames = ClipFrames(
-            self._runs, scale, extra_names, cache, budget(cache_gib), key, self._damage
+            self._segments, scale, extra_names, cache, budget(cache_gib), key, self._damage
         )
         shapes = self._frames.crop_shapes(1)
         if frames is not None and lq_size is not None:
@@ -171,13 +171,13 @@ class ClipDataset(TrainDataset):
         self.extra_channels = {name: shapes[name][0][0] for name in extra_names}
         self._clips = [
             (number, first)
-            for number, run in enumerate(self._runs)
-            for first in range(0, len(run) - self._span + 1, every)
+            for number, segment in enumerate(self._segments)
+            for first in range(0, len(segment) - self._span + 1, every)
         ]
 
     def __len__(self) -> int:
-        """Return the number of clips; for validation, without `frames`, that of runs."""
-        return len(self._runs) if self.num_frames is None else len(self._clips)
+        """Return the number of clips; for validation, without `frames`, that of segments."""
+        return len(self._segments) if self.num_frames is None else len(self._clips)
 
     @property
     def in_ram(self) -> bool:
@@ -186,8 +186,8 @@ class ClipDataset(TrainDataset):
         return self._frames.mode == "decoded" and store.num_held == len(store)
 
     def names(self) -> list[str]:
-        """Return the name of each run: its sequence's path below the root."""
-        return [run.name for run in self._runs]
+        """Return the name of each segment: its sequence's path below the root."""
+        return [segment.name for segment in self._segments]
 
     def problems(self) -> list[str]:
         """Return one line, `path: why`, for each sequence that cannot be used."""
@@ -206,7 +206,7 @@ class ClipDataset(TrainDataset):
 
     def verify(self) -> list[str]:
         """Decode every file and return one line for each that is damaged; takes its time."""
-        places = [(run, t) for run, each in enumerate(self._runs) for t in range(len(each))]
+        places = [(n, t) for n, each in enumerate(self._segments) for t in range(len(each))]
         with ThreadPoolExecutor(num_threads()) as pool:
             found = pool.map(self._frames.faults, *zip(*places, strict=True))
             lines = [str(error) for errors in found for error in errors]
@@ -214,23 +214,23 @@ class ClipDataset(TrainDataset):
 
     def warnings(self, num_samples: int = 8) -> list[str]:
         """Return what makes one doubt the set, though it can be used; see `data.index.doubts`."""
-        headers = [run.tracks["gt"].header for run in self._runs]
+        headers = [segment.tracks["gt"].header for segment in self._segments]
         sizes = [(header.height, header.width) for header in headers]
-        sized = [Sized(run.name, *size) for run, size in zip(self._runs, sizes, strict=True)]
-        count = self._frames.num_frames if "lq" in self._runs[0].tracks else 0
+        sized = [Sized(each.name, *size) for each, size in zip(self._segments, sizes, strict=True)]
+        count = self._frames.num_frames if "lq" in self._segments[0].tracks else 0
         places = [self._frames.place(number) for number in spread(count, num_samples)]
         pairs = (
-            Pair(f"{self._runs[run].name}/{self._runs[run].frame_names[t]}", *self._pair(run, t))
-            for run, t in places
+            Pair(f"{self._segments[n].name}/{self._segments[n].frame_names[t]}", *self._pair(n, t))
+            for n, t in places
         )
-        return doubts(pairs, self.scale, sized, lambda run: self._frames.part(run, 0, "gt"))
+        return doubts(pairs, self.scale, sized, lambda segment: self._frames.part(segment, 0, "gt"))
 
-    def _pair(self, run: int, t: int) -> tuple[np.ndarray, np.ndarray]:
-        return self._frames.part(run, t, "lq"), self._frames.part(run, t, "gt")
+    def _pair(self, segment: int, t: int) -> tuple[np.ndarray, np.ndarray]:
+        return self._frames.part(segment, t, "lq"), self._frames.part(segment, t, "gt")
 
     def gt_files(self) -> list[SetFile]:
         """Return the files of the ground truth's frames, to compare sets by."""
-        frames = [frame for run in self._runs for frame in run.tracks["gt"].frames]
+        frames = [frame for segment in self._segments for frame in segment.tracks["gt"].frames]
         return [SetFile(f.file.path, f.file.num_bytes, f.number) for f in frames]
 
     def newly_damaged(self) -> list[tuple[str, str]]:
@@ -261,13 +261,13 @@ class ClipDataset(TrainDataset):
         self._frames.fill(num_threads(), progress)
 
     def whole(self, index: int) -> WholeClip:
-        """Return run `index` uncropped, for validation; see `names`."""
-        run = self._runs[index]
-        return WholeClip(run.name, run.frame_names, index, self._frames)
+        """Return segment `index` uncropped, for validation; see `names`."""
+        segment = self._segments[index]
+        return WholeClip(segment.name, segment.frame_names, index, self._frames)
 
     def whole_sizes(self) -> list[tuple[int, int, int]]:
-        """Return (frames, height, width) on the LQ grid of each run that `whole` returns."""
-        return [(len(run), run.lq_height, run.lq_width) for run in self._runs]
+        """Return (frames, height, width) on the LQ grid of each segment that `whole` returns."""
+        return [(len(segment), segment.lq_height, segment.lq_width) for segment in self._segments]
 
     def sample(self, epoch: int, index: int) -> dict[str, Tensor]:
         """Return the training crop of a clip in an epoch.
@@ -315,9 +315,9 @@ class ClipDataset(TrainDataset):
     def _write_crop(self, index: int, bits: int, out: Sequence[np.ndarray]) -> None:
         """Write the crop of a clip that random bits choose: LQ, GT, further inputs."""
         number, first = self._clips[index]
-        run, side, count = self._runs[number], out[0].shape[-1], len(out[0])
-        top = ((bits >> 32) * (run.lq_height - side + 1)) >> 32
-        left = ((bits & 0xFFFFFFFF) * (run.lq_width - side + 1)) >> 32
+        segment, side, count = self._segments[number], out[0].shape[-1], len(out[0])
+        top = ((bits >> 32) * (segment.lq_height - side + 1)) >> 32
+        left = ((bits & 0xFFFFFFFF) * (segment.lq_width - side + 1)) >> 32
         bits = splitmix64(bits)
         step = self._strides[((bits >> 32) * len(self._strides)) >> 32]
         symmetry = bits & 7 if self._augment else 0
@@ -345,22 +345,23 @@ class ClipDataset(TrainDataset):
             Problems: none is whole.
         """
         log.info("%s: decoding every file, to leave out what is damaged (on_bad=skip)", self.name)
-        frames = ClipFrames(self._runs, self.scale, extra_names, "decoded", 0, "", Damage(False))
+        segments = self._segments
+        frames = ClipFrames(segments, self.scale, extra_names, "decoded", 0, "", Damage(False))
 
-        def first_faults(run: int) -> list[BadFileError]:
-            each = (frames.faults(run, t) for t in range(len(self._runs[run])))
+        def first_faults(segment: int) -> list[BadFileError]:
+            each = (frames.faults(segment, t) for t in range(len(segments[segment])))
             return next((errors for errors in each if errors), [])
 
         with ThreadPoolExecutor(num_threads()) as pool:
-            found = list(pool.map(first_faults, range(len(self._runs))))
-        for run, errors in zip(self._runs, found, strict=True):
+            found = list(pool.map(first_faults, range(len(segments))))
+        for segment, errors in zip(segments, found, strict=True):
             self._damaged += [str(error) for error in errors]
             self._index.left_out += [
-                (error.path, f"{reason(error, error.path)}; {run.name} is left out")
+                (error.path, f"{reason(error, error.path)}; {segment.name} is left out")
                 for error in errors
             ]
-        whole = [run for run, errors in zip(self._runs, found, strict=True) if not errors]
-        self._index.runs = self._runs = whole
+        whole = [segment for segment, errors in zip(segments, found, strict=True) if not errors]
+        self._index.segments = self._segments = whole
         if not whole:
             raise Problems(self.problems())
 

@@ -11,13 +11,13 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from data.cache.frame_cache import FrameStore, Record, budget
+from data.cache.frame_cache import FrameCache, Record, budget
 from data.index.arguments import Texts
 from data.index.damage import BadFileError, Damage, reading, reason, skip_advice, stand_ins
 from data.index.doubts import Pair, Sized, doubts, spread
 from data.index.folders import FoundFile, resolve_roots, root_name
 from data.index.identity import cache_key, fingerprint
-from data.index.pairs import Entry, Wanted, build_index
+from data.index.pairs import Entry, Requirements, build_index
 from data.index.selecting import make_selection
 from data.loading.cutting import place_image
 from data.report import Report, make_report
@@ -103,8 +103,8 @@ class ImageDataset(TrainDataset):
         self._augment = augment
         self._seed = seed
         selection = make_selection(include, exclude, list_file)
-        wanted = Wanted(scale=scale, lq_size=lq_size, selection=selection)
-        self._index = build_index(roots, lq_roots, wanted)
+        requirements = Requirements(scale=scale, lq_size=lq_size, selection=selection)
+        self._index = build_index(roots, lq_roots, requirements)
         self._entries = self._index.entries
         problems = self.problems()
         if problems and (on_bad == "error" or not self._entries):
@@ -119,7 +119,7 @@ class ImageDataset(TrainDataset):
         dtype = np.dtype(self._dtype)
         key = cache_key(f"images x{scale}", self._index.files())
         records = [tuple((shape, dtype) for shape in pair) for pair in shapes]
-        self._store = FrameStore(records, budget(cache_gib), self._load, key)
+        self._store = FrameCache(records, budget(cache_gib), self._load, key)
         if lq_size is not None:
             self.sample_bytes = 3 * lq_size**2 * (1 + scale**2) * dtype.itemsize
         num_pixels = sum(math.prod(shape) for pair in shapes for shape in pair)

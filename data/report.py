@@ -4,7 +4,7 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from data.cache.frame_cache import FrameStore
+from data.cache.frame_cache import FrameCache
 from data.index.pairs import Entry, Index
 from sr_train.api.text import one_line
 from sr_train.utils.memory import available_bytes
@@ -82,7 +82,7 @@ def told_kinds(ignored: Mapping[str, int]) -> str:
 
 
 def make_report(
-    name: str, index: Index, scale: int, store: FrameStore, decoded_bytes: int
+    name: str, index: Index, scale: int, store: FrameCache, decoded_bytes: int
 ) -> Report:
     """Sum up an index and its cache."""
     entries = index.entries

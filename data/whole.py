@@ -21,13 +21,15 @@ class WholeImage:
 
 
 class WholeClip:
-    """An uncropped run of frames for validation; frames are read when they are asked for."""
+    """An uncropped segment of frames for validation; frames are read when they are asked for."""
 
-    def __init__(self, name: str, frame_names: Sequence[str], run: int, frames: ClipFrames) -> None:
+    def __init__(
+        self, name: str, frame_names: Sequence[str], segment: int, frames: ClipFrames
+    ) -> None:
         self.name = name
-        """The sequence's path below the root, with `/`; see `data.index.sequences.Run`."""
+        """The sequence's path below the root, with `/`; see `data.index.sequences.Segment`."""
         self._frame_names = frame_names
-        self._run = run
+        self._segment = segment
         self._frames = frames
 
     def __len__(self) -> int:
@@ -57,4 +59,4 @@ class WholeClip:
     def _part(self, t: int, name: str) -> np.ndarray:
         if not 0 <= t < len(self):
             raise IndexError(f"{self.name}: frame {t} of {len(self)}")
-        return self._frames.part(self._run, t, name)
+        return self._frames.part(self._segment, t, name)

@@ -29,7 +29,7 @@ from rich.table import Table
 
 from data.cache.sharing import SharedBytes
 from data.images import ImageDataset
-from data.loading.stream import TrainStream
+from data.loading.stream import TrainLoader
 from scripts.bench_data import read_photos
 from sr_train.api.errors import SRTrainError
 from sr_train.io.images import write_image
@@ -59,7 +59,7 @@ def run_rank(
     images.preload()
     seconds = time.monotonic() - start
     full.wait()
-    stream = TrainStream(images, 8, num_workers=workers)
+    stream = TrainLoader(images, 8, num_workers=workers)
     for _ in range(20):
         next(stream)
     told.put(([os.getpid(), *(child.pid for child in multiprocessing.active_children())], seconds))

@@ -4,7 +4,7 @@ Run from the project's folder:
 
     python -m scripts.bench_clips FRAMES        # FRAMES/SEQUENCE/frame.png, or frames right there
 
-Rows: `cached` is ClipDataset + TrainStream with all frames in RAM, decoded; `encoded` the same with
+Rows: `cached` is ClipDataset + TrainLoader with all frames in RAM, decoded; `encoded` the same with
 the files in RAM; `uncached` with neither; `bound` crops, mirrors, turns, copies and collates
 arrays that lie in RAM, in plain NumPy, with torch's DataLoader where there are workers; `bound
 middle` does so with the middle GT frame alone. The LQ is given in files, made by bicubic before.
@@ -25,7 +25,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
 from data.clips import ClipDataset
-from data.loading.stream import TrainStream
+from data.loading.stream import TrainLoader
 from scripts.bench_data import rate, show
 from sr_train.api.errors import SRTrainError
 from sr_train.io.images import write_image
@@ -75,7 +75,7 @@ class PlainClips(Dataset):
 
 def measure_stream(clips: ClipDataset, num_workers: int, args: argparse.Namespace) -> float:
     """Return clips per second of our stream."""
-    stream = TrainStream(clips, args.batch_size, num_workers=num_workers, fill_cache=False)
+    stream = TrainLoader(clips, args.batch_size, num_workers=num_workers, fill_cache=False)
     try:
         return rate(stream, args.batch_size, args.seconds, args.repeats)
     finally:

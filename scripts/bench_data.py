@@ -6,7 +6,7 @@ Run from the project's folder:
     python -m scripts.bench_data --photos ~/photos      # made from one's own
     python -m scripts.bench_data --gt GT --lq LQ --scale 2
 
-Rows: `cached` is ImageDataset + TrainStream with all images in RAM; `decoded` the same without
+Rows: `cached` is ImageDataset + TrainLoader with all images in RAM; `decoded` the same without
 cache; `bound` crops, flips, turns, copies and collates arrays that lie in RAM, in plain NumPy,
 with torch's DataLoader where there are workers. Columns: uint8 batches, and float32 in [0, 1]
 (ours turned into floats by the reader, the bound's by each sample). torch runs in one thread.
@@ -31,7 +31,7 @@ from torch.utils.data import DataLoader, Dataset
 
 from data.images import ImageDataset
 from data.index.folders import list_folder, resolve_root
-from data.loading.stream import TrainStream
+from data.loading.stream import TrainLoader
 from sr_train.api.errors import SRTrainError
 from sr_train.io.images import read_image, to_rgb, write_image
 from sr_train.ops.resize import imresize
@@ -126,7 +126,7 @@ def measure_stream(
     images: ImageDataset, num_workers: int, floats: bool, args: argparse.Namespace
 ) -> float:
     """Return samples per second of our stream."""
-    stream = TrainStream(images, args.batch_size, num_workers=num_workers)
+    stream = TrainLoader(images, args.batch_size, num_workers=num_workers)
     batches: Iterator[Batch] = map(to_float, stream) if floats else stream
     try:
         return rate(batches, args.batch_size, args.seconds, args.repeats)

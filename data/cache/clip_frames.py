@@ -1,4 +1,4 @@
-"""The frames of the runs of a clip set: from the RAM cache, or from their files.
+"""The frames of the segments of a clip set: from the RAM cache, or from their files.
 
 Modes of the cache: `decoded` keeps a record for each frame, with the LQ, the GT and the further
 inputs as they go into batches; `encoded` keeps the bytes of each file, a video's once, and decodes
@@ -14,11 +14,11 @@ from typing import BinaryIO, Literal, cast
 import numpy as np
 import torch
 
-from data.cache.frame_cache import FrameStore, Record
+from data.cache.frame_cache import FrameCache, Record
 from data.index.damage import BadFileError, Damage, reading
 from data.index.frame_files import decode_frame, read_bytes, read_frame
 from data.index.pairing import Frame
-from data.index.sequences import Run, Track
+from data.index.sequences import Segment, Track
 from data.index.videos import FileInMemory, OpenVideos, Source
 from sr_train.api.errors import DataError
 from sr_train.io.video.frames import read_frames
@@ -45,14 +45,14 @@ class CacheFacts:
 
 
 class ClipFrames:
-    """LQ, GT and further inputs of each frame of each run.
+    """LQ, GT and further inputs of each frame of each segment.
 
     A record is (lq (h, w, 3), gt (h * scale, w * scale, 3), further inputs (S, h, w) ...).
     """
 
     def __init__(
         self,
-        runs: Sequence[Run],
+        segments: Sequence[Segment],
         scale: int,
         extras: Sequence[str],
         mode: CacheMode,
@@ -63,8 +63,8 @@ class ClipFrames:
         """Set up the cache; reads nothing.
 
         Args:
-            runs: whose frames these are; all have the same further inputs.
-            scale: by which the LQ is made where a run has none.
+            segments: whose frames these are; all have the same further inputs.
+            scale: by which the LQ is made where a segment has none.
             extras: names of the further inputs, in the order of a record.
             mode: what the cache keeps.
             budget_bytes: upper limit of its memory.
@@ -74,28 +74,35 @@ class ClipFrames:
         self._damage = damage
         self.extras = tuple(extras)
         """Names of the further inputs."""
-        headers = [run.tracks[m].header for run in runs for m in ("gt", "lq") if m in run.tracks]
+        headers = [
+            segment.tracks[m].header
+            for segment in segments
+            for m in ("gt", "lq")
+            if m in segment.tracks
+        ]
         is_deep = any(header.dtype == "uint16" for header in headers)
         self.dtype = np.dtype(np.uint16 if is_deep else np.uint8)
         """Of all images."""
-        self._runs = list(runs)
+        self._segments = list(segments)
         self._scale = scale
         self.mode: CacheMode = mode
         self._is_decoded = mode == "decoded"
-        self._places = [(r, t) for r, run in enumerate(runs) for t in range(len(run))]
-        self._first = np.cumsum([0, *(len(run) for run in runs)]).tolist()
-        tracks = [track for run in runs for track in run.tracks.values()]
+        self._places = [(r, t) for r, segment in enumerate(segments) for t in range(len(segment))]
+        self._first = np.cumsum([0, *(len(segment) for segment in segments)]).tolist()
+        tracks = [track for segment in segments for track in segment.tracks.values()]
         sizes = {f.file.path: f.file.num_bytes for track in tracks for f in track.frames}
         self._files = {path: number for number, path in enumerate(sizes)}
         self._paths, self._sizes = list(sizes), list(sizes.values())
         self._videos = OpenVideos(self._open_video)
         key = f"clips x{scale} {mode} {self.extras} {self.dtype}\n{key}"
         if self._is_decoded:
-            records = [shapes for run in runs for shapes in [self._shapes(run)] * len(run)]
-            self.store = FrameStore(records, budget_bytes, self._made, key)
+            records = [
+                shapes for segment in segments for shapes in [self._shapes(segment)] * len(segment)
+            ]
+            self.store = FrameCache(records, budget_bytes, self._made, key)
         else:
             records = [(((size,), np.dtype(np.uint8)),) for size in sizes.values()]
-            self.store = FrameStore(records, budget_bytes, self._bytes, key)
+            self.store = FrameCache(records, budget_bytes, self._bytes, key)
         self.wanted_bytes = sum(
             math.prod(shape) * dtype.itemsize for parts in records for shape, dtype in parts
         )
@@ -103,23 +110,23 @@ class ClipFrames:
 
     @property
     def num_frames(self) -> int:
-        """Of all runs."""
+        """Of all segments."""
         return len(self._places)
 
     def place(self, number: int) -> tuple[int, int]:
-        """Return the run of a frame, counted over all runs, and its place there."""
+        """Return the segment of a frame, counted over all segments, and its place there."""
         return self._places[number]
 
-    def get(self, run: int, t: int) -> Record:
+    def get(self, segment: int, t: int) -> Record:
         """Return a frame's record; its arrays may be read-only.
 
         Raises:
             DataError: a file is damaged, or was changed since it was indexed.
         """
-        number = self._first[run] + t
+        number = self._first[segment] + t
         return self.store.get(number) if self._is_decoded else self._made(number)
 
-    def clip(self, run: int, first: int, count: int, step: int) -> Record | None:
+    def clip(self, segment: int, first: int, count: int, step: int) -> Record | None:
         """Return `count` frames, every `step`-th from `first` on, as views of (count, ...).
 
         Returns:
@@ -128,23 +135,23 @@ class ClipFrames:
         Raises:
             BadFileError: one is known to be damaged.
         """
-        start = self._first[run] + first
+        start = self._first[segment] + first
         record = self.store.run(start, count, step) if self._is_decoded else None
         if record is None:
             self._damage.check(range(start, start + count * step, step))
         return record
 
-    def crop(self, run: int, t: int, window: Window) -> Record:
+    def crop(self, segment: int, t: int, window: Window) -> Record:
         """Return a part of a frame's record, without making more of the LQ than that.
 
         Raises:
             DataError: a file is damaged, or was changed since it was indexed.
         """
-        tracks, number = self._runs[run].tracks, self._first[run] + t
+        tracks, number = self._segments[segment].tracks, self._first[segment] + t
         if "lq" in tracks or (self._is_decoded and self.store.holds(number)):
-            return cropped(self.get(run, t), window, self._scale)
+            return cropped(self.get(segment, t), window, self._scale)
         with self._damage.watched(number):
-            gt = self._stored_gt(run, t)
+            gt = self._stored_gt(segment, t)
             rest = [_planes(tracks[name], self._pixels(tracks[name], t)) for name in self.extras]
         top, left, side = window
         lq = self._finished(imresize(gt, 1 / self._scale, window=(top, left, side, side)))
@@ -155,7 +162,7 @@ class ClipFrames:
         """Return shape, channels first, and dtype of a square crop of each part of a record."""
         large = side * self._scale
         sizes = [(3, side, side), (3, large, large)]
-        parts = self._shapes(self._runs[0])
+        parts = self._shapes(self._segments[0])
         sizes += [(shape[0], side, side) for shape, _ in parts[2:]]
         dtypes = [getattr(torch, dtype.name) for _, dtype in parts]
         names = ("lq", "gt", *self.extras)
@@ -166,19 +173,19 @@ class ClipFrames:
         held, num_bytes = self.store.num_held, self.store.num_bytes
         return CacheFacts(self.mode, held, len(self.store), num_bytes, self.wanted_bytes)
 
-    def part(self, run: int, t: int, name: str) -> np.ndarray:
+    def part(self, segment: int, t: int, name: str) -> np.ndarray:
         """Return one part of a frame's record, `lq`, `gt` or a further input, and make no other.
 
         Raises:
             DataError: a file is damaged, or was changed since it was indexed.
         """
-        number, tracks = self._first[run] + t, self._runs[run].tracks
+        number, tracks = self._first[segment] + t, self._segments[segment].tracks
         if self._is_decoded and self.store.holds(number):
             return self.store.get(number)[("lq", "gt", *self.extras).index(name)]
         if name == "gt":
-            return self._finished(self._stored_gt(run, t))
+            return self._finished(self._stored_gt(segment, t))
         if name == "lq" and "lq" not in tracks:
-            return self._finished(imresize(self._stored_gt(run, t), 1 / self._scale))
+            return self._finished(imresize(self._stored_gt(segment, t), 1 / self._scale))
         pixels = self._pixels(tracks[name], t)
         return self._finished(pixels) if name == "lq" else _planes(tracks[name], pixels)
 
@@ -193,44 +200,48 @@ class ClipFrames:
         skipped = BadFileError if self._damage.is_skipped else ()
         counted = _Counted(self.store, progress)
 
-        def stream(run: int) -> bool:
+        def stream(segment: int) -> bool:
             try:
-                return self._stream(run, counted, stop)
+                return self._stream(segment, counted, stop)
             except skipped:
                 return True  # what is left of it comes frame by frame
 
         if self._is_decoded:
-            runs = [run for run in range(len(self._runs)) if self._is_to_be_streamed(run)]
-            for_each(runs, stream, threads, stop)
+            segments = [
+                segment
+                for segment in range(len(self._segments))
+                if self._is_to_be_streamed(segment)
+            ]
+            for_each(segments, stream, threads, stop)
         self.store.fill(None, threads, lambda *_: counted.add(), stop, skipped)
 
-    def faults(self, run: int, t: int) -> list[BadFileError]:
+    def faults(self, segment: int, t: int) -> list[BadFileError]:
         """Decode a frame and return what is wrong with its files."""
         errors = []
-        for track in self._runs[run].tracks.values():
+        for track in self._segments[segment].tracks.values():
             try:
                 self._pixels(track, t)
             except BadFileError as error:
                 errors.append(error)
         return errors
 
-    def _is_to_be_streamed(self, run: int) -> bool:
+    def _is_to_be_streamed(self, segment: int) -> bool:
         """Return whether frames of a video are missing in the cache."""
-        numbers = range(self._first[run], self._first[run + 1])
+        numbers = range(self._first[segment], self._first[segment + 1])
         return any(
-            track.frames[0].number is not None for track in self._runs[run].tracks.values()
+            track.frames[0].number is not None for track in self._segments[segment].tracks.values()
         ) and any(self.store.holds(n) and not self.store.is_ready(n) for n in numbers)
 
-    def _stream(self, run: int, counted: "_Counted", stop: threading.Event | None) -> bool:
-        """Put the frames of a run into the cache in their order; False: memory got short."""
-        tracks = self._runs[run].tracks
+    def _stream(self, segment: int, counted: "_Counted", stop: threading.Event | None) -> bool:
+        """Put the frames of a segment into the cache in their order; False: memory got short."""
+        tracks = self._segments[segment].tracks
         sources = [self._in_order(track) for track in tracks.values()]
         for t, pixels in enumerate(zip(*sources, strict=True)):
-            number = self._first[run] + t
+            number = self._first[segment] + t
             if (stop and stop.is_set()) or not self.store.holds(number):
                 break
             if not self.store.is_ready(number):
-                record = self._record(run, dict(zip(tracks, pixels, strict=True)))
+                record = self._record(segment, dict(zip(tracks, pixels, strict=True)))
                 if not self.store.put(number, record):
                     return False
                 counted.add()
@@ -254,9 +265,9 @@ class ClipFrames:
                 pixels = self._checked(track, t, pixels)
             yield pixels
 
-    def _shapes(self, run: Run) -> _Shapes:
-        height, width, scale = run.lq_height, run.lq_width, self._scale
-        headers = [run.tracks[name].header for name in self.extras]
+    def _shapes(self, segment: Segment) -> _Shapes:
+        height, width, scale = segment.lq_height, segment.lq_width, self._scale
+        headers = [segment.tracks[name].header for name in self.extras]
         return (
             ((height, width, 3), self.dtype),
             ((height * scale, width * scale, 3), self.dtype),
@@ -265,24 +276,24 @@ class ClipFrames:
 
     def _made(self, number: int) -> Record:
         """Return the record of a frame from its files."""
-        run, t = self._places[number]
-        tracks = self._runs[run].tracks
+        segment, t = self._places[number]
+        tracks = self._segments[segment].tracks
         with self._damage.watched(number):
-            return self._record(run, {name: self._pixels(tracks[name], t) for name in tracks})
+            return self._record(segment, {name: self._pixels(tracks[name], t) for name in tracks})
 
-    def _record(self, run: int, pixels: dict[str, np.ndarray]) -> Record:
-        gt = self._fitting_gt(run, pixels["gt"])
+    def _record(self, segment: int, pixels: dict[str, np.ndarray]) -> Record:
+        gt = self._fitting_gt(segment, pixels["gt"])
         lq = pixels["lq"] if "lq" in pixels else imresize(gt, 1 / self._scale)
-        tracks = self._runs[run].tracks
+        tracks = self._segments[segment].tracks
         rest = (_planes(tracks[name], pixels[name]) for name in self.extras)
         return (self._finished(lq), self._finished(gt), *rest)
 
-    def _stored_gt(self, run: int, t: int) -> np.ndarray:
-        return self._fitting_gt(run, self._pixels(self._runs[run].tracks["gt"], t))
+    def _stored_gt(self, segment: int, t: int) -> np.ndarray:
+        return self._fitting_gt(segment, self._pixels(self._segments[segment].tracks["gt"], t))
 
-    def _fitting_gt(self, run: int, gt: np.ndarray) -> np.ndarray:
+    def _fitting_gt(self, segment: int, gt: np.ndarray) -> np.ndarray:
         """Return the GT cropped to scale times the LQ."""
-        height, width = self._runs[run].lq_height, self._runs[run].lq_width
+        height, width = self._segments[segment].lq_height, self._segments[segment].lq_width
         return gt[: height * self._scale, : width * self._scale]
 
     def _finished(self, pixels: np.ndarray) -> np.ndarray:
@@ -358,7 +369,7 @@ def _planes(track: Track, pixels: np.ndarray) -> np.ndarray:
 class _Counted:
     """Counts the records that arrive in a store, for whoever wants to know."""
 
-    def __init__(self, store: FrameStore, progress: Progress | None) -> None:
+    def __init__(self, store: FrameCache, progress: Progress | None) -> None:
         self._progress = progress
         self._done = 0
         self._total = store.num_held - store.num_ready()

@@ -12,7 +12,7 @@ _TELL_SEC = 10.0
 log = logging.getLogger(__name__)
 
 
-class Filling:
+class CacheFiller:
     """A thread that loads what the cache of a training set has a place for.
 
     What a batch needs meanwhile is loaded for that batch, so nothing waits for this.

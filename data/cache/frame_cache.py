@@ -1,4 +1,4 @@
-"""FrameStore: decoded frames in memory, one copy for all processes of a machine."""
+"""FrameCache: decoded frames in memory, one copy for all processes of a machine."""
 
 import functools
 import hashlib
@@ -53,7 +53,7 @@ class _Layout(NamedTuple):
     """Bytes that the whole record takes."""
 
 
-class FrameStore:
+class FrameCache:
     """Records of arrays by number, kept in shared memory as far as a budget goes.
 
     A record is loaded when it is first asked for, in whichever process that is; from then on all
@@ -333,7 +333,7 @@ def _program() -> str:
     return digest.hexdigest()
 
 
-_stores: "weakref.WeakSet[FrameStore]" = weakref.WeakSet()
+_stores: "weakref.WeakSet[FrameCache]" = weakref.WeakSet()
 """All stores of this process, so that together they do not promise more than there is."""
 
 

@@ -53,7 +53,7 @@ class Index:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Wanted:
+class Requirements:
     """What an image must be to be used."""
 
     scale: int
@@ -63,7 +63,7 @@ class Wanted:
     """Held against the path below the root, with and without suffix."""
 
 
-def build_index(gt: Sequence[Path], lq: Sequence[Path] | None, wanted: Wanted) -> Index:
+def build_index(gt: Sequence[Path], lq: Sequence[Path] | None, requirements: Requirements) -> Index:
     """Scan the roots, pair by name, read every header, check every size.
 
     An LQ image belongs to the GT image of the same path below the root without suffix. Where
@@ -74,7 +74,7 @@ def build_index(gt: Sequence[Path], lq: Sequence[Path] | None, wanted: Wanted) -
     Args:
         gt: absolute roots.
         lq: as many roots, in the same order; None: the LQ is made from the GT.
-        wanted: what the images must be.
+        requirements: what the images must be.
 
     Raises:
         DataError: a root that is empty or has no partner at all, or patterns that leave nothing.
@@ -90,7 +90,7 @@ def build_index(gt: Sequence[Path], lq: Sequence[Path] | None, wanted: Wanted) -
     names = {
         file.path: _names(file, label) for listing, label in listings for file in listing.files
     }
-    chosen, lacking = wanted.selection.chosen(names, "images")
+    chosen, lacking = requirements.selection.chosen(names, "images")
     index.left_out += lacking
     pairs: list[tuple[str, FoundFile, FoundFile | None]] = []
     for number, (listing, label) in enumerate(listings):
@@ -99,11 +99,11 @@ def build_index(gt: Sequence[Path], lq: Sequence[Path] | None, wanted: Wanted) -
         if lq is not None:
             others = _listed(lq[number], index)
             _check_apart(files, listing.root, others)
-            partners = _pair(listing, others, chosen, wanted, index)
+            partners = _pair(listing, others, chosen, requirements, index)
         for file in _without_twins(files, index):
             if file.path in partners:
                 pairs.append((label + file.relative, file, partners[file.path]))
-    _check(pairs, wanted, index)
+    _check(pairs, requirements, index)
     return index
 
 
@@ -163,7 +163,7 @@ def _variants(relative: str, scale: int) -> list[str]:
 
 
 def _pair(
-    gt: Listing, lq: Listing, chosen: Container[str], wanted: Wanted, index: Index
+    gt: Listing, lq: Listing, chosen: Container[str], requirements: Requirements, index: Index
 ) -> dict[str, FoundFile]:
     """Return the LQ file of each GT path; what finds no partner, or two, is left out.
 
@@ -171,7 +171,7 @@ def _pair(
         gt: all files, since each may take a name away from others.
         lq: their partners.
         chosen: paths of the GT files that are used.
-        wanted: tells which LQ files without partner are worth a word, and the scale.
+        requirements: tells which LQ files without partner are worth a word, and the scale.
         index: gets what is left out.
     """
     candidates = {file.relative: file for file in _without_twins(lq.files, index)}
@@ -181,7 +181,7 @@ def _pair(
     partners: dict[str, FoundFile] = {}
     problems: list[tuple[str, str]] = []
     for file in gt.files:
-        tried = _variants(file.relative, wanted.scale)
+        tried = _variants(file.relative, requirements.scale)
         # A name that another GT has exactly is that one's partner.
         names = [
             name
@@ -199,14 +199,16 @@ def _pair(
             problems.append((file.path, why))
     if not taken:
         found = some([file.relative for file in lq.files])
-        others = (name for file in lq.files for name in _variants(file.relative, wanted.scale))
+        others = (
+            name for file in lq.files for name in _variants(file.relative, requirements.scale)
+        )
         hint = "; are gt and lq swapped?" if any(name in gt_names for name in others) else ""
         raise DataError(
             f"{lq.root}: no image here belongs to one in {gt.root}; found {found}; expected "
-            f"names such as {', '.join(_variants(gt.files[0].relative, wanted.scale))}{hint}"
+            f"names such as {', '.join(_variants(gt.files[0].relative, requirements.scale))}{hint}"
         )
     index.left_out += problems
-    selection = wanted.selection
+    selection = requirements.selection
     index.left_out += [
         (file.path, f"no partner in {gt.root}")
         for file in lq.files
@@ -226,7 +228,9 @@ def _header_of(file: FoundFile) -> ImageHeader | str:
 
 
 def _check(
-    pairs: Sequence[tuple[str, FoundFile, FoundFile | None]], wanted: Wanted, index: Index
+    pairs: Sequence[tuple[str, FoundFile, FoundFile | None]],
+    requirements: Requirements,
+    index: Index,
 ) -> None:
     """Read all headers and put each pair among the entries or among those left out."""
     files = [file for _, gt, lq in pairs for file in (gt, lq) if file is not None]
@@ -241,11 +245,11 @@ def _check(
             index.left_out.append((lq.path, lq_header))
         if isinstance(gt_header, str) or isinstance(lq_header, str):
             continue
-        why = _unfit(gt, gt_header, lq_header, wanted)
+        why = _unfit(gt, gt_header, lq_header, requirements)
         if why:
             index.left_out.append((gt.path if lq is None else lq.path, why))
             continue
-        sizes = gt_header.height // wanted.scale, gt_header.width // wanted.scale
+        sizes = gt_header.height // requirements.scale, gt_header.width // requirements.scale
         index.entries.append(Entry(one_line(name), gt, gt_header, lq, lq_header, *sizes))
     index.left_out.sort(key=lambda item: natural_key(item[0]))
 
@@ -262,10 +266,10 @@ def size_hint(gt: tuple[int, int], lq: tuple[int, int]) -> str:
 
 
 def _unfit(
-    gt: FoundFile, gt_header: ImageHeader, lq_header: ImageHeader | None, wanted: Wanted
+    gt: FoundFile, gt_header: ImageHeader, lq_header: ImageHeader | None, requirements: Requirements
 ) -> str | None:
     """Return why a readable image or pair cannot be used, or None."""
-    scale = wanted.scale
+    scale = requirements.scale
     height, width = gt_header.height // scale, gt_header.width // scale
     if lq_header is not None and (lq_header.height, lq_header.width) != (height, width):
         sizes = (gt_header.height, gt_header.width), (lq_header.height, lq_header.width)
@@ -274,7 +278,7 @@ def _unfit(
             f"{width}x{height} for the GT of {gt_header.width}x{gt_header.height} "
             f"({gt.path}){size_hint(*sizes)}"
         )
-    need = wanted.lq_size or 1
+    need = requirements.lq_size or 1
     if min(height, width) < need:
         if lq_header is not None:
             return f"too small: found {width}x{height}, the crop needs {need}x{need}"

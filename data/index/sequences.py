@@ -47,7 +47,7 @@ _MOST_FAULTS = 5
 
 @dataclass(frozen=True, slots=True)
 class Track:
-    """One modality of a run."""
+    """One modality of a segment."""
 
     frames: tuple[Frame, ...]
     header: FrameHeader
@@ -55,7 +55,7 @@ class Track:
 
 
 @dataclass(frozen=True)
-class Run:
+class Segment:
     """Frames that follow each other without a gap: a sequence, or a part of one."""
 
     name: str
@@ -78,13 +78,13 @@ class Run:
 class SequenceIndex:
     """What was found."""
 
-    runs: list[Run] = field(default_factory=list)
+    segments: list[Segment] = field(default_factory=list)
     num_sequences: int = 0
-    """Of which at least a run is used."""
+    """Of which at least a segment is used."""
     left_out: list[tuple[str, str]] = field(default_factory=list)
     """(path, why) of sequences and files that cannot be used."""
     too_short: list[tuple[str, int]] = field(default_factory=list)
-    """(name, frames) of runs with fewer frames than a clip spans."""
+    """(name, frames) of segments with fewer frames than a clip spans."""
     gaps: list[tuple[str, str]] = field(default_factory=list)
     """(name of a sequence, where) for each gap in a numbering."""
     scenes: dict[str, list[str]] = field(default_factory=dict)
@@ -93,22 +93,22 @@ class SequenceIndex:
     """Files that are no frames, by suffix."""
 
     def files(self) -> list[FoundFile]:
-        """Return all files that are used, of each run and modality in turn; a video's once."""
-        tracks = [track for run in self.runs for track in run.tracks.values()]
+        """Return all files that are used, of each segment and modality in turn; a video's once."""
+        tracks = [track for segment in self.segments for track in segment.tracks.values()]
         files = (frame.file for track in tracks for frame in track.frames)
         return [file for file, _ in groupby(files)]
 
     def parts(self) -> list[str]:
-        """Return what of its files each run uses: name, modalities, first number, length."""
+        """Return what of its files each segment uses: name, modalities, first number, length."""
         return [
-            f"{run.name}|{modality}|{track.frames[0].number}|{len(run)}"
-            for run in self.runs
-            for modality, track in run.tracks.items()
+            f"{segment.name}|{modality}|{track.frames[0].number}|{len(segment)}"
+            for segment in self.segments
+            for modality, track in segment.tracks.items()
         ]
 
 
 @dataclass(frozen=True, kw_only=True)
-class Wanted:
+class Requirements:
     """What a sequence must be to be used."""
 
     scale: int
@@ -123,12 +123,12 @@ class Wanted:
     them; None: to the last."""
 
 
-def build_index(found: Sequence[tuple[str, Found]], wanted: Wanted) -> SequenceIndex:
+def build_index(found: Sequence[tuple[str, Found]], requirements: Requirements) -> SequenceIndex:
     """Select, pair, number and check the sequences that were found.
 
     Args:
         found: (what the names begin with, sequences), one for each root.
-        wanted: what they must be.
+        requirements: what they must be.
 
     Raises:
         DataError: patterns that match nothing, or leave nothing.
@@ -140,9 +140,9 @@ def build_index(found: Sequence[tuple[str, Found]], wanted: Wanted) -> SequenceI
         for label, each in split
         for name in each.files
     }
-    chosen, lacking = wanted.selection.chosen(names, "sequences")
+    chosen, lacking = requirements.selection.chosen(names, "sequences")
     index.left_out += lacking
-    _check_ranges(names, wanted)
+    _check_ranges(names, requirements)
     candidates: list[tuple[str, str, Paired]] = []
     for label, each in split:
         index.ignored += each.ignored
@@ -153,15 +153,15 @@ def build_index(found: Sequence[tuple[str, Found]], wanted: Wanted) -> SequenceI
                 continue
             if name in each.folders:
                 index.scenes.setdefault(label + each.folders[name], []).append(full)
-            paired = each.missing.get(name) or pair_frames(files, wanted.scale)
+            paired = each.missing.get(name) or pair_frames(files, requirements.scale)
             if isinstance(paired, Paired):
-                paired = _in_range(full, paired, wanted)
+                paired = _in_range(full, paired, requirements)
             if isinstance(paired, str):
                 index.left_out.append((each.places[name], paired))
             else:
                 candidates.append((full, each.places[name], paired))
     candidates.sort(key=lambda item: natural_key(item[0]))
-    _check(candidates, wanted, index)
+    _check(candidates, requirements, index)
     index.left_out.sort(key=lambda item: natural_key(item[0]))
     return index
 
@@ -171,9 +171,9 @@ def _of_folder(label: str, found: Found, name: str) -> list[str]:
     return [label + found.folders[name], found.folders[name]] if name in found.folders else []
 
 
-def _check_ranges(names: Mapping[str, Sequence[str]], wanted: Wanted) -> None:
+def _check_ranges(names: Mapping[str, Sequence[str]], requirements: Requirements) -> None:
     """Raise where a range is of no sequence."""
-    for pattern in wanted.ranges:
+    for pattern in requirements.ranges:
         if not matches(names, [pattern]):
             scenes = [name for name, others in names.items() if matches(others, [pattern])]
             why = f": its frames are of several scenes, {some(scenes)}; give those"
@@ -181,9 +181,9 @@ def _check_ranges(names: Mapping[str, Sequence[str]], wanted: Wanted) -> None:
             raise DataError(f"ranges: no sequence matches {pattern!r}{hint}")
 
 
-def _in_range(name: str, paired: Paired, wanted: Wanted) -> Paired | str:
+def _in_range(name: str, paired: Paired, requirements: Requirements) -> Paired | str:
     """Return the frames that the ranges leave, or why a range cannot be."""
-    bounds = [limit for pattern, limit in wanted.ranges.items() if fnmatchcase(name, pattern)]
+    bounds = [limit for pattern, limit in requirements.ranges.items() if fnmatchcase(name, pattern)]
     if len(bounds) > 1:
         return f"several of ranges match the sequence {name!r}; one may"
     if not bounds:
@@ -208,9 +208,9 @@ def _header_of(path: str) -> FrameHeader | str:
 
 
 def _check(
-    candidates: Sequence[tuple[str, str, Paired]], wanted: Wanted, index: SequenceIndex
+    candidates: Sequence[tuple[str, str, Paired]], requirements: Requirements, index: SequenceIndex
 ) -> None:
-    """Read all headers and make runs of the sequences that fit."""
+    """Read all headers and make segments of the sequences that fit."""
     every = (frames for _, _, paired in candidates for frames in paired.frames.values())
     paths = list(dict.fromkeys(frame.file.path for frames in every for frame in frames))
     headers = dict(zip(paths, in_chunks(_header_of, paths, _HEADER_THREADS), strict=True))
@@ -224,7 +224,7 @@ def _check(
                 tracks[modality] = track
             else:
                 faults += track
-        faults = faults or _unfit(tracks, wanted)
+        faults = faults or _unfit(tracks, requirements)
         index.left_out += faults
         if not faults:
             fitting.append((name, place, paired, tracks))
@@ -233,7 +233,7 @@ def _check(
         faults = _unusual(tracks, usual)
         index.left_out += faults
         if not faults:
-            _add_runs(name, place, paired, tracks, wanted, index)
+            _add_segments(name, place, paired, tracks, requirements, index)
 
 
 def _track(
@@ -294,12 +294,12 @@ def _unusual(
     return faults
 
 
-def _unfit(tracks: Mapping[str, Track], wanted: Wanted) -> list[tuple[str, str]]:
+def _unfit(tracks: Mapping[str, Track], requirements: Requirements) -> list[tuple[str, str]]:
     """Return (path, why) for what makes the tracks of a sequence unusable together."""
     for modality in IMAGES:
         if modality in tracks and tracks[modality].header.is_tensor:
             return [(_path(tracks[modality]), f"is a tensor; {modality} must be images")]
-    gt, scale = tracks["gt"].header, wanted.scale
+    gt, scale = tracks["gt"].header, requirements.scale
     size = gt.height // scale, gt.width // scale
     faults = []
     for modality, track in tracks.items():
@@ -308,7 +308,7 @@ def _unfit(tracks: Mapping[str, Track], wanted: Wanted) -> list[tuple[str, str]]
             continue
         if (header.height, header.width) != size:
             faults.append((_path(track), _wrong_size(header, gt, size, scale)))
-    need = wanted.lq_size or 1
+    need = requirements.lq_size or 1
     if not faults and min(size) < need:
         why = (
             f"too small: found {gt}, expected at least {need * scale}x{need * scale} for an LQ "
@@ -338,15 +338,15 @@ def _wrong_size(header: FrameHeader, gt: FrameHeader, size: tuple[int, int], sca
     )
 
 
-def _add_runs(
+def _add_segments(
     name: str,
     place: str,
     paired: Paired,
     tracks: Mapping[str, Track],
-    wanted: Wanted,
+    requirements: Requirements,
     index: SequenceIndex,
 ) -> None:
-    """Cut a sequence at its gaps and put each part among the runs or those that are too short."""
+    """Cut a sequence at its gaps and put each part among the segments, or the too short."""
     parts = cut_at_gaps(paired)
     for before, after in pairwise(parts):
         index.gaps.append((name, f"after {before.names[-1]} comes {after.names[0]}"))
@@ -354,12 +354,12 @@ def _add_runs(
     used = 0
     for part in parts:
         full = name if len(parts) == 1 else f"{name}/{part.names[0]}-{part.names[-1]}"
-        if len(part.names) < wanted.num_frames:
+        if len(part.names) < requirements.num_frames:
             index.too_short.append((full, len(part.names)))
             continue
         cut = {m: Track(part.frames[m], track.header) for m, track in tracks.items()}
-        height, width = gt.height // wanted.scale, gt.width // wanted.scale
+        height, width = gt.height // requirements.scale, gt.width // requirements.scale
         shown = tuple(map(one_line, part.names))
-        index.runs.append(Run(one_line(full), place, shown, cut, height, width))
+        index.segments.append(Segment(one_line(full), place, shown, cut, height, width))
         used += 1
     index.num_sequences += used > 0

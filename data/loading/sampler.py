@@ -3,7 +3,7 @@
 import numpy as np
 
 
-class EndlessOrder:
+class InfiniteSampler:
     """A new permutation for every epoch, dealt out to the ranks one sample each in turn.
 
     The permutations follow each other without a gap, so no batch is short, sets smaller than a

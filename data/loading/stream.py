@@ -1,4 +1,4 @@
-"""TrainStream: endless batches of a training set, from any position, ahead of time."""
+"""TrainLoader: endless batches of a training set, from any position, ahead of time."""
 
 import os
 import queue
@@ -12,9 +12,9 @@ from typing import Literal, Self
 
 from torch import Tensor
 
-from data.cache.filling import Filling
+from data.cache.filling import CacheFiller
 from data.index.damage import DamageLog
-from data.loading.sampler import EndlessOrder
+from data.loading.sampler import InfiniteSampler
 from data.loading.workers import Workers
 from sr_train.api.dataset import TrainDataset
 from sr_train.api.errors import DataError
@@ -28,7 +28,7 @@ _LEAST_SAMPLE_BYTES = 128
 Batch = dict[str, Tensor]
 
 
-class TrainStream:
+class TrainLoader:
     """An endless iterator over collated batches.
 
     What comes depends on (data set, seed, batch size, rank, world size, position) alone: never on
@@ -89,7 +89,7 @@ class TrainStream:
         self._prefetch = prefetch
         self._pin_memory = pin_memory
         self._fills_cache = fill_cache and int(os.environ.get("LOCAL_RANK", rank)) == 0
-        self._order = EndlessOrder(len(dataset), seed, rank, world_size)
+        self._order = InfiniteSampler(len(dataset), seed, rank, world_size)
         self._num_threads = min(_MAX_THREADS, _processors(world_size))
         self._position = 0
         self._next: Callable[[], Batch] | None = None
@@ -167,7 +167,7 @@ class TrainStream:
             stops = [producer.ask_to_stop, producer.join, pool.shutdown]
         if self._fills_cache:
             # Its thread starts after the worker processes have been forked.
-            filling = Filling(self._dataset)
+            filling = CacheFiller(self._dataset)
             filling.start()
             stops = [filling.ask_to_stop, *stops, filling.join]
         producer.start()
@@ -179,7 +179,11 @@ class _Maker:
     """Makes the batch of a number in this process."""
 
     def __init__(
-        self, dataset: TrainDataset, order: EndlessOrder, batch_size: int, pool: ThreadPoolExecutor
+        self,
+        dataset: TrainDataset,
+        order: InfiniteSampler,
+        batch_size: int,
+        pool: ThreadPoolExecutor,
     ) -> None:
         self._dataset = dataset
         self._order = order

@@ -14,7 +14,7 @@ import cv2
 import torch
 from torch import Tensor
 
-from data.loading.sampler import EndlessOrder
+from data.loading.sampler import InfiniteSampler
 from sr_train.api.dataset import TrainDataset
 from sr_train.api.errors import DataError, SRTrainError
 
@@ -38,7 +38,12 @@ class Workers:
     """
 
     def __init__(
-        self, dataset: TrainDataset, order: EndlessOrder, batch_size: int, position: int, count: int
+        self,
+        dataset: TrainDataset,
+        order: InfiniteSampler,
+        batch_size: int,
+        position: int,
+        count: int,
     ) -> None:
         """Start the processes.
 
@@ -149,7 +154,7 @@ def _leave_when_orphaned(parent: int) -> None:
 
 def _work(
     dataset: TrainDataset,
-    order: EndlessOrder,
+    order: InfiniteSampler,
     batch_size: int,
     first: int,
     stride: int,

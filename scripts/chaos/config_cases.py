@@ -26,7 +26,7 @@ TARGETS = [
     "torch.nn.functional.relu", "torch.nn.functional.torch.load", "torch.hub.load", "torch.load",
     "torch.nn.Identity", "torch.nn.Conv2d", "torch.optim.Optimizer", "torch.jit.load",
     "torch.optim.lr_scheduler.StepLR", "torch.optim.LBFGS", "torch.optim.SparseAdam",
-    "data.loading.stream.TrainStream", "data.images.ImageDataset", "losses.pixel.L1Loss",
+    "data.loading.stream.TrainLoader", "data.images.ImageDataset", "losses.pixel.L1Loss",
     "sr_train.engine.averages.Ema", "archs.compact.SRVGGNetCompact.forward",
     "archs.compact.SRVGGNetCompact", "archs.compact.torch.nn.Linear",
     "archs.compact.SRVGGNetCompact ", "Archs.Compact", "archs/compact",

@@ -8,7 +8,7 @@ import torch
 
 from data.clips import ClipDataset
 from data.index.videos import FileInMemory
-from data.loading.stream import TrainStream
+from data.loading.stream import TrainLoader
 from sr_train.api.errors import DataError, Problems
 from sr_train.io.video.frames import read_frames
 from sr_train.ops.resize import imresize
@@ -136,7 +136,7 @@ def test_workers_change_nothing(videos_dir, cache):
         clips = of_videos(videos_dir, cache=cache, cache_gib=0 if cache == "decoded" else 0.01)
         # Readers that are open in this process are of no use in another.
         clips.sample(0, 0)
-        stream = TrainStream(clips, 2, num_workers=num_workers, seed=3)
+        stream = TrainLoader(clips, 2, num_workers=num_workers, seed=3)
         batches.append([next(stream) for _ in range(6)])
         stream.close()
     assert_same(*batches)

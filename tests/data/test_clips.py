@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from data.clips import ClipDataset
-from data.loading.stream import TrainStream
+from data.loading.stream import TrainLoader
 from sr_train.api.errors import DataError, Problems
 from sr_train.io.images import write_image
 from sr_train.ops.resize import imresize
@@ -281,7 +281,7 @@ def test_workers_change_nothing(nested_dir, cache):
     batches = []
     for num_workers in (0, 2):
         clips = of_spikes(nested_dir, reverse=True, cache=cache)
-        stream = TrainStream(clips, 2, num_workers=num_workers, seed=3)
+        stream = TrainLoader(clips, 2, num_workers=num_workers, seed=3)
         batches.append([next(stream) for _ in range(8)])
         stream.close()
     assert_same(*batches)
@@ -339,7 +339,7 @@ def test_report(nested_dir):
     text = str(of_spikes(nested_dir, frames=4, stride=2).report())
     assert "2 sequences" not in text
     assert "spikes: 1 sequences, 8 frames, 2 clips, x2, LQ from files, 8 bit" in text
-    assert "sizes: 1 of 48x40; 8 to 8 frames in a run" in text
+    assert "sizes: 1 of 48x40; 8 to 8 frames in a segment" in text
     assert "in memory (decoded): 8 of 8 frames" in text
     assert "GiB available" in text
     assert "input spikes: 5 channels of float32" in text

@@ -4,9 +4,9 @@ import threading
 import pytest
 
 from data.cache import filling
-from data.cache.filling import Filling
+from data.cache.filling import CacheFiller
 from data.images import ImageDataset
-from data.loading.stream import TrainStream
+from data.loading.stream import TrainLoader
 from sr_train.api.errors import DataError
 from tests.data.conftest import fill
 
@@ -29,7 +29,7 @@ class Toy:
 
 def told(caplog, dataset):
     caplog.set_level(logging.INFO)
-    work = Filling(dataset)
+    work = CacheFiller(dataset)
     work.start()
     work.join()
     return [record.getMessage() for record in caplog.records]
@@ -60,7 +60,7 @@ def images(tmp_path):
 @pytest.mark.parametrize("num_workers", [0, 2])
 def test_a_stream_fills_the_cache(images, num_workers, caplog):
     caplog.set_level(logging.INFO)
-    stream = TrainStream(images, 1, num_workers=num_workers, prefetch=1)
+    stream = TrainLoader(images, 1, num_workers=num_workers, prefetch=1)
     next(stream)
     for thread in threading.enumerate():
         if thread.name == "sr_train-filling":
@@ -74,7 +74,7 @@ def test_one_rank_of_a_machine_fills(images, monkeypatch):
     ready = []
     for rank, local, fill_cache in ((1, "1", True), (0, "0", False)):
         monkeypatch.setenv("LOCAL_RANK", local)
-        stream = TrainStream(
+        stream = TrainLoader(
             images, 1, num_workers=0, prefetch=0, rank=rank, world_size=2, fill_cache=fill_cache
         )
         next(stream)
@@ -95,7 +95,7 @@ def test_closing_a_stream_stops_the_filling(images, monkeypatch):
         return load(index)
 
     monkeypatch.setattr(images._store, "_load", slow)
-    stream = TrainStream(images, 1, num_workers=0, prefetch=0)
+    stream = TrainLoader(images, 1, num_workers=0, prefetch=0)
     next(stream)
     begun.wait(10)
     threading.Timer(0.05, go_on.set).start()

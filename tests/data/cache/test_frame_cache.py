@@ -7,7 +7,7 @@ import threading
 import numpy as np
 import pytest
 
-from data.cache.frame_cache import FrameStore, available_bytes, budget
+from data.cache.frame_cache import FrameCache, available_bytes, budget
 from sr_train.api.errors import DataError
 
 U8 = np.dtype(np.uint8)
@@ -47,7 +47,7 @@ def assert_record(record, loader, number):
 @pytest.mark.parametrize("size", [0, 600, 10**6])
 def test_same_records_with_any_budget(tmp_path, dtype, size):
     loader = Loader(tmp_path, dtype)
-    store = FrameStore(records(dtype), size, loader)
+    store = FrameCache(records(dtype), size, loader)
     for _ in range(2):
         for number in range(3):
             assert_record(store.get(number), loader, number)
@@ -57,7 +57,7 @@ def test_same_records_with_any_budget(tmp_path, dtype, size):
 
 def test_loaded_once_and_frozen(tmp_path):
     loader = Loader(tmp_path)
-    store = FrameStore(records(), 10**6, loader)
+    store = FrameCache(records(), 10**6, loader)
     assert not store.is_ready(1)
     store.get(1)
     frame = store.get(1)[0]
@@ -69,7 +69,7 @@ def test_loaded_once_and_frozen(tmp_path):
 
 def test_what_does_not_fit_is_loaded_each_time(tmp_path):
     loader = Loader(tmp_path)
-    store = FrameStore(records(), 200, loader)
+    store = FrameCache(records(), 200, loader)
     assert [store.holds(number) for number in range(3)] == [False, True, False]
     for _ in range(3):
         store.get(2)
@@ -86,7 +86,7 @@ def _get_all(store):
 @pytest.mark.parametrize("method", ["fork", "spawn"])
 def test_children_fill_the_same_memory(tmp_path, method):
     loader = Loader(tmp_path)
-    store = FrameStore(records(), 10**6, loader)
+    store = FrameCache(records(), 10**6, loader)
     child = multiprocessing.get_context(method).Process(target=_get_all, args=(store,))
     child.start()
     child.join()
@@ -104,7 +104,7 @@ def test_nothing_is_left_behind(tmp_path):
         return len(os.listdir("/proc/self/fd"))
 
     before = open_files()
-    store = FrameStore(records(), 10**6, Loader(tmp_path))
+    store = FrameCache(records(), 10**6, Loader(tmp_path))
     store.get(0)
     with open("/proc/self/maps") as maps:
         assert not any("/dev/shm/" in line and "sr_train" in line for line in maps)
@@ -118,20 +118,20 @@ def test_memory_is_taken_when_used():
             return int(file.read().split()[1]) * os.sysconf("SC_PAGE_SIZE")
 
     before = resident()
-    store = FrameStore([(((1 << 28,), U8),)], 1 << 29, lambda number: ())
+    store = FrameCache([(((1 << 28,), U8),)], 1 << 29, lambda number: ())
     assert store.num_held == 1
     assert resident() - before < 1 << 24
 
 
 def test_wrong_shape_is_a_defect(tmp_path):
-    store = FrameStore([(((4, 4, 3), U8),)], 10**6, lambda number: (np.zeros((4, 4, 1)),))
+    store = FrameCache([(((4, 4, 3), U8),)], 10**6, lambda number: (np.zeros((4, 4, 1)),))
     with pytest.raises(ValueError, match="record 0"):
         store.get(0)
     assert not store.is_ready(0)
 
 
 def test_empty_store_pickles(tmp_path):
-    store = pickle.loads(pickle.dumps(FrameStore(records(), 0, Loader(tmp_path))))
+    store = pickle.loads(pickle.dumps(FrameCache(records(), 0, Loader(tmp_path))))
     assert store.get(1)[0].shape == (2, 2, 3)
 
 
@@ -165,7 +165,7 @@ def test_stores_do_not_promise_the_same_memory_twice(monkeypatch, alone):
     monkeypatch.setattr("data.cache.frame_cache.available_bytes", lambda: available)
     shape = (1 << 20,)
     frame = np.zeros(shape, np.uint8)
-    store = FrameStore([((shape, U8),)] * 100, 1 << 29, lambda number: (frame,))
+    store = FrameCache([((shape, U8),)] * 100, 1 << 29, lambda number: (frame,))
     assert budget("auto") == (available - (100 << 20)) // 2
     for number in range(50):
         store.get(number)
@@ -198,7 +198,7 @@ def mixed(number):
 
 @pytest.mark.parametrize("step", [1, 2, 3, -1, -2, -3])
 def test_run_is_the_stacked_records(step):
-    store = FrameStore([MIXED] * 12, 10**6, mixed)
+    store = FrameCache([MIXED] * 12, 10**6, mixed)
     store.fill()
     for count in range(1, 5):
         for first in range(12):
@@ -214,7 +214,7 @@ def test_run_is_the_stacked_records(step):
 def test_run_only_of_what_is_there_and_alike():
     other = (((4, 4, 3), U8),)
     kinds = [MIXED] * 4 + [other] * 2 + [MIXED] * 4
-    store = FrameStore(
+    store = FrameCache(
         kinds, 10**6, lambda n: mixed(n) if len(kinds[n]) > 1 else (np.zeros((4, 4, 3), np.uint8),)
     )
     for number in (0, 1, 3, 4, 5, 6, 7):
@@ -231,20 +231,20 @@ def test_run_only_of_what_is_there_and_alike():
 
 
 def test_run_without_memory():
-    assert FrameStore([MIXED] * 3, 0, mixed).run(0, 2, 1) is None
+    assert FrameCache([MIXED] * 3, 0, mixed).run(0, 2, 1) is None
 
 
 def test_put_keeps_what_was_loaded_anyway():
-    store = FrameStore([MIXED] * 3, 10**6, lambda number: pytest.fail("loaded"))
+    store = FrameCache([MIXED] * 3, 10**6, lambda number: pytest.fail("loaded"))
     assert store.put(1, mixed(1))
     for part, expected in zip(store.get(1), mixed(1), strict=True):
         np.testing.assert_array_equal(part, expected)
-    assert not FrameStore([MIXED] * 3, 0, mixed).put(1, mixed(1))
+    assert not FrameCache([MIXED] * 3, 0, mixed).put(1, mixed(1))
 
 
 def test_fill(tmp_path):
     loader, steps = Loader(tmp_path), []
-    store = FrameStore(records(), 10**6, loader)
+    store = FrameCache(records(), 10**6, loader)
     store.get(1)
     store.fill(threads=2, progress=lambda *step: steps.append(step))
     assert steps == [(1, 2), (2, 2)]
@@ -258,7 +258,7 @@ def test_fill_raises_what_load_raised():
             raise DataError("damaged")
         return mixed(number)
 
-    store = FrameStore([MIXED] * 50, 10**6, load)
+    store = FrameCache([MIXED] * 50, 10**6, load)
     with pytest.raises(DataError, match="damaged"):
         store.fill(threads=2)
     assert store.num_ready() < 50
@@ -271,7 +271,7 @@ def test_fill_stops():
         if done == 3:
             stop.set()
 
-    store = FrameStore([MIXED] * 50, 10**6, mixed)
+    store = FrameCache([MIXED] * 50, 10**6, mixed)
     store.fill(threads=2, progress=progress, stop=stop)
     assert 3 <= store.num_ready() <= 5
 
@@ -280,7 +280,7 @@ def test_nothing_is_kept_when_memory_gets_short(monkeypatch):
     free = 10 << 30
     monkeypatch.setattr("data.cache.frame_cache.available_bytes", lambda: free)
     frame = np.ones(1 << 20, np.uint8)
-    store = FrameStore([((frame.shape, U8),)] * 100, 1 << 30, lambda number: (frame,))
+    store = FrameCache([((frame.shape, U8),)] * 100, 1 << 30, lambda number: (frame,))
     store.get(0)
     assert store.is_ready(0)
     assert not store.ran_short

@@ -18,7 +18,7 @@ import numpy as np
 import pytest
 
 from data.cache import sharing
-from data.cache.frame_cache import FrameStore, budget
+from data.cache.frame_cache import FrameCache, budget
 from data.cache.sharing import SharedBytes
 from tests.toys import ROOT
 
@@ -31,10 +31,10 @@ COUNT = 8
 PROGRAM = """
     import os, sys
     import numpy as np
-    from data.cache.frame_cache import FrameStore
+    from data.cache.frame_cache import FrameCache
     part = ((1 << 20,), np.dtype(np.uint8))
     load = lambda number: (np.full(1 << 20, number, np.uint8),)
-    store = FrameStore([(part,)] * 8, 1 << 30, load, key=sys.argv[1])
+    store = FrameCache([(part,)] * 8, 1 << 30, load, key=sys.argv[1])
     store.fill()
     {more}
     print(int(store.shared), flush=True)
@@ -63,7 +63,7 @@ def never(number):
 
 
 def make(key, load=never):
-    return FrameStore([(PART,)] * COUNT, 1 << 30, load, key=key)
+    return FrameCache([(PART,)] * COUNT, 1 << 30, load, key=key)
 
 
 def proportional_bytes(process, store):
@@ -94,19 +94,19 @@ def test_other_records_or_key_are_another_memory(tmp_path):
     store = make(key)
     assert make(key).shared
     assert not make(key + "x").shared
-    assert not FrameStore([(PART,)] * (COUNT + 1), 1 << 30, never, key=key).shared
+    assert not FrameCache([(PART,)] * (COUNT + 1), 1 << 30, never, key=key).shared
     other = (((1 << 20,), np.dtype(np.int8)),)
-    assert not FrameStore([other] * COUNT, 1 << 30, never, key=key).shared
+    assert not FrameCache([other] * COUNT, 1 << 30, never, key=key).shared
     del store
 
 
 def test_the_makers_budget_counts(tmp_path):
-    small = FrameStore([(PART,)] * COUNT, 3 << 20, never, key=str(tmp_path))
+    small = FrameCache([(PART,)] * COUNT, 3 << 20, never, key=str(tmp_path))
     attached = make(str(tmp_path))
     assert (attached.num_held, attached.num_bytes) == (3, small.num_bytes)
     small.put(2, (np.full(1 << 20, 7, np.uint8),))
     assert attached.get(2)[0][5] == 7
-    assert not FrameStore([(PART,)] * COUNT, 0, never, key=str(tmp_path)).shared
+    assert not FrameCache([(PART,)] * COUNT, 0, never, key=str(tmp_path)).shared
 
 
 def test_a_killed_maker_leaves_nothing_and_takes_nothing(tmp_path):

@@ -12,11 +12,11 @@ import pytest
 import torch
 
 import data.images
-from data.cache.filling import Filling
+from data.cache.filling import CacheFiller
 from data.clips import ClipDataset
 from data.images import ImageDataset
 from data.index.damage import BadFileError, Damage, DamageLog, stand_ins
-from data.loading.stream import TrainStream
+from data.loading.stream import TrainLoader
 from sr_train.api.errors import DataError, Problems
 from sr_train.io.images import read_image
 from tests.data.conftest import fill, write_frames, write_nested
@@ -139,7 +139,7 @@ def test_a_set_of_damage_alone_ends_with_an_error(tmp_path, num_workers):
     folder = numbered(tmp_path, 5)
     for path in folder.iterdir():
         cut(path)
-    stream = TrainStream(skipping(folder), 2, num_workers=num_workers)
+    stream = TrainLoader(skipping(folder), 2, num_workers=num_workers)
     with pytest.raises(DataError, match=r"nothing is left to train on, every file is damaged"):
         next(stream)
 
@@ -160,14 +160,14 @@ def test_nobody_has_to_ask_who_stands_in(tmp_path, num_workers, cache_gib):
     folder = numbered(tmp_path, 11)
     for number in (2, 3, 9):
         cut(folder / f"n{number:02}.png")
-    whole = batches(TrainStream(skipping(folder), 4, seed=9, num_workers=0, prefetch=0), 12)
-    stream = TrainStream(skipping(folder, cache_gib=cache_gib), 4, seed=9, num_workers=num_workers)
+    whole = batches(TrainLoader(skipping(folder), 4, seed=9, num_workers=0, prefetch=0), 12)
+    stream = TrainLoader(skipping(folder, cache_gib=cache_gib), 4, seed=9, num_workers=num_workers)
     assert_same(batches(stream, 5), whole[:5])
-    resumed = TrainStream(skipping(folder), 4, seed=9, num_workers=num_workers)
+    resumed = TrainLoader(skipping(folder), 4, seed=9, num_workers=num_workers)
     resumed.seek(5)
     assert_same(batches(resumed, 7), whole[5:])
     shares = [
-        batches(TrainStream(skipping(folder), 2, seed=9, rank=rank, world_size=2), 6)
+        batches(TrainLoader(skipping(folder), 2, seed=9, rank=rank, world_size=2), 6)
         for rank in range(2)
     ]
     for number, pair in enumerate(zip(*shares, strict=True)):
@@ -181,7 +181,7 @@ def test_filling_goes_on_past_damage(tmp_path, caplog):
     for number in (0, 4):
         cut(folder / f"n{number:02}.png")
     images, steps = skipping(folder), []
-    work = Filling(images)
+    work = CacheFiller(images)
     work.start()
     work.join()
     assert "7 of 9 images in memory" in caplog.messages[-1]
@@ -201,7 +201,7 @@ def test_a_file_is_named_once(tmp_path, num_workers, caplog):
     folder = numbered(tmp_path, 8)
     for number in (2, 5):
         cut(folder / f"n{number:02}.png")
-    batches(TrainStream(skipping(folder), 4, num_workers=num_workers), 30)
+    batches(TrainLoader(skipping(folder), 4, num_workers=num_workers), 30)
     text = "\n".join(caplog.messages)
     for number in (2, 5):
         assert text.count(str(folder / f"n{number:02}.png")) == 1

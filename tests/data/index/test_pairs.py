@@ -3,17 +3,17 @@ import time
 
 import pytest
 
-from data.index.pairs import Wanted, build_index
+from data.index.pairs import Requirements, build_index
 from data.index.selecting import make_selection
 from sr_train.api.errors import DataError
 from tests.data.conftest import fill
 
 
-def indexed(gt, lq=None, scale=2, **wanted):
-    patterns = [wanted.pop(name, None) for name in ("include", "exclude", "list_file")]
+def indexed(gt, lq=None, scale=2, **requirements):
+    patterns = [requirements.pop(name, None) for name in ("include", "exclude", "list_file")]
     lq = None if lq is None else [lq]
     selection = make_selection(*patterns)
-    return build_index([gt], lq, Wanted(scale=scale, selection=selection, **wanted))
+    return build_index([gt], lq, Requirements(scale=scale, selection=selection, **requirements))
 
 
 def reasons(index):
@@ -120,13 +120,13 @@ def test_patterns_silence_what_they_exclude(tmp_path):
 
 def test_several_roots(tmp_path):
     one, two = fill(tmp_path / "one", ["x"]), fill(tmp_path / "two", ["x", "y"])
-    index = build_index([one, two], None, Wanted(scale=2))
+    index = build_index([one, two], None, Requirements(scale=2))
     assert names(index) == ["one/x", "two/x", "two/y"]
     same = fill(tmp_path / "deep" / "one", ["x"])
-    index = build_index([one, same], None, Wanted(scale=2))
+    index = build_index([one, same], None, Requirements(scale=2))
     assert names(index) == [f"{one}/x", f"{same}/x"]
     with pytest.raises(DataError, match="2 gt folders but 1 lq"):
-        build_index([one, two], [one], Wanted(scale=2))
+        build_index([one, two], [one], Requirements(scale=2))
 
 
 def test_thousands_of_files_are_quick(tmp_path):
@@ -151,8 +151,8 @@ def test_patterns_that_are_no_text(gt_dir, wrong):
 
 def test_patterns_may_tell_the_root(tmp_path):
     one, two = fill(tmp_path / "one", ["x"]), fill(tmp_path / "two", ["x", "y"])
-    wanted = Wanted(scale=2, selection=make_selection("two/*", None, None))
-    assert names(build_index([one, two], None, wanted)) == ["two/x", "two/y"]
+    requirements = Requirements(scale=2, selection=make_selection("two/*", None, None))
+    assert names(build_index([one, two], None, requirements)) == ["two/x", "two/y"]
 
 
 def test_a_list_of_names(gt_dir, tmp_path):

@@ -9,23 +9,25 @@ import torch
 
 from data.index.layouts import find_sequences
 from data.index.selecting import make_selection
-from data.index.sequences import Wanted, build_index
+from data.index.sequences import Requirements, build_index
 from sr_train.api.errors import DataError
 from tests.data.conftest import write_frames, write_nested, write_tensor
 
 MODALITIES = {"lq": "blur", "gt": "sharp", "spikes": "spike_vox"}
 
 
-def index_of(scale=2, wanted=None, **places):
+def index_of(scale=2, requirements=None, **places):
     names = ("gt", "lq", "extras", "root", "split", "modalities")
     _, found = find_sequences(*(places.get(name) for name in names))
-    wanted = dict(wanted or {})
-    patterns = [wanted.pop(name, None) for name in ("include", "exclude", "list_file")]
-    return build_index(found, Wanted(scale=scale, selection=make_selection(*patterns), **wanted))
+    requirements = dict(requirements or {})
+    patterns = [requirements.pop(name, None) for name in ("include", "exclude", "list_file")]
+    return build_index(
+        found, Requirements(scale=scale, selection=make_selection(*patterns), **requirements)
+    )
 
 
-def nested(root, split="train", modalities=MODALITIES, **wanted):
-    return index_of(root=str(root), split=split, modalities=modalities, wanted=wanted)
+def nested(root, split="train", modalities=MODALITIES, **requirements):
+    return index_of(root=str(root), split=split, modalities=modalities, requirements=requirements)
 
 
 def one_fault(index):
@@ -38,28 +40,30 @@ def one_fault(index):
 
 def test_sequences_are_folders_of_frames(frames_dir):
     index = index_of(gt=str(frames_dir))
-    assert [(run.name, len(run)) for run in index.runs] == [("a", 9), ("b/c", 7)]
-    assert index.runs[0].frame_names[:2] == ("00000000", "00000001")
-    assert (index.runs[0].lq_height, index.runs[0].lq_width) == (20, 24)
+    assert [(segment.name, len(segment)) for segment in index.segments] == [("a", 9), ("b/c", 7)]
+    assert index.segments[0].frame_names[:2] == ("00000000", "00000001")
+    assert (index.segments[0].lq_height, index.segments[0].lq_width) == (20, 24)
     assert index.left_out == index.gaps == index.too_short == []
 
 
 def test_a_root_of_frames_is_a_sequence_itself(frames_dir):
-    assert [run.name for run in index_of(gt=str(frames_dir / "a")).runs] == ["a"]
+    assert [segment.name for segment in index_of(gt=str(frames_dir / "a")).segments] == ["a"]
     other = write_frames(frames_dir.parent / "small", 9, (20, 24), 2)
     index = index_of(gt=str(frames_dir / "a"), lq=str(other))
-    assert [(run.name, sorted(run.tracks)) for run in index.runs] == [("a", ["gt", "lq"])]
+    assert [(segment.name, sorted(segment.tracks)) for segment in index.segments] == [
+        ("a", ["gt", "lq"])
+    ]
 
 
 def test_parallel_roots_and_several_of_them(frames_dir, tmp_path):
     for name, count in (("a", 9), ("b/c", 7)):
         write_frames(tmp_path / "lq" / name, count, (20, 24), 2)
     index = index_of(gt=[str(frames_dir)], lq=[str(tmp_path / "lq")])
-    frame = index.runs[1].tracks["lq"].frames[3]
+    frame = index.segments[1].tracks["lq"].frames[3]
     assert frame.file.path == str(tmp_path / "lq" / "b" / "c" / "00000003.png")
     second = tmp_path / "more"
     write_frames(second / "z", 3)
-    names = [run.name for run in index_of(gt=[str(frames_dir), str(second)]).runs]
+    names = [segment.name for segment in index_of(gt=[str(frames_dir), str(second)]).segments]
     assert names == ["gt/a", "gt/b/c", "more/z"]
     with pytest.raises(DataError, match="2 gt folders but 1 lq"):
         index_of(gt=[str(frames_dir), str(second)], lq=str(tmp_path / "lq"))
@@ -70,8 +74,8 @@ def test_parallel_roots_and_several_of_them(frames_dir, tmp_path):
 @pytest.mark.parametrize("suffix", [".npy", ".pt"])
 def test_nested_folders_with_tensors(tmp_path, suffix):
     index = nested(write_nested(tmp_path, {"one": 3, "two": 2}, suffix=suffix))
-    assert [(run.name, len(run)) for run in index.runs] == [("one", 3), ("two", 2)]
-    header = index.runs[0].tracks["spikes"].header
+    assert [(segment.name, len(segment)) for segment in index.segments] == [("one", 3), ("two", 2)]
+    header = index.segments[0].tracks["spikes"].header
     assert (header.channels, header.height, header.width) == (5, 20, 24)
     assert header.dtype == "float32"
 
@@ -110,7 +114,7 @@ def test_a_modality_missing_in_one_sequence(nested_dir):
     folder = nested_dir / "train" / "two"
     (folder / "spike_vox").rename(folder / "spikevox")
     index = nested(nested_dir)
-    assert [run.name for run in index.runs] == ["one"]
+    assert [segment.name for segment in index.segments] == ["one"]
     path, why = one_fault(index)
     assert path == str(folder)
     assert "no folder 'spike_vox'" in why
@@ -125,7 +129,7 @@ def test_a_partner_missing_below_a_parallel_root(frames_dir, tmp_path):
         index_of(gt=str(frames_dir), lq=str(tmp_path / "lq"))
     write_frames(tmp_path / "lq" / "b" / "c", 7, (20, 24), 2)
     index = index_of(gt=str(frames_dir), lq=str(tmp_path / "lq"))
-    assert [run.name for run in index.runs] == ["b/c"]
+    assert [segment.name for segment in index.segments] == ["b/c"]
     (_, lq_lacks), (_, gt_lacks) = sorted(index.left_out, key=lambda item: item[0], reverse=True)
     assert "no gt of this name" in lq_lacks
     assert "did you mean 'A'?" in gt_lacks
@@ -146,8 +150,10 @@ def test_nothing_found_says_where_and_what(tmp_path):
 @pytest.mark.parametrize("names", ["{:08}x2", "{:08}_x2", "v{}", "{:03}"])
 def test_names_that_agree_by_number_or_published_ending(frames_dir, tmp_path, names):
     write_frames(tmp_path / "lq" / "a", 9, (20, 24), 2, names=names)
-    (run,) = index_of(gt=str(frames_dir), lq=str(tmp_path / "lq"), wanted={"include": ["a"]}).runs
-    for t, frame in enumerate(run.tracks["lq"].frames):
+    (segment,) = index_of(
+        gt=str(frames_dir), lq=str(tmp_path / "lq"), requirements={"include": ["a"]}
+    ).segments
+    for t, frame in enumerate(segment.tracks["lq"].frames):
         assert os.path.basename(frame.file.path) == f"{names.format(t)}.png"
 
 
@@ -190,7 +196,7 @@ def test_frames_that_are_there_twice(frames_dir):
 def test_a_gap_cuts_a_sequence(frames_dir):
     (frames_dir / "a" / "00000004.png").unlink()
     index = index_of(gt=str(frames_dir))
-    assert [(run.name, len(run)) for run in index.runs] == [
+    assert [(segment.name, len(segment)) for segment in index.segments] == [
         ("a/00000000-00000003", 4),
         ("a/00000005-00000008", 4),
         ("b/c", 7),
@@ -204,24 +210,26 @@ def test_even_steps_are_no_gaps(tmp_path):
     for t in reversed(range(6)):
         (folder / f"{t:08}.png").rename(folder / f"f{t * 5 + 3:03}.png")
     index = index_of(gt=str(tmp_path))
-    assert (len(index.runs), index.gaps) == (1, [])
+    assert (len(index.segments), index.gaps) == (1, [])
 
 
 def test_ranges(frames_dir):
-    index = index_of(gt=str(frames_dir), wanted={"ranges": {"a": (2, 5), "b/*": (4, None)}})
-    assert [run.frame_names for run in index.runs] == [
+    index = index_of(gt=str(frames_dir), requirements={"ranges": {"a": (2, 5), "b/*": (4, None)}})
+    assert [segment.frame_names for segment in index.segments] == [
         ("00000002", "00000003", "00000004"),
         ("00000004", "00000005", "00000006"),
     ]
-    index = index_of(gt=str(frames_dir), wanted={"ranges": {"a": (2, 10)}})
+    index = index_of(gt=str(frames_dir), requirements={"ranges": {"a": (2, 10)}})
     assert "'a' has the frames [0, 9], got [2, 10]" in one_fault(index)[1]
     with pytest.raises(DataError, match=r"ranges: no sequence matches 'A'; did you mean 'a'"):
-        index_of(gt=str(frames_dir), wanted={"ranges": {"A": (2, 5)}})
+        index_of(gt=str(frames_dir), requirements={"ranges": {"A": (2, 5)}})
 
 
 def test_include_and_exclude(frames_dir):
     def names(**patterns):
-        return [run.name for run in index_of(gt=str(frames_dir), wanted=patterns).runs]
+        return [
+            segment.name for segment in index_of(gt=str(frames_dir), requirements=patterns).segments
+        ]
 
     assert names(include=["b*"]) == ["b/c"]
     assert names(exclude=["b*"]) == ["a"]
@@ -237,8 +245,8 @@ def test_an_excluded_sequence_is_not_even_a_problem(nested_dir):
 
 
 def test_too_short_is_named(frames_dir):
-    index = index_of(gt=str(frames_dir), wanted={"num_frames": 8})
-    assert [run.name for run in index.runs] == ["a"]
+    index = index_of(gt=str(frames_dir), requirements={"num_frames": 8})
+    assert [segment.name for segment in index.segments] == ["a"]
     assert index.too_short == [("b/c", 7)]
     assert index.left_out == []
 
@@ -261,7 +269,7 @@ def test_a_frame_of_another_size_than_its_sequence(frames_dir):
 
 
 def test_too_small_for_the_crop(frames_dir):
-    index = index_of(gt=str(frames_dir), wanted={"lq_size": 21})
+    index = index_of(gt=str(frames_dir), requirements={"lq_size": 21})
     assert (
         "found 48x40 uint8, expected at least 42x42 for an LQ crop of 21x21"
         in (index.left_out[0][1])
@@ -335,14 +343,14 @@ def test_scenes_of_one_folder_are_sequences(tmp_path):
     write_scenes(tmp_path / "gt", {"city": 5, "walk": 5, "zoo": 5})
     write_scenes(tmp_path / "gt" / "more", {"a": 2, "b": 3})
     index = index_of(gt=str(tmp_path / "gt"))
-    lengths = {run.name: len(run) for run in index.runs}
+    lengths = {segment.name: len(segment) for segment in index.segments}
     assert lengths == {"gt/city": 5, "gt/walk": 5, "gt/zoo": 5, "more/a": 2, "more/b": 3}
     assert (index.num_sequences, index.gaps) == (5, [])
     assert index.scenes == {
         "gt": ["gt/city", "gt/walk", "gt/zoo"],
         "more": ["more/a", "more/b"],
     }
-    assert index.runs[1].frame_names == tuple(f"walk_{t:04}" for t in range(5))
+    assert index.segments[1].frame_names == tuple(f"walk_{t:04}" for t in range(5))
 
 
 @pytest.mark.parametrize("names", ["{}_{:04}", "{}_{:04}x2", "{}_{:02}", "{}_{:04}_x2"])
@@ -355,23 +363,25 @@ def test_all_modalities_are_split_as_the_gt_is(tmp_path, names):
     (tmp_path / "spikes" / "city_0003.npy").unlink()
     places = {name: str(tmp_path / name) for name in ("gt", "lq")}
     index = index_of(**places, extras={"spikes": str(tmp_path / "spikes")})
-    assert [(run.name, len(run), sorted(run.tracks)) for run in index.runs] == [
+    assert [(segment.name, len(segment), sorted(segment.tracks)) for segment in index.segments] == [
         ("gt/city", 3, ["gt", "lq", "spikes"]),
         ("gt/walk", 4, ["gt", "lq", "spikes"]),
     ]
-    for run in index.runs:
+    for segment in index.segments:
         for modality in ("lq", "spikes"):
-            stems = [frame.file.stem for frame in run.tracks[modality].frames]
+            stems = [frame.file.stem for frame in segment.tracks[modality].frames]
             scenes = {stem.split("_")[0] for stem in stems}
-            assert scenes == {run.name[3:]}
-            assert [int(stem.split("_")[1].split("x")[0]) for stem in stems] == [*range(len(run))]
+            assert scenes == {segment.name[3:]}
+            assert [int(stem.split("_")[1].split("x")[0]) for stem in stems] == [
+                *range(len(segment))
+            ]
 
 
 def test_one_scene_without_its_partners_leaves_the_others(tmp_path):
     write_scenes(tmp_path / "gt", {"city": 3, "walk": 4, "zoo": 2})
     write_scenes(tmp_path / "lq", {"city": 3, "walk": 3}, (20, 24), factor=2)
     index = index_of(gt=str(tmp_path / "gt"), lq=str(tmp_path / "lq"))
-    assert [run.name for run in index.runs] == ["gt/city"]
+    assert [segment.name for segment in index.segments] == ["gt/city"]
     assert sorted(why for _, why in index.left_out) == [
         "lq has 3 frames, gt has 4: lq lacks walk_0003",
         "lq has no frame of the scene 'zoo'",
@@ -392,22 +402,28 @@ def test_patterns_and_ranges_know_scenes_and_their_folders(tmp_path):
     write_frames(tmp_path / "gt" / "y", 3)
 
     def names(**patterns):
-        return [run.name for run in index_of(gt=str(tmp_path / "gt"), wanted=patterns).runs]
+        return [
+            segment.name
+            for segment in index_of(gt=str(tmp_path / "gt"), requirements=patterns).segments
+        ]
 
     assert names() == ["x/a", "x/b", "y"]
     assert names(include=["x"]) == names(exclude=["y"]) == ["x/a", "x/b"]
     assert names(include=["x/b", "y"]) == ["x/b", "y"]
-    index = index_of(gt=str(tmp_path / "gt"), wanted={"ranges": {"x/a": (1, 3)}})
-    assert [len(run) for run in index.runs] == [2, 3, 3]
+    index = index_of(gt=str(tmp_path / "gt"), requirements={"ranges": {"x/a": (1, 3)}})
+    assert [len(segment) for segment in index.segments] == [2, 3, 3]
     with pytest.raises(DataError, match=r"'x': its frames are of several scenes, 'x/a', 'x/b'"):
-        index_of(gt=str(tmp_path / "gt"), wanted={"ranges": {"x": (1, 3)}})
+        index_of(gt=str(tmp_path / "gt"), requirements={"ranges": {"x": (1, 3)}})
 
 
 def test_scenes_in_nested_folders(tmp_path):
     for folder, size, factor in (("sharp", (40, 48), 1), ("blur", (20, 24), 2)):
         write_scenes(tmp_path / "day" / folder, {"a": 3, "b": 2}, size, factor=factor)
     index = index_of(root=str(tmp_path), modalities={"lq": "blur", "gt": "sharp"})
-    assert [(run.name, len(run)) for run in index.runs] == [("day/a", 3), ("day/b", 2)]
+    assert [(segment.name, len(segment)) for segment in index.segments] == [
+        ("day/a", 3),
+        ("day/b", 2),
+    ]
 
 
 def test_frames_named_by_microseconds_have_no_gaps(tmp_path):
@@ -416,17 +432,17 @@ def test_frames_named_by_microseconds_have_no_gaps(tmp_path):
     for t in reversed(range(12)):
         (folder / f"{t:08}.png").rename(folder / f"{round((t + 1) * 1e6 / 30)}.png")
     index = index_of(gt=str(tmp_path))
-    assert [(run.name, len(run)) for run in index.runs] == [("a", 12)]
+    assert [(segment.name, len(segment)) for segment in index.segments] == [("a", 12)]
     (folder / "200000.png").unlink()
     index = index_of(gt=str(tmp_path))
-    assert [len(run) for run in index.runs] == [5, 6]
+    assert [len(segment) for segment in index.segments] == [5, 6]
     assert index.gaps == [("a", "after 166667 comes 233333")]
 
 
 def test_a_range_keeps_the_gaps_of_the_whole(frames_dir):
     (frames_dir / "a" / "00000004.png").unlink()
-    index = index_of(gt=str(frames_dir), wanted={"ranges": {"a": (3, 5)}})
-    assert [run.frame_names for run in index.runs][:2] == [("00000003",), ("00000005",)]
+    index = index_of(gt=str(frames_dir), requirements={"ranges": {"a": (3, 5)}})
+    assert [segment.frame_names for segment in index.segments][:2] == [("00000003",), ("00000005",)]
 
 
 # Lists of names.
@@ -438,8 +454,8 @@ def test_a_list_of_sequences(tmp_path):
     lines = tmp_path / "sep_trainlist.txt"
     lines.write_text("00001/0002\n00002/0001 3 (40,48,3)\n\n")
     places = {"gt": str(tmp_path / "sequences")}
-    index = index_of(**places, wanted={"list_file": str(lines)})
-    assert [run.name for run in index.runs] == ["00001/0002", "00002/0001"]
+    index = index_of(**places, requirements={"list_file": str(lines)})
+    assert [segment.name for segment in index.segments] == ["00001/0002", "00002/0001"]
     lines.write_text("00001/0002\n00009/0001\n")
-    index = index_of(**places, wanted={"list_file": str(lines)})
+    index = index_of(**places, requirements={"list_file": str(lines)})
     assert one_fault(index) == (str(lines), "names '00009/0001', which is not there")

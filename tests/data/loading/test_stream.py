@@ -14,7 +14,7 @@ import pytest
 import torch
 
 from data.images import ImageDataset
-from data.loading.stream import TrainStream
+from data.loading.stream import TrainLoader
 from sr_train.api.dataset import TrainDataset
 from sr_train.api.errors import DataError
 from tests.data.conftest import fill
@@ -78,7 +78,7 @@ def assert_same(one, other):
 def reference(tmp_path_factory):
     folder = fill(tmp_path_factory.mktemp("gt"), [f"n{n}" for n in range(11)])
     images = ImageDataset(str(folder), 2, lq_size=8)
-    return folder, take(TrainStream(images, 4, seed=9, num_workers=0, prefetch=0), 12)
+    return folder, take(TrainLoader(images, 4, seed=9, num_workers=0, prefetch=0), 12)
 
 
 @pytest.mark.parametrize("way", WAYS, ids=str)
@@ -87,7 +87,7 @@ def test_nothing_changes_what_comes(reference, way, cache_gib):
     folder, expected = reference
     gc.collect()  # else the sets before this one lend it their caches
     images = ImageDataset(str(folder), 2, lq_size=8, cache_gib=cache_gib)
-    stream = TrainStream(images, 4, seed=9, **way)
+    stream = TrainLoader(images, 4, seed=9, **way)
     assert_same(take(stream, 8), expected[:8])
     assert stream.position == 8
     # Closed, it goes on where it was.
@@ -102,7 +102,7 @@ def test_nothing_changes_what_comes(reference, way, cache_gib):
 
 def test_16_bit_through_workers(tmp_path):
     images = ImageDataset(str(fill(tmp_path, "abc", dtype=np.uint16)), 2, lq_size=8)
-    streams = [TrainStream(images, 4, num_workers=count) for count in (0, 2)]
+    streams = [TrainLoader(images, 4, num_workers=count) for count in (0, 2)]
     one, other = (take(stream, 3) for stream in streams)
     assert one[0]["lq"].dtype == torch.uint16
     assert_same(one, other)
@@ -112,7 +112,7 @@ def test_16_bit_through_workers(tmp_path):
 def test_ranks_are_disjoint(num_workers):
     seen = []
     for rank in range(3):
-        stream = TrainStream(Numbers(20), 5, num_workers=num_workers, rank=rank, world_size=3)
+        stream = TrainLoader(Numbers(20), 5, num_workers=num_workers, rank=rank, world_size=3)
         seen += [tuple(at.tolist()) for batch in take(stream, 8) for at in batch["lq"]]
     assert len(seen) == len(set(seen)) == 120
     assert {at for at in seen if at[0] == 4} == {(4, index) for index in range(20)}
@@ -122,10 +122,10 @@ def test_ranks_are_disjoint(num_workers):
 def test_error_comes_at_its_place(way):
     order = [
         [int(at[1]) for at in batch["lq"]]
-        for batch in take(TrainStream(Numbers(), 2, prefetch=0, num_workers=0), 10)
+        for batch in take(TrainLoader(Numbers(), 2, prefetch=0, num_workers=0), 10)
     ]
     bad = order[4][1]
-    stream = TrainStream(Numbers(bad=bad), 2, **way)
+    stream = TrainLoader(Numbers(bad=bad), 2, **way)
     for _ in range(4):
         next(stream)
     for _ in range(2):
@@ -136,7 +136,7 @@ def test_error_comes_at_its_place(way):
 
 @pytest.mark.parametrize("num_workers", [0, 2])
 def test_a_defect_keeps_its_traceback(num_workers):
-    stream = TrainStream(Numbers(bad=3, error=KeyError), 20, num_workers=num_workers)
+    stream = TrainLoader(Numbers(bad=3, error=KeyError), 20, num_workers=num_workers)
     with pytest.raises((KeyError, RuntimeError), match="image 3 is bad"):
         next(stream)
 
@@ -147,18 +147,18 @@ def test_damaged_image_in_a_worker_is_named(gt_dir):
     path.write_bytes(path.read_bytes()[:-600])
     images = ImageDataset(str(gt_dir), 2, lq_size=8, cache_gib=0)
     with pytest.raises(DataError, match=str(path)) as caught:
-        take(TrainStream(images, 8, num_workers=2), 1)
+        take(TrainLoader(images, 8, num_workers=2), 1)
     assert "Traceback" not in str(caught.value)
 
 
 def test_killed_worker_is_an_error_and_no_hang():
     with pytest.raises(DataError, match="exit code -9"):
-        take(TrainStream(Deadly(bad=7), 4, num_workers=2), 20)
+        take(TrainLoader(Deadly(bad=7), 4, num_workers=2), 20)
 
 
 def test_close_does_not_wait_for_a_slow_sample():
-    order = [[int(at[1]) for at in b["lq"]] for b in take(TrainStream(Numbers(), 2), 3)]
-    stream = TrainStream(Sleepy(bad=order[2][0]), 2, num_workers=2, prefetch=8)
+    order = [[int(at[1]) for at in b["lq"]] for b in take(TrainLoader(Numbers(), 2), 3)]
+    stream = TrainLoader(Sleepy(bad=order[2][0]), 2, num_workers=2, prefetch=8)
     next(stream), next(stream)
     time.sleep(0.2)
     start = time.monotonic()
@@ -173,7 +173,7 @@ def test_workers_start_although_opencv_has_threads(reference):
     cv2.setNumThreads(4)
     cv2.GaussianBlur(np.zeros((2000, 2000, 3), np.float32), (9, 9), 2)
     images = ImageDataset(str(folder), 2, lq_size=8, cache_gib=0)
-    assert_same(take(TrainStream(images, 4, seed=9, num_workers=2), 3), expected[:3])
+    assert_same(take(TrainLoader(images, 4, seed=9, num_workers=2), 3), expected[:3])
     assert cv2.getNumThreads() == 4
     cv2.setNumThreads(threads)
 
@@ -188,7 +188,7 @@ def children():
 def test_nothing_is_left_running(num_workers, ending):
     gc.collect()
     before = threading.active_count(), children(), len(os.listdir("/proc/self/fd"))
-    stream = TrainStream(Numbers(), 2, num_workers=num_workers)
+    stream = TrainLoader(Numbers(), 2, num_workers=num_workers)
     next(stream)
     assert threading.active_count() > before[0]
     if ending == "close":
@@ -207,7 +207,7 @@ def test_waiting_is_measured():
             time.sleep(0.05)
             return super().sample(epoch, index)
 
-    stream = TrainStream(Slow(), 2, num_workers=0, prefetch=0)
+    stream = TrainLoader(Slow(), 2, num_workers=0, prefetch=0)
     next(stream)
     assert stream.wait_seconds >= 0.05
     stream.wait_seconds = 0.0
@@ -218,9 +218,9 @@ def test_waiting_is_measured():
 def test_auto_chooses_by_where_images_are(gt_dir):
     cached = ImageDataset(str(gt_dir), 2, lq_size=8)
     decoded = ImageDataset(str(gt_dir), 2, lq_size=8, cache_gib=0)
-    assert TrainStream(cached, 4).num_workers == 0
-    assert TrainStream(decoded, 4).num_workers >= 1
-    assert TrainStream(decoded, 4, world_size=10**6).num_workers == 1
+    assert TrainLoader(cached, 4).num_workers == 0
+    assert TrainLoader(decoded, 4).num_workers >= 1
+    assert TrainLoader(decoded, 4, world_size=10**6).num_workers == 1
 
 
 @pytest.mark.parametrize(
@@ -228,7 +228,7 @@ def test_auto_chooses_by_where_images_are(gt_dir):
 )
 def test_wrong_arguments(wrong):
     with pytest.raises(DataError, match="expected batch_size"):
-        TrainStream(Numbers(), **{"batch_size": 2, **wrong})
+        TrainLoader(Numbers(), **{"batch_size": 2, **wrong})
 
 
 @pytest.mark.parametrize(
@@ -245,7 +245,7 @@ def test_what_no_machine_holds_ends_at_once(gt_dir, beyond, words):
     assert images.sample_bytes == sum(v.nbytes for v in images.sample(0, 0).values())
     for dataset in (Numbers(), images):
         with pytest.raises(DataError, match=words):
-            TrainStream(dataset, **{"batch_size": 2, **beyond})
+            TrainLoader(dataset, **{"batch_size": 2, **beyond})
 
 
 def test_workers_that_cannot_be_started(monkeypatch):
@@ -254,26 +254,26 @@ def test_workers_that_cannot_be_started(monkeypatch):
 
     monkeypatch.setattr("data.loading.workers.Process.start", fails)
     with pytest.raises(DataError, match=r"data worker 1 of 2 cannot be started: .*fewer workers"):
-        next(TrainStream(Numbers(), 2, num_workers=2))
+        next(TrainLoader(Numbers(), 2, num_workers=2))
 
 
 def test_empty_set_and_negative_seek():
     with pytest.raises(DataError, match="empty"):
-        TrainStream(Numbers(0), 2)
+        TrainLoader(Numbers(0), 2)
     with pytest.raises(DataError, match="seek"):
-        TrainStream(Numbers(), 2).seek(-1)
+        TrainLoader(Numbers(), 2).seek(-1)
 
 
 SCRIPT = """
     import os, signal, sys, time
     import multiprocessing
-    from data.loading.stream import TrainStream
+    from data.loading.stream import TrainLoader
     from data.images import ImageDataset
 
     if __name__ == "__main__":
         multiprocessing.set_start_method(sys.argv[2])
         images = ImageDataset(sys.argv[1], 2, lq_size=8, cache_gib=0)
-        stream = TrainStream(images, 4, num_workers=2)
+        stream = TrainLoader(images, 4, num_workers=2)
         print(int(next(stream)["gt"].sum()), flush=True)
         print(*(p.pid for p in multiprocessing.active_children()), flush=True)
         {ending}

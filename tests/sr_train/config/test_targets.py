@@ -138,7 +138,7 @@ def test_what_stands_in_one_seam_does_not_in_another(kind):
         "optimizer": "torch.optim.Adam",
         "schedule": "sr_train.engine.schedule.Cosine",
         "data set": "data.images.ImageDataset",
-        "stream": "data.loading.stream.TrainStream",
+        "stream": "data.loading.stream.TrainLoader",
         "metric": "sr_train.metrics.PSNR",
         "logger": "sr_train.monitoring.tensorboard.TensorBoardLogger",
     }
