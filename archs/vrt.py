@@ -211,7 +211,7 @@ class VRT(nn.Module):
         indep_reconsts: groups whose windows are one frame long, counted like `depths` from 0.
         embed_dims: channels of each stage and group; multiples of 4 and of their `num_heads`.
         num_heads: attention heads of each stage and group.
-        mul_attn_ratio: share of the blocks of a stage with attention between two frames.
+        mul_attn_ratio: fraction of the blocks of a stage with attention between two frames.
         mlp_ratio: hidden channels of the perceptrons over those of the features.
         drop_path_rate: stochastic depth of the last block, growing from 0 in the first.
         pa_frames: neighbours whose features a frame gets, half of them before and half after it:

@@ -233,8 +233,8 @@ class GradientPenalty(nn.Module):
                 f"real and fake must have one shape, got {tuple(real.shape)} and "
                 f"{tuple(fake.shape)}"
             )
-        share = torch.rand(len(real), *[1] * (real.ndim - 1), device=real.device)
-        between = fake.detach().float().lerp(real.detach().float(), share)
+        position = torch.rand(len(real), *[1] * (real.ndim - 1), device=real.device)
+        between = fake.detach().float().lerp(real.detach().float(), position)
         penalties = [
             (torch.sqrt(slope + self.eps) - 1).square().mean()
             for slope in _squared_slopes(net_d, between)

@@ -142,7 +142,7 @@ class MSSSIML1Loss(nn.Module):
     the window in five steps from sigma 0.5 to 8 instead.
 
     Args:
-        alpha: share of the MS-SSIM, from 0 to 1.
+        alpha: weight of the MS-SSIM, from 0 to 1.
         sigma_l1: standard deviation of G in pixels; above zero.
         window: side of the Gaussian window of the MS-SSIM in pixels.
         sigma: its standard deviation in pixels.

@@ -75,7 +75,7 @@ def _rows(facts: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
         yield (
             "speed",
             f"{facts['steps_per_sec']:.2f} step/s, {facts['samples_per_sec']:.1f} samples/s, "
-            f"{100 * facts['data_wait_share']:.0f} % of the time waiting for data",
+            f"{100 * facts['data_wait_fraction']:.0f} % of the time waiting for data",
         )
     yield (
         "time",

@@ -32,7 +32,7 @@ from sr_train.config.preflight import run_problems
 from sr_train.config.schema import RunConfig
 from sr_train.engine.checkpoint import set_aside_newer
 from sr_train.engine.distributed import World, device_of_rank, start_world, stop_world
-from sr_train.engine.joining import check_same_data, share
+from sr_train.engine.joining import check_same_data, wrap_ddp
 from sr_train.engine.live_validation import LiveValidation
 from sr_train.engine.randomness import seed_everything, seed_rank
 from sr_train.engine.run_folder import RunFolder
@@ -143,7 +143,7 @@ def prepare(
     health = health_of(folder, resumed, world)
     validated = resumed is None or bool(resumed.state.get("validated", True))
     window = None if resumed is None else resumed.state.get("window")
-    share(model, cfg.distributed, world)
+    wrap_ddp(model, cfg.distributed, world)
     with world.together():
         trainer = make_trainer(
             cfg, resolved, folder, model, sets, best, policies, world, validated, health, window

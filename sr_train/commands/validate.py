@@ -78,12 +78,12 @@ def _validate(cfg: DictConfig, stop: Stop) -> None:
         output = Path(config.output).expanduser()
         output.mkdir(parents=True, exist_ok=True)
 
-    share = len(range(world.rank, len(validator), world.size))
-    with progress_bar("validate", share, lines=True) as bar:
+    count = len(range(world.rank, len(validator), world.size))
+    with progress_bar("validate", count, lines=True) as bar:
         scores = validator.run(upscale, _keeper(output, config.save_images, bar.advance))
     baseline = None
     if config.baseline:
-        with progress_bar("bicubic", share, lines=True) as bar:
+        with progress_bar("bicubic", count, lines=True) as bar:
             baseline = validator.run(frame_by_frame(validator.bicubic), on_last(bar.advance))
     if world.is_main:
         title, directions = f"{type(net).__name__} x{spec.scale}", directions_of(validator.metrics)

@@ -145,7 +145,7 @@ class Adversary:
 def discriminator_stats(real_logits: Logits, fake_logits: Logits) -> dict[str, Tensor]:
     """Return the means of both logits and the accuracy, as tensors on the device.
 
-    The accuracy is the share of real logits above the mean of the fake ones and of fake logits
+    The accuracy is the fraction of real logits above the mean of the fake ones and of fake logits
     below the mean of the real ones, averaged: 0.5 where the two cannot be told apart, 1 where
     they are apart, for every kind of GAN loss, relativistic and Wasserstein ones included. Where a
     logit is not finite there is none: it is NaN.

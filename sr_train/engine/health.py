@@ -10,7 +10,7 @@ from sr_train.ops.colour import YCbCr
 
 
 class HealthProbe:
-    """Measure, when armed, each term's share in the gradient and the drift of colours.
+    """Measure, when armed, each term's part of the gradient and the drift of colours.
 
     Args:
         meter: where the values go.
@@ -40,13 +40,13 @@ class HealthProbe:
         """
         if not self._armed:
             return
-        for name, share in gradient_shares(losses, ctx.pred, seed).items():
-            self._meter.add(f"grad_share/{name}", share)
+        for name, ratio in gradient_ratios(losses, ctx.pred, seed).items():
+            self._meter.add(f"grad_ratio/{name}", ratio)
         if ctx.pred.shape[1] == ctx.lq.shape[1] == 3:
             self._meter.add("health/colour_drift", colour_drift(ctx.pred, ctx.lq, self._ycbcr))
 
 
-def gradient_shares(losses: LossOutput, pred: Tensor, seed: Tensor) -> dict[str, Tensor]:
+def gradient_ratios(losses: LossOutput, pred: Tensor, seed: Tensor) -> dict[str, Tensor]:
     """Return each weighted term's part of the gradient with respect to `pred`.
 
     The part is the L2 norm of its gradient over the sum of all terms' norms, so the parts add up

@@ -24,7 +24,7 @@ BUFFERS_STAY: dict[str, Any] = {_FLAG: False}
 forward, would spoil the graph of the forward before. torch 2.14 renamed the flag."""
 
 
-def share(model: SRModel, cfg: DistributedConfig, world: World) -> None:
+def wrap_ddp(model: SRModel, cfg: DistributedConfig, world: World) -> None:
     """Let the ranks average their gradients. A collective.
 
     Args:
@@ -36,7 +36,7 @@ def share(model: SRModel, cfg: DistributedConfig, world: World) -> None:
         return
     for name, learner in model.learners.items():
         if is_sharded(learner.net):
-            form = "FSDP, each process holds its share of the weights"
+            form = "FSDP, each process holds its part of the weights"
         else:
             form = "DDP"
             learner.wrapped = DistributedDataParallel(

@@ -105,19 +105,19 @@ class Learner:
             return self.wrapped.no_sync()
         return nullcontext()
 
-    def accumulate(self, total: Tensor, share: float = 1.0) -> None:
+    def accumulate(self, total: Tensor, fraction: float = 1.0) -> None:
         """Run backward for one micro-batch.
 
         The old gradients are freed only now, so that their memory can be used again at once.
 
         Args:
             total: fp32 scalar, a mean over the samples of the micro-batch.
-            share: of the step's samples that the micro-batch holds, in (0, 1].
+            fraction: of the step's samples that the micro-batch holds, in (0, 1].
         """
         if not self._gathering:
             self.optimizer.zero_grad(set_to_none=True)
             self._gathering = True
-        total.backward(self.scaler.seed(total, share))
+        total.backward(self.scaler.seed(total, fraction))
 
     def discard_gradients(self) -> None:
         """Drop what was accumulated: the next micro-batch is the first of a step."""

@@ -73,8 +73,8 @@ class LiveValidation:
 
         with self._bar("validate") as bar:
             scores = self.validator.run(self.make_upscaler(), show, stop)
-        shares = self.validator.world.gather_to_main(shown)
-        everything = {place: found for share in shares for place, found in share.items()}
+        by_rank = self.validator.world.gather_to_main(shown)
+        everything = {place: found for each in by_rank for place, found in each.items()}
         if everything:
             self._show([everything[place] for place in self._order(everything)], step)
         return scores

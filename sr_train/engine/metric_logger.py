@@ -246,7 +246,7 @@ class MetricLogger:
             note,
             values.get("grad_norm/g", math.nan),
             values["time/steps_per_sec"],
-            100 * values["time/data_wait_share"],
+            100 * values["time/data_wait_fraction"],
             f"  left {duration(left)}" if left else "",
         )
         return note

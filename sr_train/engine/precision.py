@@ -115,8 +115,8 @@ class LossScaler:
         self.scale.fill_(self.init_scale if dynamic else 1.0)
         self.good_steps.zero_()
 
-    def seed(self, loss: Tensor, share: float) -> Tensor:
-        """Return the gradient that a backward pass of the loss starts from: scale * share.
+    def seed(self, loss: Tensor, fraction: float) -> Tensor:
+        """Return the gradient that a backward pass of the loss starts from: scale * fraction.
 
         It is NaN where the loss is not finite. A NaN in the loss need not reach the gradient by
         itself (the slope of |x| at NaN is 0); seeded like this it does, on this rank and, since
@@ -124,9 +124,9 @@ class LossScaler:
 
         Args:
             loss: fp32 scalar.
-            share: of the step's samples that this loss is the mean of, in (0, 1].
+            fraction: of the step's samples that this loss is the mean of, in (0, 1].
         """
-        scale = self.scale if share == 1.0 else self.scale * share
+        scale = self.scale if fraction == 1.0 else self.scale * fraction
         return torch.addcmul(scale, loss.detach(), self._zero)
 
     @torch.no_grad()

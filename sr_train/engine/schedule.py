@@ -113,8 +113,8 @@ class OneCycle:
     """Half a cosine up to 1 and half a cosine down, over `steps` steps in all.
 
     The optimizer's lr is the peak. After a linear rise of `warmup` steps to `1 / div_factor`,
-    which are counted in `steps`, the cycle starts there, reaches 1 after the share `pct_start` of
-    what is left, and ends, at the last step, at `1 / (div_factor * final_div_factor)`.
+    which are counted in `steps`, the cycle starts there, reaches 1 after `pct_start` of what
+    is left, and ends, at the last step, at `1 / (div_factor * final_div_factor)`.
 
     Reference: Smith and Topin, Super-Convergence, 2019, https://arxiv.org/abs/1708.07120, in the
     form of torch's OneCycleLR with two phases; the momentum is left alone.

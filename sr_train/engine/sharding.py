@@ -19,7 +19,7 @@ from torch.distributed.fsdp import FSDPModule, fully_shard
 from torch.distributed.tensor import DTensor, distribute_tensor
 
 _LEAST_FRACTION = 0.02
-"""A block is gathered by itself where it holds at least this share of all weights."""
+"""A block is gathered by itself where it holds at least this fraction of all weights."""
 
 
 def shard_(net: nn.Module) -> None:

@@ -187,7 +187,7 @@ class Validator:
         ended: ValidationStopped | NonFinitePredictionError | None = None
         with self.world.together():
             try:
-                for number, set_name, index in self._share():
+                for number, set_name, index in self._rank_indices():
                     whole = self.sets[set_name].whole(index)
                     clip = whole if isinstance(whole, WholeClip) else _Still(whole)
                     results = self._results(upscale, clip, set_name, index)
@@ -199,13 +199,13 @@ class Validator:
         for _, reason in gathered:
             if reason is not None:
                 raise reason
-        everything = {n: row for share, _ in gathered for n, row in share.items()}
+        everything = {n: row for found, _ in gathered for n, row in found.items()}
         scores = Scores()
         for _, (set_name, image, values) in sorted(everything.items()):
             scores.images.setdefault(set_name, {})[image] = values
         return scores
 
-    def _share(self) -> Iterator[tuple[int, str, int]]:
+    def _rank_indices(self) -> Iterator[tuple[int, str, int]]:
         """Yield number over all sets, set and index of what falls to this rank."""
         places = [(name, index) for name, each in self.sets.items() for index in range(len(each))]
         for number in range(self.world.rank, len(places), self.world.size):

@@ -135,26 +135,27 @@ class ClipUpscaler:
         source = _checked(frames, self.spec, name)
         window: list[dict[str, Tensor]] = []
         carried: list[Tensor] = []
-        shared = first = 0
+        overlap_before = first = 0
         while True:
             window += islice(source, self._ahead(len(window)))
             if not window:
                 raise DataError(f"{name}: no frames to upscale")
-            chunk, next_shared = self._plan(len(window), shared)
+            chunk, overlap_after = self._plan(len(window), overlap_before)
             place = f"{name}, frames {first} to {first + chunk.size - 1}"
             try:
                 done, carried = self._run(window[: chunk.size], chunk, carried, place)
             except TooManyFramesError as err:
-                surplus = max(shared - self.frame_overlap, 0)
-                window, shared, first = window[surplus:], shared - surplus, first + surplus
+                surplus = max(overlap_before - self.frame_overlap, 0)
+                window, first = window[surplus:], first + surplus
+                overlap_before -= surplus
                 self._shorten(str(err))
                 continue
             while done:
                 yield done.popleft()
             if chunk.size == len(window):
                 return
-            first += chunk.size - next_shared
-            window, shared = window[chunk.size - next_shared :], next_shared
+            first += chunk.size - overlap_after
+            window, overlap_before = window[chunk.size - overlap_after :], overlap_after
 
     def _ahead(self, held: int) -> int | None:
         """Return how many frames to read, so that the last two chunks can be made even."""
@@ -162,32 +163,32 @@ class ClipUpscaler:
             return None
         return max(2 * self.frames - self.frame_overlap + 1 - held, 0)
 
-    def _plan(self, held: int, shared: int) -> tuple[_Chunk, int]:
+    def _plan(self, held: int, overlap_before: int) -> tuple[_Chunk, int]:
         """Return the next chunk and how many frames the one behind it shares with it.
 
         Args:
             held: frames from the chunk's first on, as far as they are known.
-            shared: frames that the chunk shares with the one before; 0 for the first one.
+            overlap_before: frames that the chunk shares with the one before; 0 for the first one.
         """
         overlap = self.frame_overlap
-        size, next_shared = held, 0
+        size, overlap_after = held, 0
         if self.frames is not None and held > self.frames:
-            size, next_shared = self.frames, overlap
+            size, overlap_after = self.frames, overlap
             if held <= 2 * self.frames - overlap:
                 size = max(math.ceil((held + overlap) / 2), self.spec.min_frames)
-                next_shared = max(overlap, size - held + self.spec.min_frames)
+                overlap_after = max(overlap, size - held + self.spec.min_frames)
         dropped = overlap // 2 if self.is_exact else overlap // 4
         blended = 0 if self.is_exact else overlap - 2 * dropped
         # The last chunk may begin earlier; the frames it has more are context.
-        start = shared - overlap + dropped if shared else 0
-        stop = size - overlap + dropped if next_shared else size
+        start = overlap_before - overlap + dropped if overlap_before else 0
+        stop = size - overlap + dropped if overlap_after else size
         return (
             _Chunk(
                 size,
-                range(start, start + blended if shared else start),
-                range(stop, stop + blended if next_shared else stop),
+                range(start, start + blended if overlap_before else start),
+                range(stop, stop + blended if overlap_after else stop),
             ),
-            next_shared,
+            overlap_after,
         )
 
     def _run(

@@ -94,7 +94,7 @@ class SizedTiler:
         """
         if not self._is_measured and self._is_blended(lq):
             if not self._measures:
-                _say_blended(self._spec.receptive_field, *self._tiles.tile_and_shared())
+                _say_blended(self._spec.receptive_field, *self._tiles.tile_and_overlap())
             elif self._is_auto:
                 self._choose(forward, lq, name)
             else:
@@ -138,19 +138,21 @@ class SizedTiler:
         self._is_measured = True
         part = _middle(lq, min(self._largest_whole, _pixels(lq) // 2))
         longest = max(part.shape[-2:])
-        tried = self._tiler((longest + self._shared(longest) + 1) // 2, self._shared(longest))
+        tried = self._tiler(
+            (longest + self._overlap_of(longest) + 1) // 2, self._overlap_of(longest)
+        )
         found = _deviation(tried, forward, part)
         small = found is not None and found.is_small
         largest = math.isqrt(self._largest_whole)
-        self._tiles = tried if small else self._tiler(largest, self._shared(largest))
-        tile, shared = tried.tile_and_shared()
+        self._tiles = tried if small else self._tiler(largest, self._overlap_of(largest))
+        tile, overlap = tried.tile_and_overlap()
         log.log(
             logging.INFO if small else logging.WARNING,
             "%s: too large for memory as a whole; tiles of %d that share %d pixels are off by %s, "
             "measured on %s of it%s",
             name,
             tile,
-            shared,
+            overlap,
             found or "an unknown amount",
             _size(part),
             "" if small else f"; going on with the largest that fit, tiles of {largest}",
@@ -173,13 +175,13 @@ class SizedTiler:
             part = _middle(lq, min(most, _pixels(lq) // 2))
             found, where = _deviation(self._tiles, forward, part), _size(part)
             yield from self._tiles.patches(forward, lq)
-        tile, shared = self._tiles.tile_and_shared()
+        tile, overlap = self._tiles.tile_and_overlap()
         small = found is not None and found.is_small
         log.log(
             logging.INFO if small else logging.WARNING,
             "tiles of %d that share %d pixels are no exact cut for this network: off by %s%s",
             tile,
-            shared,
+            overlap,
             f"{found}, measured on {where} of {name}"
             if found
             else "an unknown amount, as memory is too short to measure it",
@@ -190,7 +192,7 @@ class SizedTiler:
         least = max(2 * overlap, self._spec.min_size, self._spec.size_multiple, 32)
         return Tiler(self._spec, self._device, max(tile, least), overlap, self._tile_batch)
 
-    def _shared(self, tile: int) -> int:
+    def _overlap_of(self, tile: int) -> int:
         if self._overlap is not None:
             return self._overlap
         return min(max(tile // 16, BLEND_OVERLAP), _WIDEST_BLEND)
@@ -218,7 +220,7 @@ def _blended_whole(spec: NetSpec) -> int:
 
 
 @lru_cache
-def _say_blended(field: int | None, tile: int, shared: int) -> None:
+def _say_blended(field: int | None, tile: int, overlap: int) -> None:
     """Say once that results depend on the tiles."""
     seen = "everything" if field is None else f"{field} pixels around it"
     exact = "" if field is None else f"; tiling.overlap={field} gives the exact result"
@@ -226,7 +228,7 @@ def _say_blended(field: int | None, tile: int, shared: int) -> None:
         "each pixel sees %s: tiles of large inputs (%d, sharing %d) are blended and not exact%s",
         seen,
         tile,
-        shared,
+        overlap,
         exact,
     )
 

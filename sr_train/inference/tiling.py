@@ -161,9 +161,9 @@ class Tiler:
         """Return whether an input is cut into more than one window."""
         return len(self._plan(lq.shape[-2])) * len(self._plan(lq.shape[-1])) > 1
 
-    def tile_and_shared(self) -> tuple[int, int]:
+    def tile_and_overlap(self) -> tuple[int, int]:
         """Return the side of a tile and what neighbours share, LQ pixels; 0 for no tiles."""
-        return (self.tile or 0), self._shared()
+        return (self.tile or 0), self._overlap_on_grid()
 
     def _shrink(self, reason: str, longest: int) -> None:
         """Lower `tile_batch`, then `tile`; log it, or raise where there is nothing to lower."""
@@ -177,7 +177,7 @@ class Tiler:
         if tile < max(_SMALLEST_TILE, self.spec.min_size, self.spec.size_multiple):
             raise SRTrainError(
                 f"{self.device} has too little memory for a tile of {tile * 2} pixels and "
-                f"{self._shared()} pixels shared with its neighbours ({reason}). "
+                f"{self._overlap_on_grid()} pixels shared with its neighbours ({reason}). "
                 "Give a smaller overlap (tiles are then blended), use half precision or another "
                 "device"
             )
@@ -187,7 +187,7 @@ class Tiler:
         words = "" if self.is_exact else "; such tiles are blended and not exact"
         log.warning("%s: going on with tile=%d%s", reason, tile, words)
 
-    def _shared(self) -> int:
+    def _overlap_on_grid(self) -> int:
         """Return the LQ pixels, on the network's grid, that neighbouring windows share."""
         step = self.spec.size_multiple
         if self.is_exact:
@@ -200,10 +200,10 @@ class Tiler:
         """Return the windows of one axis."""
         if self.tile is None:
             return [Window(0, length, 0, length)]
-        shared, step = self._shared(), self.spec.size_multiple
-        core = self.tile if self.is_exact else self.tile - shared
+        overlap, step = self._overlap_on_grid(), self.spec.size_multiple
+        core = self.tile if self.is_exact else self.tile - overlap
         core = max(core // step * step, step)
-        return plan_axis(length, core, shared, step, self.spec.min_size)
+        return plan_axis(length, core, overlap, step, self.spec.min_size)
 
     def _patches(self, forward: Forward, lq: Tensor) -> Iterator[Patch]:
         """Make one attempt with the present settings."""
@@ -335,11 +335,11 @@ def blend_weights(windows: tuple[Window, ...], scale: int) -> tuple[Tensor, ...]
     for number, window in enumerate(windows):
         weight = torch.ones((window.stop - window.start) * scale, dtype=torch.float64)
         if number > 0:
-            shared = (windows[number - 1].stop - window.start) * scale
-            weight[:shared] *= raised_cosine(shared)
+            overlap = (windows[number - 1].stop - window.start) * scale
+            weight[:overlap] *= raised_cosine(overlap)
         if number + 1 < len(windows):
-            shared = (window.stop - windows[number + 1].start) * scale
-            weight[len(weight) - shared :] *= raised_cosine(shared).flip(0)
+            overlap = (window.stop - windows[number + 1].start) * scale
+            weight[len(weight) - overlap :] *= raised_cosine(overlap).flip(0)
         weight.clamp_(min=_SMALLEST_WEIGHT)
         total[window.start * scale : window.stop * scale] += weight
         raw.append(weight)

@@ -44,7 +44,7 @@ class Clock:
         self.steps += steps
         return {
             "time/steps_per_sec": steps / elapsed,
-            "time/data_wait_share": min(1.0, waited / elapsed),
+            "time/data_wait_fraction": min(1.0, waited / elapsed),
         }
 
     def left(self, steps: int) -> float | None:
@@ -62,5 +62,5 @@ class Clock:
             return {}
         return {
             "steps_per_sec": self.steps / self.training,
-            "data_wait_share": self.waiting / self.training,
+            "data_wait_fraction": self.waiting / self.training,
         }

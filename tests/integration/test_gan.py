@@ -63,7 +63,7 @@ def test_a_gan_stays_finite_and_lowers_the_perceptual_term(command, in_folder, p
 
 HEALTH = {
     *("gan/real_logits", "gan/fake_logits", "gan/d_accuracy", "gan/grad_ratio", "gan/d_interval"),
-    *(f"grad_share/{name}" for name in ("l1", "perceptual", "ldl", "gan")),
+    *(f"grad_ratio/{name}" for name in ("l1", "perceptual", "ldl", "gan")),
     *(f"loss/{name}" for name in ("l1", "perceptual", "ldl", "gan", "total")),
     *("loss_d/gan", "loss_d/total", "health/colour_drift"),
     *(
@@ -85,9 +85,9 @@ def test_tensorboard_shows_the_health_of_a_gan(command, in_folder):
     assert set(shown) >= HEALTH
     assert all(set(shown[tag]) == {2, 4} for tag in HEALTH)
     last = {tag: values[4] for tag, values in shown.items()}
-    shares = [last[tag] for tag in HEALTH if tag.startswith("grad_share/")]
-    assert sum(shares) == pytest.approx(1.0, abs=1e-5)
-    assert min(shares) > 0
+    ratios = [last[tag] for tag in HEALTH if tag.startswith("grad_ratio/")]
+    assert sum(ratios) == pytest.approx(1.0, abs=1e-5)
+    assert min(ratios) > 0
     assert last["clip_fraction/d"] == 1.0
     assert last["clip_fraction/g"] == 0.0
     assert last["loss_scale/d"] == last["loss_scale/g"] == 1024.0

@@ -86,15 +86,17 @@ class Losses:
         """Return what was lost in one line, or nothing."""
         parts = []
         if self.missing.spans:
-            parts.append(f"{self._share(len(self.missing))} damaged and missing ({self.missing})")
+            parts.append(
+                f"{self._fraction(len(self.missing))} damaged and missing ({self.missing})"
+            )
         if self.early_end:
-            count = f", {self._share(self.cut_off)} missing" if self.cut_off else ""
+            count = f", {self._fraction(self.cut_off)} missing" if self.cut_off else ""
             parts.append(f"{self.early_end}{count}")
         if self.flawed.spans:
-            parts.append(f"{self._share(len(self.flawed))} damaged in parts ({self.flawed})")
+            parts.append(f"{self._fraction(len(self.flawed))} damaged in parts ({self.flawed})")
         return "; ".join(parts)
 
-    def _share(self, count: int) -> str:
+    def _fraction(self, count: int) -> str:
         return f"{count} of {self.total} frames {'is' if count == 1 else 'are'}"
 
     @property

@@ -9,7 +9,7 @@ FACTS = {
     "precision_changes": ["step 20: the loss scale of net_g fell to 0.5: precision fp16 -> bf16"],
     "steps_per_sec": 2.5,
     "samples_per_sec": 40.0,
-    "data_wait_share": 0.031,
+    "data_wait_fraction": 0.031,
     "seconds": {"training": 3725.0, "validation": 75.4, "saving": 1.25},
     "peak_device_gib": 3.25,
     "peak_host_gib": 1.5,
@@ -52,6 +52,6 @@ def test_what_did_not_happen_has_no_row():
 
 
 def test_a_launch_of_a_single_step_has_no_speed():
-    facts = {k: v for k, v in FACTS.items() if not k.endswith("_sec") and k != "data_wait_share"}
+    facts = {k: v for k, v in FACTS.items() if not k.endswith("_sec") and k != "data_wait_fraction"}
     table = summary_table(facts, "toy")
     assert table.row_count == 5

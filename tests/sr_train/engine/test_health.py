@@ -6,7 +6,7 @@ from torch import nn
 
 from losses.gan import GeneratorLoss
 from losses.pixel import L1Loss, MSELoss
-from sr_train.engine.health import HealthProbe, colour_drift, gradient_shares
+from sr_train.engine.health import HealthProbe, colour_drift, gradient_ratios
 from sr_train.engine.objective import LossOutput, Term
 from sr_train.monitoring.meter import Meter
 from sr_train.ops.colour import YCbCr
@@ -25,9 +25,9 @@ def test_shares_are_the_parts_of_the_gradient_norms():
         "constant": torch.tensor(5.0),
     }
     weights = {"sum": 2.0, "first": -1.0, "constant": 1.0}
-    shares = gradient_shares(LossOutput(ONE, terms, weights), pred, ONE)
+    ratios = gradient_ratios(LossOutput(ONE, terms, weights), pred, ONE)
     total = 2 * 2**0.5 + 3
-    assert {name: float(share) for name, share in shares.items()} == pytest.approx(
+    assert {name: float(ratio) for name, ratio in ratios.items()} == pytest.approx(
         {"sum": 2 * 2**0.5 / total, "first": 3 / total}
     )
 
@@ -36,14 +36,14 @@ def test_a_term_that_does_not_look_at_the_prediction_has_no_share():
     pred = torch.tensor([1.0], requires_grad=True)
     other = torch.tensor([1.0], requires_grad=True)
     terms = {"sum": pred.sum(), "other": other.sum()}
-    shares = gradient_shares(LossOutput(ONE, terms, {"sum": 1.0, "other": 1.0}), pred, ONE)
-    assert {name: float(share) for name, share in shares.items()} == {"sum": 1.0}
+    ratios = gradient_ratios(LossOutput(ONE, terms, {"sum": 1.0, "other": 1.0}), pred, ONE)
+    assert {name: float(ratio) for name, ratio in ratios.items()} == {"sum": 1.0}
 
 
 def test_shares_of_a_flat_objective_are_zero_and_finite():
     pred = torch.zeros(2, requires_grad=True)
-    shares = gradient_shares(LossOutput(ONE, {"flat": (0 * pred).sum()}, {"flat": 1.0}), pred, ONE)
-    assert float(shares["flat"]) == 0.0
+    ratios = gradient_ratios(LossOutput(ONE, {"flat": (0 * pred).sum()}, {"flat": 1.0}), pred, ONE)
+    assert float(ratios["flat"]) == 0.0
 
 
 @pytest.mark.parametrize("precision", PRECISIONS)
@@ -59,10 +59,10 @@ def test_small_terms_keep_their_share_in_half_precision(make_batch, precision):
         return model.meter.read().means
 
     expected, found = measured("fp32"), measured(precision)
-    for name in ("grad_share/l1", "grad_share/gan"):
+    for name in ("grad_ratio/l1", "grad_ratio/gan"):
         assert found[name] > 1e-4
         assert found[name] == pytest.approx(expected[name], rel=0.05)
-    assert found["grad_share/l1"] + found["grad_share/gan"] == pytest.approx(1.0)
+    assert found["grad_ratio/l1"] + found["grad_ratio/gan"] == pytest.approx(1.0)
 
 
 @pytest.mark.parametrize("precision", PRECISIONS)
@@ -74,8 +74,8 @@ def test_looking_changes_nothing_of_the_step(make_batch, precision):
     for name in "gd":
         assert differing(state_of(plain, name), state_of(watched, name)) == []
     means = watched.meter.read().means
-    assert {"grad_share/l1", "grad_share/gan", "health/colour_drift"} <= means.keys()
-    assert not any(name.startswith(("grad_share", "health")) for name in plain.meter.read().means)
+    assert {"grad_ratio/l1", "grad_ratio/gan", "health/colour_drift"} <= means.keys()
+    assert not any(name.startswith(("grad_ratio", "health")) for name in plain.meter.read().means)
 
 
 def test_a_probe_that_is_disarmed_costs_no_backward(make_batch, monkeypatch):
@@ -126,7 +126,7 @@ def test_an_image_without_colour_has_no_drift():
     probe = HealthProbe(meter, YCbCr())
     probe.arm()
     probe.look(Ctx(), LossOutput(ONE, {"l1": Ctx.pred.sum()}, {"l1": 1.0}), ONE)
-    assert set(meter.read().means) == {"grad_share/l1"}
+    assert set(meter.read().means) == {"grad_ratio/l1"}
 
 
 def test_a_term_that_is_not_finite_shows_in_the_shares(make_batch):
@@ -139,5 +139,5 @@ def test_a_term_that_is_not_finite_shows_in_the_shares(make_batch):
     before = state_of(model, "g")["weights"]
     model.probe.arm()
     run(model, [make_batch()])
-    assert model.meter.read().non_finite["grad_share/broken"] == 1
+    assert model.meter.read().non_finite["grad_ratio/broken"] == 1
     assert differing(before, state_of(model, "g")["weights"]) == []

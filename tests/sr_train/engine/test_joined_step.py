@@ -10,7 +10,7 @@ from sr_train.api.errors import ConfigError
 from sr_train.config.compose import typed
 from sr_train.config.schema import RunConfig
 from sr_train.engine.distributed import World, fault_of_ranks
-from sr_train.engine.joining import share
+from sr_train.engine.joining import wrap_ddp
 from sr_train.engine.micro_batches import take_step
 from sr_train.engine.sharding import gather_full
 from sr_train.factory.models import make_model
@@ -44,7 +44,7 @@ def joined(world, *words):
     kept = [word for word in WORDS if "arch" not in own or not word.startswith("arch")]
     cfg = typed(raw(*kept, *words), RunConfig)
     model = make_model(cfg, CPU, world)
-    share(model, cfg.distributed, world)
+    wrap_ddp(model, cfg.distributed, world)
     return model
 
 

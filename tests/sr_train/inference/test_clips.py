@@ -108,8 +108,8 @@ def test_chunks_are_even(count, frame_overlap):
     net = Recurrent()
     frames = [{"lq": np.zeros((2, 2, 3), np.uint8)}] * count
     assert len(run(net, frames, frames=30, frame_overlap=frame_overlap)) == count
-    shared = 10 if frame_overlap is None else frame_overlap
-    assert sum(net.lengths) == count + shared * (len(net.lengths) - 1)
+    overlap = 10 if frame_overlap is None else frame_overlap
+    assert sum(net.lengths) == count + overlap * (len(net.lengths) - 1)
     assert set(net.lengths[:-2]) <= {30}
     assert abs(net.lengths[-1] - net.lengths[-2]) <= 1
     assert min(net.lengths) >= 15

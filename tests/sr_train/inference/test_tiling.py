@@ -356,5 +356,5 @@ def test_a_network_that_breaks_its_word_about_the_scale():
 
 
 def test_default_overlap_of_an_unbounded_network_leaves_room_in_small_tiles():
-    assert Tiler(NetSpec(scale=2), tile=256)._shared() == tiling.BLEND_OVERLAP
-    assert Tiler(NetSpec(scale=2), tile=16)._shared() == 8
+    assert Tiler(NetSpec(scale=2), tile=256)._overlap_on_grid() == tiling.BLEND_OVERLAP
+    assert Tiler(NetSpec(scale=2), tile=16)._overlap_on_grid() == 8

@@ -18,7 +18,7 @@ def test_a_window_has_the_pace_of_its_steps(now):
     now.append(4.0)
     assert clock.close(18, waited=1.0) == {
         "time/steps_per_sec": 2.0,
-        "time/data_wait_share": 0.25,
+        "time/data_wait_fraction": 0.25,
     }
 
 
@@ -43,7 +43,7 @@ def test_totals_are_over_all_windows_but_those_begun_anew(now):
     clock.close(5, waited=1.0)
     now.append(108.0)
     clock.close(9, waited=1.0)
-    assert clock.totals() == {"steps_per_sec": 1.0, "data_wait_share": 0.25}
+    assert clock.totals() == {"steps_per_sec": 1.0, "data_wait_fraction": 0.25}
 
 
 def test_a_window_without_a_step_counts_nothing(now):
