@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from sr_train.api.errors import CheckpointError, ConfigError
+from sr_train.config.old_names import in_new_names
 from sr_train.config.schema import RunConfig
 from sr_train.engine.checkpoint import (
     flat_differences,
@@ -39,6 +40,11 @@ class ResumeState:
 
     path: Path
     state: dict[str, Any]
+
+    @property
+    def config(self) -> dict[str, Any]:
+        """Its resolved config, in the names of today."""
+        return in_new_names(self.state["config"])
 
 
 def find_resumed(cfg: RunConfig, folder: RunFolder) -> ResumeState | None:
@@ -163,7 +169,7 @@ def _stored_and_now(
     resumed: ResumeState, resolved: Mapping[str, Any]
 ) -> tuple[dict[str, Any], dict[str, Any]]:
     """Return both configs; a discriminator that only one of them has is free to differ."""
-    stored, now = dict(resumed.state["config"]), dict(resolved)
+    stored, now = resumed.config, dict(resolved)
     archs = [config["discriminator"]["arch"] for config in (stored, now)]
     if None not in archs:
         stored["discriminator.arch"], now["discriminator.arch"] = archs
@@ -196,7 +202,7 @@ def restore(
     log.info("resumed from %s at step %d: %s", resumed.path, state["step"], "; ".join(notes))
     if state["precision"] != model.precision.name:
         log.info("precision: was %s, now %s", state["precision"], model.precision.name)
-    for key, before, after in flat_differences(state["config"], dict(resolved)):
+    for key, before, after in flat_differences(resumed.config, dict(resolved)):
         if key != "resume":
             log.info("config: %s was %r, now %r", key, before, after)
     return dict(state["best"])

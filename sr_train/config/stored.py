@@ -10,6 +10,7 @@ from hydra.core.config_store import ConfigStore
 from omegaconf import DictConfig, OmegaConf
 
 from sr_train.api.errors import ConfigError, did_you_mean
+from sr_train.config.old_names import in_new_names
 from sr_train.config.schema_keys import default_groups
 from sr_train.config.sources import SHIPPED
 from sr_train.config.words import Word
@@ -43,7 +44,9 @@ class StoredRun:
         Raises:
             ConfigError: if the file cannot be read or is no config of a run.
         """
-        config = read_yaml(self.config_file)
+        stored = OmegaConf.to_container(read_yaml(self.config_file), resolve=False)
+        assert isinstance(stored, dict)
+        config = OmegaConf.create(in_new_names({str(key): value for key, value in stored.items()}))
         foreign = {"hydra", "defaults"} & {*config}
         if foreign:
             raise ConfigError(f"{self.config_file}: holds {foreign.pop()}, as no run's config does")

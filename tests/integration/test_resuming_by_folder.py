@@ -1,5 +1,7 @@
 """`resume=runs/NAME` needs nothing else: the folder holds the config."""
 
+import json
+import re
 import shlex
 import shutil
 
@@ -8,6 +10,7 @@ import torch
 import yaml
 
 from sr_train.config.stored import replaced_groups
+from sr_train.engine.checkpoint import save_state
 from tests.toys import differing, metrics_rows, no_validation, state_of, toy_words
 
 CANARY = {"_target_": "os.mkdir", "path": "canary"}
@@ -28,6 +31,39 @@ def test_a_folder_alone_goes_on_with_its_run_bit_for_bit(command, in_folder):
     ends = [state_of(in_folder / "runs" / name, 6) for name in ("whole", "toy")]
     for key in STATE:
         assert differing(ends[0][key], ends[1][key]) == [], key
+
+
+def _in_old_names(config):
+    """Return a config as it was stored before keys and classes were renamed."""
+    text = json.dumps(config).replace('"objective_d"', '"adversary"')
+    for new, old in {
+        "data.images.ImageDataset": "data.pictures.PictureSet",
+        "data.loading.stream.TrainLoader": "data.loader.TrainStream",
+    }.items():
+        assert new in text
+        text = text.replace(new, old)
+    return json.loads(text)
+
+
+def test_a_run_from_before_the_renaming_resumes_bit_for_bit(command, in_folder):
+    gan = ("discriminator=unet_sn", "discriminator.arch.num_feat=4", "+objective=gan")
+    every = train_words(in_folder, *gan, "objective_d=[gan]", "data.lq_size=16")
+    command(*every, "name=whole", "train.steps=6").succeeds()
+    command(*every, "train.steps=4", "scheduler.steps=6").succeeds()
+    run = in_folder / "runs/toy"
+    for path in run.glob(".hydra/*/config.yaml"):
+        path.write_text(yaml.safe_dump(_in_old_names(yaml.safe_load(path.read_text()))))
+    state = state_of(run, 4)
+    del state["checksum"]  # of the config of now
+    old = {**state, "config": _in_old_names(state["config"])}
+    save_state(run / "checkpoints", 4, old, keep_last=3)
+    done = command("train", "resume=runs/toy", "train.steps=6").succeeds()
+    assert "at step 4" in done.out
+    assert not {"adversary", "objective_d", "_target_"} & {*re.findall(r"\w+", done.out)}
+    ends = [state_of(in_folder / "runs" / name, 6) for name in ("whole", "toy")]
+    for key in (*STATE, "adversary"):
+        assert differing(ends[0][key], ends[1][key]) == [], key
+    assert "objective_d" in ends[1]["config"]
 
 
 def test_references_of_the_config_stay_references(command, in_folder):
