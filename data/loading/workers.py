@@ -17,6 +17,7 @@ from torch import Tensor
 from data.loading.sampler import InfiniteSampler
 from sr_train.api.dataset import TrainDataset
 from sr_train.api.errors import DataError, SRTrainError
+from sr_train.utils.launch import call
 
 _WATCH_SEC = 1.0
 
@@ -65,8 +66,8 @@ class Workers:
             for number in range(count):
                 ours, theirs = Pipe(duplex=False)
                 process = Process(
-                    target=_work,
-                    args=(dataset, order, batch_size, position + number, count, theirs),
+                    target=call,
+                    args=(_work, dataset, order, batch_size, position + number, count, theirs),
                     name=f"sr_train data worker {number}",
                     daemon=True,
                 )

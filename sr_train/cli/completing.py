@@ -18,16 +18,19 @@ from sr_train.config.schema import SCHEMAS
 from sr_train.config.schema_keys import hint_at, keys_of
 from sr_train.config.signatures import options_of
 
+_PROGRAMS = ("sr_train", "sr-train")
+"""The module behind `python -m`, and the console script."""
+
 _SCRIPT = """\
 _sr_train_complete() {
     local line="${COMP_LINE:0:COMP_POINT}" IFS=$'\\n'
     case "$line" in
-        *python*" -m sr_train "*|*sr_train" "*) ;;
+        *python*" -m sr_train "*|*sr-train" "*) ;;
         *) return 0 ;;
     esac
     COMPREPLY=($(COMP_LINE="$line" %(program)s -sc query=bash 2>/dev/null))
 }
-complete -o nospace -o default -F _sr_train_complete sr_train python python3
+complete -o nospace -o default -F _sr_train_complete sr-train python python3
 """
 
 _SCRIPTS = {
@@ -35,7 +38,7 @@ _SCRIPTS = {
     "zsh": "autoload -U +X bashcompinit && bashcompinit\n" + _SCRIPT,
 }
 
-_GONE = "complete -r sr_train python python3\nunset -f _sr_train_complete\n"
+_GONE = "complete -r sr-train python python3\nunset -f _sr_train_complete\n"
 
 
 def complete(words: Sequence[str], commands: Sequence[str]) -> str:
@@ -72,7 +75,7 @@ def candidates(line: str, commands: Sequence[str]) -> Iterator[str]:
     Shells take `=` for the end of a word, so that only what stands behind it is given.
     """
     *before, word = _words(line)
-    place = next((n for n, each in enumerate(before) if Path(each).name == "sr_train"), None)
+    place = next((n for n, each in enumerate(before) if Path(each).name in _PROGRAMS), None)
     if place is None:
         return
     given = before[place + 1 :]

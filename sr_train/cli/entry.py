@@ -13,11 +13,11 @@ from sr_train.cli.flags import Flags, is_override, parse, stray
 from sr_train.cli.reporting import INTERRUPTED, USER_ERROR, is_environment_error, report
 from sr_train.cli.running import Request, run_job
 from sr_train.cli.table import COMMANDS
-from sr_train.config.packages import own_packages
 from sr_train.utils.launch import Launch, adopt_srun, end_with_launcher
 
 USAGE = """\
 usage: python -m sr_train COMMAND [+experiment=NAME] [key=value ...]
+       sr-train COMMAND ...   the same
 
 {commands}
 
@@ -94,7 +94,6 @@ def _dispatch() -> int:
     if command not in COMMANDS:
         sys.stderr.write(f"{_no_command(command)}\n\n{usage()}")
         return USER_ERROR
-    own_packages()
     sys.argv[1:] = sys.argv[2:]
     try:
         request = _request(command, sys.argv[1:])
@@ -107,7 +106,6 @@ def _completion(words: Sequence[str]) -> int:
     """Print what a shell, or its user, asks for about completion."""
     from sr_train.cli.completing import complete
 
-    own_packages()
     try:
         sys.stdout.write(complete(words, list(COMMANDS)))
     except SRTrainError as err:

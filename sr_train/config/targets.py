@@ -15,7 +15,7 @@ from importlib import import_module
 from typing import Any
 
 from sr_train.api.errors import ConfigError, did_you_mean
-from sr_train.config.packages import OWN, own_packages, shadowing
+from sr_train.config.packages import OWN, ROOT, rename, rival_of
 
 EXTRAS = {"pytorch_optimizer": "optimizers"}
 """Packages that shipped configs name but a plain install lacks, and the extra that brings each."""
@@ -177,10 +177,8 @@ def plugin_problems(plugins: Sequence[object]) -> list[str]:
         if not isinstance(name, str) or not all(map(str.isidentifier, name.split("."))):
             why = "expected the name of a package of your own, as in plugins=[mine]"
         elif top in OWN:
-            theirs = shadowing(top)
-            why = "is a package of this program, whose classes need no entry here"
-            if theirs is not None:
-                why += f"; yours in {theirs} must have another name"
+            why = f"is a package of sr_train itself, in {ROOT / top}, whose classes need no entry"
+            why += rename(top, rival_of(top))
         elif top in sys.stdlib_module_names or top.startswith("__"):
             why = "is part of Python itself; expected a package of your own"
         elif top in _NO_PLUGINS:
@@ -213,20 +211,24 @@ def _outside(dotted: str, kinds: Sequence[Kind], plugins: Sequence[str]) -> str:
 
 
 def _imported(module: str, where: str) -> Any:
-    own_packages()
     try:
         return import_module(module)
     except ImportError as err:
-        top = module.split(".")[0]
-        extra, theirs = EXTRAS.get(top), shadowing(top) if top in OWN else None
+        extra = EXTRAS.get(module.split(".")[0])
         hint = "" if extra is None else f'; pip install "sr_train[{extra}]"'
-        if theirs is not None:
-            hint = f"; the package in {theirs} has the name of this program's own: rename it"
+        hint += _rename_hint(err.name or "", str(err))
         raise ConfigError(f"{where}: cannot be imported: {err}{hint}") from err
     except Exception as err:
         raise ConfigError(
             f"{where}: importing {module} fails: {type(err).__name__}: {err}"
         ) from err
+
+
+def _rename_hint(module: str, told: str = "") -> str:
+    """Tell to rename a user's package that has the name of one of ours, unless that is told."""
+    top = module.split(".")[0]
+    hint = rename(top, rival_of(module)) if top in OWN else ""
+    return "" if hint in told else hint
 
 
 def _class_of(module: Any, name: str, where: str) -> type:
@@ -236,6 +238,7 @@ def _class_of(module: Any, name: str, where: str) -> type:
         own = [word for word, each in here.items() if each.__module__ == module.__name__]
         classes = own or list(here)
         hint = did_you_mean(name, [word for word in classes if not word.startswith("_")])
+        hint += _rename_hint(module.__name__)
         raise ConfigError(f"{where}: {module.__name__} has no {name!r}{hint}")
     target = vars(module)[name]
     if not isinstance(target, type):

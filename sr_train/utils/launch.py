@@ -4,7 +4,8 @@ import os
 import re
 import signal
 import sys
-from typing import NamedTuple, Self
+from collections.abc import Callable
+from typing import Any, NamedTuple, Self
 
 from sr_train.api.errors import SRTrainError
 
@@ -94,3 +95,12 @@ def announcement() -> signal.Signals | None:
     if "SUBMITIT_EXECUTOR" not in os.environ:
         return None
     return signal.Signals[f"SIG{os.environ.get('SUBMITIT_PREEMPT_SIGNAL', 'USR2')}"]
+
+
+def call(function: Callable[..., Any], *arguments: Any) -> None:
+    """Call a function, as the target of a process of one's own.
+
+    A process that is not forked unpickles its target first: of this package, so that the project's
+    `data`, `losses` and `archs` are found before anything of them is unpickled.
+    """
+    function(*arguments)

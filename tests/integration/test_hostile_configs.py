@@ -5,7 +5,6 @@ from pathlib import Path
 import pytest
 import torch
 
-from sr_train.config import packages
 from tests.toys import no_validation, toy_words
 
 CALL = "{_target_: os.mkdir, path: canary}"
@@ -72,7 +71,6 @@ def hostile(command, in_folder, monkeypatch):
             (in_folder / name / f"{file}.py").write_text("import os\nos.mkdir('canary')\n")
     torch.save(Evil(), in_folder / "evil.pth")
     (in_folder / "outside.yaml").write_text(f"# @package _global_\narch: {CALL}\n")
-    packages.own_packages.cache_clear()
 
     def run(text: str, name: str = "check"):
         path = in_folder / "conf/experiment/case.yaml"

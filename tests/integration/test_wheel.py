@@ -1,32 +1,22 @@
 """The built package works from another folder, without the checkout."""
 
 import os
-import shutil
 import subprocess
 import sys
-from pathlib import Path
 
 import pytest
 
-ROOT = Path(__file__).parents[2]
+from tests.installs import PIP, build_wheel
+from tests.toys import ROOT
 
 
 @pytest.fixture(scope="module")
 def site(tmp_path_factory):
     """A folder that holds the unpacked wheel and nothing else of the checkout."""
     folder = tmp_path_factory.mktemp("wheel")
-    source = folder / "source"  # building leaves files behind; not in the checkout
-    source.mkdir()
-    for name in ("pyproject.toml", "README.md"):
-        shutil.copy(ROOT / name, source)
-    for name in ("sr_train", "archs", "losses", "data", "configs"):
-        shutil.copytree(ROOT / name, source / name, ignore=shutil.ignore_patterns("__pycache__"))
-    pip = [sys.executable, "-m", "pip", "--disable-pip-version-check", "--quiet"]
-    build = ["wheel", str(source), "--no-deps", "--no-build-isolation", "-w", str(folder / "dist")]
-    subprocess.run([*pip, *build], check=True, cwd=folder)
-    (wheel,) = (folder / "dist").glob("sr_train-*.whl")
+    wheel = build_wheel(folder)
     install = ["install", str(wheel), "--no-deps", "--target", str(folder / "site")]
-    subprocess.run([*pip, *install], check=True, cwd=folder)
+    subprocess.run([*PIP, *install], check=True, cwd=folder)
     return folder / "site"
 
 

@@ -21,24 +21,24 @@ def found(line: str) -> list[str]:
     [
         ("python -m sr_train ", [f"{name} " for name in sorted(COMMANDS)]),
         ("python -m sr_train tr", ["train "]),
-        ("sr_train ex", ["export "]),
-        ("/some/bin/sr_train ex", ["export "]),
-        ("sr_train train experiment=quicks", ["quickstart"]),
-        ("sr_train train +experiment=quicks", ["quickstart"]),
-        ("sr_train train objective=[l1,temporal_c", ["[l1,temporal_consistency"]),
-        ("sr_train train optimi", ["optimizer.", "optimizer="]),
-        ("sr_train train experiment=quickstart arch.num_f", ["arch.num_feat="]),
-        ("sr_train train data.tr", ["data.train."]),
-        ("sr_train train data.train.g", ["data.train.gt="]),
-        ("sr_train train precision.name=fp", ["fp16", "fp32"]),
-        ("sr_train train ema.enabled=", ["false", "true"]),
-        ("sr_train train --conf", ["--config-dir "]),
-        ("sr_train infer che", ["checkpoint="]),
-        ("sr_train validate dataset=vid4", ["vid4"]),
+        ("sr-train ex", ["export "]),
+        ("/some/bin/sr-train ex", ["export "]),
+        ("sr-train train experiment=quicks", ["quickstart"]),
+        ("sr-train train +experiment=quicks", ["quickstart"]),
+        ("sr-train train objective=[l1,temporal_c", ["[l1,temporal_consistency"]),
+        ("sr-train train optimi", ["optimizer.", "optimizer="]),
+        ("sr-train train experiment=quickstart arch.num_f", ["arch.num_feat="]),
+        ("sr-train train data.tr", ["data.train."]),
+        ("sr-train train data.train.g", ["data.train.gt="]),
+        ("sr-train train precision.name=fp", ["fp16", "fp32"]),
+        ("sr-train train ema.enabled=", ["false", "true"]),
+        ("sr-train train --conf", ["--config-dir "]),
+        ("sr-train infer che", ["checkpoint="]),
+        ("sr-train validate dataset=vid4", ["vid4"]),
         ("python other.py tr", []),
-        ("sr_train nope a", []),
+        ("sr-train nope a", []),
         ("", []),
-        ("sr_train train 'name=a b", []),
+        ("sr-train train 'name=a b", []),
     ],
 )
 def test_what_may_follow_is_found(line, expected):
@@ -48,7 +48,7 @@ def test_what_may_follow_is_found(line, expected):
 def test_own_experiments_are_found(tmp_path):
     (tmp_path / "mine/experiment").mkdir(parents=True)
     (tmp_path / "mine/experiment/faces.yaml").write_text("# @package _global_\n")
-    assert found(f"sr_train train --config-dir {tmp_path}/mine +experiment=fa") == ["faces"]
+    assert found(f"sr-train train --config-dir {tmp_path}/mine +experiment=fa") == ["faces"]
 
 
 @pytest.mark.parametrize("words", [[], ["install"], ["install=ksh"], ["a=b"], ["query=bash", "x"]])
@@ -58,14 +58,14 @@ def test_what_completion_does_not_know(words):
 
 
 def test_completion_is_quiet_about_a_line_that_makes_no_sense(command, monkeypatch):
-    monkeypatch.setenv("COMP_LINE", "sr_train train --config-dir /nonexistent arch=[")
+    monkeypatch.setenv("COMP_LINE", "sr-train train --config-dir /nonexistent arch=[")
     done = command("-sc", "query=bash").succeeds()
     assert done.err == ""
 
 
 def test_a_command_takes_the_flag_too(command):
     assert "complete -o nospace" in command("train", "-sc", "install=zsh").succeeds().out
-    assert "complete -r sr_train" in command("-sc", "uninstall=bash").succeeds().out
+    assert "complete -r sr-train" in command("-sc", "uninstall=bash").succeeds().out
 
 
 @pytest.mark.slow

@@ -1,6 +1,5 @@
 """What a `_target_` may name: nothing but listed classes, by the module that defines them."""
 
-import os
 import sys
 
 import pytest
@@ -296,33 +295,61 @@ def test_a_network_that_memory_cannot_hold_is_told():
 
 @pytest.fixture
 def foreign(in_folder):
-    """Return a folder that Python looks into first, with packages of the program's names."""
-    for name in packages.OWN:
+    """Return a folder that Python looks into first, with packages of the project's names."""
+    for name in packages.PLUG_INS:
         (in_folder / name).mkdir()
         (in_folder / name / "__init__.py").write_text("raise SystemExit('a foreign package')\n")
         (in_folder / name / "evil.py").write_text("raise SystemExit('a foreign module')\n")
     return in_folder
 
 
-@pytest.mark.usefixtures("foreign")
 @pytest.mark.parametrize("dotted", ["archs.evil.Net", "losses.evil.Loss", "data.evil.Set"])
-def test_a_foreign_package_of_the_same_name_is_never_imported(dotted, monkeypatch):
-    for name in ("losses", "archs", "data"):
-        for word in [word for word in sys.modules if word.split(".")[0] == name]:
-            monkeypatch.delitem(sys.modules, word)
-    packages.own_packages.cache_clear()
-    monkeypatch.setattr(sys, "path", list(sys.path))
+def test_a_foreign_package_of_the_same_name_is_never_imported(dotted, foreign):
+    name = dotted.split(".")[0]
     with pytest.raises(ConfigError, match="cannot be imported") as err:
         resolve_target(dotted, "x")
-    assert "has the name of this program's own: rename it" in str(err.value)
-    assert os.getcwd() in str(err.value)
-    assert str(ROOT) in sys.modules[dotted.split(".")[0]].__file__
+    assert f"yours in {foreign / name} has the name of" in str(err.value)
+    assert f"{ROOT / name}: rename yours" in str(err.value)
+    assert str(err.value).count(str(foreign)) == 1
+    assert str(ROOT) in sys.modules[name].__file__
 
 
-@pytest.mark.usefixtures("foreign")
-def test_a_foreign_package_as_a_plug_in_is_told_to_be_renamed():
+def test_a_class_that_only_a_foreign_module_has_names_both_folders(foreign):
+    (foreign / "archs/compact.py").write_text("raise SystemExit('a foreign module')\n")
+    with pytest.raises(ConfigError, match="has no 'Mine'") as err:
+        resolve_target("archs.compact.Mine", "x")
+    assert f"yours in {foreign / 'archs'} has the name of sr_train's own {ROOT / 'archs'}" in str(
+        err.value
+    )
+
+
+def test_a_plug_in_that_imports_a_foreign_package_names_both_folders(foreign):
+    for number, line in enumerate(["from data.evil import x", "from data import evil"]):
+        (foreign / f"mine{number}.py").write_text(f"{line}\n")
+        with pytest.raises(ConfigError, match="cannot be imported") as err:
+            resolve_target(f"mine{number}.Net", "arch", [f"mine{number}"])
+        assert f"yours in {foreign / 'data'} has the name of" in str(err.value)
+
+
+@pytest.mark.parametrize("kind", ["package", "folder of modules", "module"])
+def test_a_foreign_package_as_a_plug_in_is_told_to_be_renamed(kind, in_folder):
+    place = in_folder / ("archs.py" if kind == "module" else "archs")
+    if kind == "module":
+        place.write_text("")
+    else:
+        place.mkdir()
+        (place / ("__init__.py" if kind == "package" else "mine.py")).write_text("")
     (problem,) = plugin_problems(["archs"])
-    assert problem.endswith(f"yours in {os.getcwd()}/archs must have another name")
+    assert problem.endswith(
+        f"yours in {place} has the name of sr_train's own {ROOT / 'archs'}: rename yours"
+    )
+
+
+def test_a_foreign_folder_without_modules_is_not_told(in_folder):
+    (in_folder / "archs").mkdir()
+    (in_folder / "archs/photo.png").write_bytes(b"")
+    (problem,) = plugin_problems(["archs"])
+    assert str(in_folder) not in problem
 
 
 def test_the_choices_of_a_module_are_its_own_classes():
