@@ -18,7 +18,7 @@ pytestmark = pytest.mark.slow
 NAMES = ("archs", "losses", "data", "configs")
 
 IMPORTS = """
-import sr_train, archs.compact, losses.pixel, data.loader, configs
+import sr_train, archs.compact, losses.pixel, data.clips, configs
 for module in (sr_train, archs, losses, data, configs):
     print(module.__file__)
 """
