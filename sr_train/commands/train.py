@@ -3,7 +3,9 @@
 import logging
 import os
 import shlex
+from collections.abc import Mapping
 from contextlib import ExitStack
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -59,23 +61,48 @@ def run(cfg: DictConfig) -> float | None:
     """
     config = typed(cfg, RunConfig)
     raise_all(run_problems(config))
-    return run_training(config, plain(cfg), Path(HydraConfig.get().runtime.output_dir))
+    hydra = HydraConfig.get()
+    run_dir = Path(hydra.runtime.output_dir)
+    result = run_training(config, plain(cfg), run_dir, hydra.output_subdir)
+    if result.stopped_by is not None:
+        raise Stopped(result.stopped_by)  # a return would start the next run of a sweep
+    return result.best[config.best_metric] if config.data.val else None
 
 
-def run_training(cfg: RunConfig, resolved: dict[str, Any], run_dir: Path) -> float | None:
+@dataclass(frozen=True)
+class TrainResult:
+    """What a run came to."""
+
+    folder: Path
+    """The run's folder, which `load_network` and `resume` take."""
+    weights: Path
+    """The last weights, .safetensors."""
+    step: int
+    """Steps that are done."""
+    best: Mapping[str, float | None]
+    """Best value of each metric; None: no validation was done, or it was never a number."""
+    best_weights: Mapping[str, Path]
+    """Weights that were best by a metric, .safetensors."""
+    stopped_by: str | None
+    """Name of the signal that ended the run early, all saved."""
+
+
+def run_training(
+    cfg: RunConfig, resolved: dict[str, Any], run_dir: Path, launch: str | None
+) -> TrainResult:
     """Train as configured.
 
     Args:
         cfg: checked config.
         resolved: the same config as plain Python, kept in checkpoints.
         run_dir: the run's folder.
+        launch: where in it this launch has its config; None: nowhere.
 
     Returns:
-        The best value of `best_metric`, or None without validation.
+        What the run came to, after a signal, too.
 
     Raises:
         SRTrainError: for everything a user can mend.
-        Stopped: after a signal.
     """
     set_max_megapixels(cfg.io.max_megapixels)
     device = device_of_rank(components.choose_device(cfg.device))
@@ -91,8 +118,9 @@ def run_training(cfg: RunConfig, resolved: dict[str, Any], run_dir: Path) -> flo
             start_logging(folder.log_file, world.rank)
             if world.is_main:
                 found = find_resumed(cfg, folder)
-        trainer = prepare(cfg, resolved, folder, broadcast_checkpoint(found, world), device, world)
-        del found  # a state as large as the model
+        resumed = broadcast_checkpoint(found, world)
+        trainer = prepare(cfg, resolved, folder, resumed, device, world, launch)
+        del found, resumed  # a state as large as the model
         try:
             stopped_by = train_to_end(trainer)
         finally:
@@ -101,9 +129,15 @@ def run_training(cfg: RunConfig, resolved: dict[str, Any], run_dir: Path) -> flo
                 logger.close()
         close_run(trainer, folder, stopped_by)
     stop_world(world)
-    if stopped_by is not None:
-        raise Stopped(stopped_by)  # a return would start the next run of a sweep
-    return trainer.best[cfg.best_metric].value if cfg.data.val else None
+    weights = {name: folder.best_weights(name) for name in trainer.best}
+    return TrainResult(
+        run_dir,
+        folder.last_weights,
+        trainer.step,
+        {name: best.value for name, best in trainer.best.items()},
+        {name: path for name, path in weights.items() if path.is_file()},
+        stopped_by,
+    )
 
 
 def prepare(
@@ -113,6 +147,7 @@ def prepare(
     resumed: ResumeState | None,
     device: torch.device,
     world: World,
+    launch: str | None,
 ) -> Trainer:
     """Build the trainer, at the step it goes on from, and note the launch in the manifest."""
     keep_heap()
@@ -154,7 +189,7 @@ def prepare(
             "processes": world.size,
             "precision": model.precision.name,
             "first_step": trainer.step + 1,
-            "config": HydraConfig.get().output_subdir if HydraConfig.initialized() else None,
+            "config": launch,
             "data": {path: dataset.fingerprint() for path, dataset in sets.items()},
             **origin(cfg, folder.root),
         }

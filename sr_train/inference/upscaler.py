@@ -39,8 +39,8 @@ class Upscaler:
 
     Args:
         net: the generator, already on `device`; it is in eval mode during a call only.
-        spec: what the network says about itself.
-        device: where tiles are sent.
+        spec: what the network is; None: what its `spec` says.
+        device: where tiles are sent; None: where the network's parameters are.
         autocast: makes the context in which the network runs.
         tile: LQ pixels on each side; None runs every image whole; `auto`: see `SizedTiler`.
         overlap: LQ pixels, see `Tiler`; None for what is said there and in `SizedTiler`.
@@ -54,14 +54,15 @@ class Upscaler:
     def __init__(
         self,
         net: nn.Module,
-        spec: NetSpec,
-        device: str | torch.device = "cpu",
+        spec: NetSpec | None = None,
+        device: str | torch.device | None = None,
         autocast: Callable[[], AbstractContextManager[Any]] = nullcontext,
         tile: int | Literal["auto"] | None = "auto",
         overlap: int | None = None,
         tile_batch: int = 1,
         measure: bool = False,
     ) -> None:
+        spec = _spec_of(net) if spec is None else spec
         channels = 1 if spec.colour == "y" else 3
         if (spec.in_channels, spec.out_channels) != (channels, channels):
             raise ConfigError(
@@ -75,7 +76,7 @@ class Upscaler:
             raise ConfigError(f"images have no further inputs; this network wants {names}")
         self.net = net
         self.spec = spec
-        self.device = torch.device(device)
+        self.device = _device_of(net) if device is None else torch.device(device)
         self._autocast = autocast
         self._ycbcr = YCbCr().to(self.device)
         self._ycbcr_cpu = YCbCr()
@@ -138,6 +139,19 @@ class Upscaler:
         window = (patch.top, patch.left, pred.shape[1], pred.shape[2])
         upscaled = torch.from_numpy(imresize(chroma, self.spec.scale, window=window))
         return self._ycbcr_cpu.to_rgb(torch.cat([pred, upscaled.permute(2, 0, 1)]))
+
+
+def _spec_of(net: nn.Module) -> NetSpec:
+    spec = getattr(net, "spec", None)
+    if not isinstance(spec, NetSpec):
+        raise ConfigError(
+            f"{type(net).__name__} declares no spec; expected spec=NetSpec(scale=...)"
+        )
+    return spec
+
+
+def _device_of(net: nn.Module) -> torch.device:
+    return next((parameter.device for parameter in net.parameters()), torch.device("cpu"))
 
 
 def _chroma(pixels: Pixels) -> Pixels:
