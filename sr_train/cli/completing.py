@@ -3,7 +3,7 @@
 import os
 import shlex
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from enum import Enum
 from itertools import pairwise
 from pathlib import Path
@@ -12,6 +12,8 @@ from omegaconf import DictConfig, OmegaConf
 
 from sr_train.api.errors import ConfigError
 from sr_train.cli.flags import NAMES, is_override
+from sr_train.commands.config import ACTIONS
+from sr_train.config.listing import groups
 from sr_train.config.loader import Loader
 from sr_train.config.prepare import Preparation
 from sr_train.config.schema import SCHEMAS
@@ -81,8 +83,16 @@ def candidates(line: str, commands: Sequence[str]) -> Iterator[str]:
     given = before[place + 1 :]
     if not given:
         yield from (f"{name} " for name in commands if name.startswith(word))
+    elif given[0] == "config":
+        yield from (f"{each} " for each in _of_config(given[1:]) if each.startswith(word))
     elif given[0] in commands:
         yield from _of_command(given[0], given[1:], word)
+
+
+def _of_config(given: Sequence[str]) -> Iterable[str]:
+    if not given:
+        return ACTIONS
+    return groups(_config_dir(given)) if given[0] == "list" else SCHEMAS
 
 
 def _of_command(command: str, given: Sequence[str], word: str) -> Iterator[str]:

@@ -5,6 +5,7 @@ import signal
 import sys
 import traceback
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import NoReturn
 
 from sr_train import __version__
@@ -12,7 +13,7 @@ from sr_train.api.errors import ConfigError, SRTrainError, did_you_mean
 from sr_train.cli.flags import Flags, is_override, parse, stray
 from sr_train.cli.reporting import INTERRUPTED, USER_ERROR, is_environment_error, report
 from sr_train.cli.running import Request, run_job
-from sr_train.cli.table import COMMANDS
+from sr_train.cli.table import COMMANDS, HELP
 from sr_train.utils.launch import Launch, adopt_srun, end_with_launcher
 
 USAGE = """\
@@ -91,6 +92,8 @@ def _dispatch() -> int:
         return 0
     if command in {"-sc", "--shell-completion"}:
         return _completion(sys.argv[2:])
+    if command == "config":
+        return _config(sys.argv[2:])
     if command not in COMMANDS:
         sys.stderr.write(f"{_no_command(command)}\n\n{usage()}")
         return USER_ERROR
@@ -107,7 +110,21 @@ def _completion(words: Sequence[str]) -> int:
     from sr_train.cli.completing import complete
 
     try:
-        sys.stdout.write(complete(words, list(COMMANDS)))
+        sys.stdout.write(complete(words, list(HELP)))
+    except SRTrainError as err:
+        return report(err)
+    return 0
+
+
+def _config(words: Sequence[str]) -> int:
+    """Print what there is to choose from, or its shape."""
+    from sr_train.commands.config import USAGE, answer
+
+    try:
+        given, flags = parse("train", words)
+        if replace(flags, config_dir=None, help=False) != Flags():
+            raise ConfigError("config: expected no other flag than --config-dir DIR")
+        sys.stdout.write(USAGE if flags.help else answer(given, flags.config_dir))
     except SRTrainError as err:
         return report(err)
     return 0
@@ -115,8 +132,8 @@ def _completion(words: Sequence[str]) -> int:
 
 def usage() -> str:
     """Return the text of `python -m sr_train --help`."""
-    width = max(map(len, COMMANDS))
-    lines = [f"  {name:<{width}}  {command.help}" for name, command in COMMANDS.items()]
+    width = max(map(len, HELP))
+    lines = [f"  {name:<{width}}  {text}" for name, text in HELP.items()]
     return USAGE.format(commands="\n".join(lines))
 
 
@@ -125,7 +142,7 @@ def _no_command(word: str) -> str:
     if word.startswith("-") or is_override(word):
         rest = " ".join(sys.argv[1:4])
         return f"no command before {word!r}; for example: python -m sr_train train {rest}"
-    return f"unknown command {word!r}{did_you_mean(word, COMMANDS)}"
+    return f"unknown command {word!r}{did_you_mean(word, HELP)}"
 
 
 def _request(command: str, typed: Sequence[str]) -> Request:

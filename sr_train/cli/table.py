@@ -46,3 +46,9 @@ COMMANDS = {
         "overfit", "prove that a network can learn a handful of samples", of_a_run=True
     ),
 }
+
+HELP = {
+    **{name: command.help for name, command in COMMANDS.items()},
+    "config": "list the configs to choose from, or print their JSON Schema for editors",
+}
+"""Every word after `python -m sr_train`; `config` answers at once and composes nothing."""

@@ -8,18 +8,18 @@ import pytest
 
 from sr_train.api.errors import ConfigError
 from sr_train.cli.completing import candidates, complete
-from sr_train.cli.entry import COMMANDS
+from sr_train.cli.table import HELP
 from tests.toys import ROOT
 
 
 def found(line: str) -> list[str]:
-    return sorted(candidates(line, list(COMMANDS)))
+    return sorted(candidates(line, list(HELP)))
 
 
 @pytest.mark.parametrize(
     ("line", "expected"),
     [
-        ("python -m sr_train ", [f"{name} " for name in sorted(COMMANDS)]),
+        ("python -m sr_train ", [f"{name} " for name in sorted(HELP)]),
         ("python -m sr_train tr", ["train "]),
         ("sr-train ex", ["export "]),
         ("/some/bin/sr-train ex", ["export "]),
@@ -33,6 +33,10 @@ def found(line: str) -> list[str]:
         ("sr-train train precision.name=fp", ["fp16", "fp32"]),
         ("sr-train train ema.enabled=", ["false", "true"]),
         ("sr-train train --conf", ["--config-dir "]),
+        ("sr-train conf", ["config "]),
+        ("sr-train config li", ["list "]),
+        ("sr-train config list exp", ["experiment "]),
+        ("sr-train config schema val", ["validate "]),
         ("sr-train infer che", ["checkpoint="]),
         ("sr-train validate dataset=vid4", ["vid4"]),
         ("python other.py tr", []),
@@ -54,7 +58,7 @@ def test_own_experiments_are_found(tmp_path):
 @pytest.mark.parametrize("words", [[], ["install"], ["install=ksh"], ["a=b"], ["query=bash", "x"]])
 def test_what_completion_does_not_know(words):
     with pytest.raises(ConfigError, match="install=bash"):
-        complete(words, list(COMMANDS))
+        complete(words, list(HELP))
 
 
 def test_completion_is_quiet_about_a_line_that_makes_no_sense(command, monkeypatch):
