@@ -45,7 +45,8 @@ PLACEHOLDERS = {
 
 def texts() -> Iterator[tuple[str, str]]:
     """Yield (place, text) of all that people read."""
-    yield "README.md", (ROOT / "README.md").read_text()
+    for name in ("README.md", "CONTRIBUTING.md", "CHANGELOG.md"):
+        yield name, (ROOT / name).read_text()
     for path in sorted((ROOT / "configs").rglob("*.yaml")):
         text = path.read_text()
         lines = [line[1:] for line in text.splitlines() if line.startswith("#")]

@@ -42,3 +42,12 @@ def test_the_wheel_composes_and_trains_elsewhere(site, tmp_path):
 def test_the_wheel_holds_every_config(site):
     shipped = {p.relative_to(ROOT) for p in (ROOT / "configs").rglob("*.yaml")}
     assert shipped == {p.relative_to(site) for p in (site / "configs").rglob("*.yaml")}
+
+
+@pytest.mark.slow
+def test_the_wheel_holds_the_license_and_the_program(site):
+    (info,) = site.glob("sr_train-*.dist-info")
+    metadata = (info / "METADATA").read_text()
+    assert "License-Expression: Apache-2.0\n" in metadata
+    assert (info / "licenses/LICENSE").read_bytes() == (ROOT / "LICENSE").read_bytes()
+    assert "sr-train = sr_train.cli.entry:program" in (info / "entry_points.txt").read_text()
