@@ -1,11 +1,13 @@
 """Composing by Hydra, with everything looked at that Hydra would act on by itself."""
 
+import copy
 from dataclasses import is_dataclass
 from pathlib import Path
+from typing import Any
 
 from hydra import version
 from hydra._internal.config_loader_impl import ConfigLoaderImpl
-from hydra._internal.config_repository import IConfigRepository
+from hydra._internal.config_repository import ConfigRepository, IConfigRepository
 from hydra.core.default_element import ResultDefault
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import Override
@@ -32,6 +34,13 @@ class ComposeError(Exception):
         self.cause = cause
 
 
+class _Repository(ConfigRepository):
+    """Sources that keep what they have read."""
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> "_Repository":
+        return copy.copy(self)  # Hydra composes with a copy, in whose place it may put others
+
+
 class Loader(ConfigLoaderImpl):
     """The way of every config of a command, those of a sweep's runs included.
 
@@ -43,6 +52,7 @@ class Loader(ConfigLoaderImpl):
         version.setbase("1.3")
         store_schemas()
         super().__init__(search_path(config_dir))
+        self.repository = _Repository(self.config_search_path)
         self.config_dir = config_dir
         self._overrides: list[str] = []
 

@@ -6,6 +6,7 @@ are `_target_` nodes of type Any, checked against their signatures by `sr_train.
 
 from dataclasses import dataclass, field
 from enum import Enum
+from functools import cache
 from typing import Any
 
 from hydra.core.config_store import ConfigStore
@@ -393,6 +394,7 @@ SCHEMAS = {
 }
 
 
+@cache
 def store_schemas() -> None:
     """Make the schemas known to Hydra as `schema_<command>`."""
     store = ConfigStore.instance()
