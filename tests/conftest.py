@@ -6,11 +6,17 @@ import signal
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
+from hydra.core.config_search_path import ConfigSearchPath
+from hydra.plugins.config_source import ConfigResult
+from omegaconf import DictConfig
 
 from sr_train.cli.entry import main
+from sr_train.config.loader import Repository
+from sr_train.config.sources import search_path
 from tests.toys import Outcome
 
 
@@ -24,6 +30,26 @@ def rare_collection() -> Iterator[None]:
     yield
     gc.set_threshold(*before)
     gc.unfreeze()
+
+
+@pytest.fixture(autouse=True, scope="session")
+def configs_read_once() -> Iterator[None]:
+    """Let all commands of the process share what is read of the shipped configs."""
+    read: dict[str, ConfigResult] = {}
+    merged: dict[tuple[Any, ...], DictConfig] = {}
+    shipped, begin = str(search_path(None)), Repository.initialize_sources
+
+    def initialize_sources(repository: Repository, path: ConfigSearchPath) -> None:
+        begin(repository, path)
+        if str(path) == shipped:
+            for known in (read, merged):
+                for key in [key for key in known if "stored_" in str(key)]:  # of one run's folder
+                    del known[key]
+            repository.read, repository.merged = read, merged
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Repository, "initialize_sources", initialize_sources)
+        yield
 
 
 @pytest.fixture(autouse=True, scope="session")

@@ -1,16 +1,22 @@
 """Composing by Hydra, with everything looked at that Hydra would act on by itself."""
 
 import copy
-from dataclasses import is_dataclass
+from dataclasses import astuple, is_dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from hydra import version
 from hydra._internal.config_loader_impl import ConfigLoaderImpl
-from hydra._internal.config_repository import ConfigRepository, IConfigRepository
+from hydra._internal.config_repository import (
+    CachingConfigRepository,
+    ConfigRepository,
+    IConfigRepository,
+)
+from hydra.core.config_search_path import ConfigSearchPath
 from hydra.core.default_element import ResultDefault
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import Override
+from hydra.plugins.config_source import ConfigResult
 from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
@@ -34,11 +40,27 @@ class ComposeError(Exception):
         self.cause = cause
 
 
-class _Repository(ConfigRepository):
-    """Sources that keep what they have read."""
+class Repository(ConfigRepository):
+    """Sources that are read once, and lists of defaults that are merged once.
 
-    def __deepcopy__(self, memo: dict[int, Any]) -> "_Repository":
-        return copy.copy(self)  # Hydra composes with a copy, in whose place it may put others
+    A command composes several times, mostly with the same choices of groups.
+    """
+
+    def initialize_sources(self, config_search_path: ConfigSearchPath) -> None:
+        super().initialize_sources(config_search_path)
+        self.read: dict[str, ConfigResult] = {}
+        self.merged: dict[tuple[Any, ...], DictConfig] = {}
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> "Repository":
+        return copy.copy(self)  # Hydra composes with a copy, whose sources it may replace
+
+    def load_config(self, config_path: str) -> ConfigResult | None:
+        """Return a config, which is not to be changed, and its list of defaults."""
+        found = self.read.get(config_path) or super().load_config(config_path)
+        if found is None:
+            return None
+        self.read[config_path] = found
+        return replace(found)
 
 
 class Loader(ConfigLoaderImpl):
@@ -52,7 +74,7 @@ class Loader(ConfigLoaderImpl):
         version.setbase("1.3")
         store_schemas()
         super().__init__(search_path(config_dir))
-        self.repository = _Repository(self.config_search_path)
+        self.repository = Repository(self.config_search_path)
         self.config_dir = config_dir
         self._overrides: list[str] = []
 
@@ -85,10 +107,19 @@ class Loader(ConfigLoaderImpl):
             raise ComposeError(err) from err
         return cfg
 
+    def _load_single_config(self, default: ResultDefault, repo: IConfigRepository) -> ConfigResult:
+        found = super()._load_single_config(default, repo)
+        return replace(found, config=copy.deepcopy(found.config))  # Hydra takes it to pieces
+
     def _compose_config_from_defaults_list(
         self, defaults: list[ResultDefault], repo: IConfigRepository
     ) -> DictConfig:
-        cfg = super()._compose_config_from_defaults_list(defaults, repo)
+        assert isinstance(repo, CachingConfigRepository)
+        assert isinstance(repo.delegate, Repository)
+        merged, key = repo.delegate.merged, tuple(map(astuple, defaults))
+        if key not in merged:
+            merged[key] = super()._compose_config_from_defaults_list(defaults, repo)
+        cfg = copy.deepcopy(merged[key])
         for override in OverridesParser.create().parse_overrides(self._overrides):
             if override.is_add() or override.is_force_add():
                 _begin_entry(cfg, override)

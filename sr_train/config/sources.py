@@ -1,6 +1,5 @@
 """Where configs come from: the shipped folder, and one of the user's beside it."""
 
-import copy
 import os
 from pathlib import Path
 from typing import Any
@@ -29,32 +28,18 @@ _PACKAGES = {
 class ConfigFolder(ConfigSource):
     """A folder of config files, each of which is looked at before Hydra sees it."""
 
-    def __init__(self, provider: str, path: str) -> None:
-        super().__init__(provider, path)
-        self._known: dict[Path, tuple[dict[str, str | None], DictConfig]] = {}
-
     @staticmethod
     def scheme() -> str:
         return "configs"
 
     def load_config(self, config_path: str) -> ConfigResult:
         path = self._file(config_path)
-        header, config = self._read(path, config_path.split("/")[0])
+        header, config = header_of(path), read_yaml(path)
+        _check_header(path, config_path.split("/")[0], header)
+        _check_defaults(path, config)
         return ConfigResult(
-            provider=self.provider,
-            path=self.full_path(),
-            config=copy.deepcopy(config),
-            header=dict(header),
+            provider=self.provider, path=self.full_path(), config=config, header=header
         )
-
-    def _read(self, path: Path, group: str) -> tuple[dict[str, str | None], DictConfig]:
-        """Read a file once: a command composes several times."""
-        if path not in self._known:
-            header, config = header_of(path), read_yaml(path)
-            _check_header(path, group, header)
-            _check_defaults(path, config)
-            self._known[path] = header, config
-        return self._known[path]
 
     def available(self) -> bool:
         return Path(self.path).is_dir()
