@@ -4,13 +4,12 @@ import re
 from pathlib import Path
 
 import pytest
-from hydra.types import RunMode
 from omegaconf import OmegaConf, open_dict
 
 from sr_train.api.errors import Problems
 from sr_train.config.compose import lenient, typed
-from sr_train.config.loader import Loader
 from sr_train.config.schema import RunConfig
+from tests import configs
 
 BASE = ["+experiment=quickstart"]
 
@@ -20,10 +19,7 @@ INTERNALS = re.compile(
 
 
 def raw(*words: str):
-    cfg = Loader().load_configuration("train", [*BASE, *words], RunMode.RUN)
-    with open_dict(cfg):
-        del cfg["hydra"]
-    return cfg
+    return configs.raw(*BASE, *words)
 
 
 def problems_of(cfg) -> list[str]:

@@ -8,15 +8,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from hydra import compose, initialize_config_module
 from omegaconf import OmegaConf
 
 from sr_train.api.errors import Problems
 from sr_train.config.build import build
-from sr_train.config.compose import plain, typed
+from sr_train.config.compose import plain
 from sr_train.config.preflight import run_problems
-from sr_train.config.schema import RunConfig, store_schemas
 from sr_train.factory.models import check_discriminator
+from tests.configs import composed, raw
 from tests.toys import ROOT, fill, fill_clips, fill_lq, metrics_rows
 
 EXPERIMENTS = sorted(path.stem for path in (ROOT / "configs/experiment").glob("*.yaml"))
@@ -70,16 +69,6 @@ TOY_CRITIC = {
     ],
 }
 """The same for a discriminator, of crops of 64 pixels."""
-
-
-def composed(*words: str) -> RunConfig:
-    return typed(raw(*words), RunConfig)
-
-
-def raw(*words: str):
-    store_schemas()
-    with initialize_config_module("configs", version_base="1.3"):
-        return compose("train", overrides=list(words))
 
 
 def group(name: str) -> list[str]:

@@ -3,21 +3,15 @@
 import pytest
 import torch
 
-from sr_train.config.compose import typed
-from sr_train.config.schema import RunConfig, store_schemas
 from sr_train.factory.models import make_model
+from tests.configs import composed
 
 
 def model_of(*overrides):
-    from hydra import compose, initialize_config_module
-
-    store_schemas()
     fixed = ["name=x", "scale=2", "train.steps=5", "data.train.gt=.", "~data.val.main"]
     net = ["arch=compact", "arch.num_feat=8", "arch.num_conv=2", "precision=fp32"]
-    with initialize_config_module("configs", version_base="1.3"):
-        cfg = typed(compose("train", overrides=[*fixed, *net, *overrides]), RunConfig)
     torch.manual_seed(0)
-    return make_model(cfg, torch.device("cpu"))
+    return make_model(composed(*fixed, *net, *overrides), torch.device("cpu"))
 
 
 def losses_of(model, make_batch, steps=3):

@@ -3,23 +3,18 @@
 from types import SimpleNamespace
 
 import pytest
-from hydra import compose, initialize_config_module
 
 from sr_train.api.dataset import SetFile
 from sr_train.api.errors import DataError
 from sr_train.commands.checks.advice import config_advice, data_advice
-from sr_train.config.compose import typed
-from sr_train.config.schema import RunConfig, store_schemas
+from tests.configs import composed
 
 GAN = ("discriminator=unet_sn", "+objective=gan", "objective_d=[gan]")
 
 
 def advice(*overrides):
-    store_schemas()
     fixed = ["name=x", "scale=2", "arch=compact", "train.steps=100", "data.train.gt=."]
-    with initialize_config_module("configs", version_base="1.3"):
-        cfg = compose("train", overrides=[*fixed, "~data.val.main", *overrides])
-        return list(config_advice(typed(cfg, RunConfig)))
+    return list(config_advice(composed(*fixed, "~data.val.main", *overrides)))
 
 
 @pytest.mark.parametrize(

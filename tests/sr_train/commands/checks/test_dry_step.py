@@ -18,22 +18,17 @@ from sr_train.commands.checks.dry_step import (
     toy_step,
 )
 from sr_train.commands.checks.trial import try_parts
-from sr_train.config.compose import typed
-from sr_train.config.schema import RunConfig, store_schemas
 from sr_train.factory.determinism import use_deterministic
 from sr_train.factory.models import make_model
+from tests.configs import composed
 
 GIB = 2**30
 
 
 def config_of(*overrides):
-    from hydra import compose, initialize_config_module
-
-    store_schemas()
     fixed = ["name=x", "scale=2", "train.steps=5", "data.train.gt=.", "~data.val.main"]
     size = ["precision=fp32", "data.batch_size=8", "data.lq_size=64"]
-    with initialize_config_module("configs", version_base="1.3"):
-        return typed(compose("train", overrides=[*fixed, *size, *overrides]), RunConfig)
+    return composed(*fixed, *size, *overrides)
 
 
 COMPACT = ["arch=compact", "arch.num_feat=64", "arch.num_conv=4"]
