@@ -31,7 +31,7 @@ def toy_state(steps: int = 1, **more: Any) -> dict[str, Any]:
         "card": {"architecture": "archs.compact.SRVGGNetCompact", "arguments": {}, "scale": 2},
         "config": {"discriminator": {"arch": None}},
         "best": {"psnr_y": None},
-        "policies": {},
+        "callbacks": {},
         "precision": "fp32",
         "random": [
             {

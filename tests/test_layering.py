@@ -20,6 +20,7 @@ LAYERS = {
     "engine": {"config", "inference", "metrics", "monitoring", *FOUNDATION},
     "inference": {"config", "metrics", "monitoring", *FOUNDATION},
     "config": {"api", "io", "utils"},
+    "callbacks": FOUNDATION,
     "metrics": FOUNDATION,
     "monitoring": FOUNDATION,
     "ops": {"api", "io", "utils"},

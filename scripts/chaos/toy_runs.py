@@ -46,7 +46,7 @@ TINY = [
 """A network whose steps cost next to nothing, for commands that shall not take long."""
 
 STATE = (
-    "net_g", "ema", "swa", "generator", "adversary", "random", "policies", "step", "best",
+    "net_g", "ema", "swa", "generator", "adversary", "random", "callbacks", "step", "best",
     "precision",
 )  # fmt: skip
 _LEFTOVER = re.compile(r"\.sr_[0-9a-f]{8}\.tmp|.*\.(part|tmp)")

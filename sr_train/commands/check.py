@@ -15,6 +15,7 @@ from torch import Tensor
 
 from sr_train.api.errors import ConfigError, Problems, SRTrainError
 from sr_train.commands.checks.advice import tell_advice
+from sr_train.commands.checks.callbacks import rehearse_callbacks
 from sr_train.commands.checks.dry_step import Static, real_step, shown_size, toy_batches, toy_step
 from sr_train.commands.checks.half import tell_half_on_cpu
 from sr_train.commands.checks.inputs import check_inputs, sample_problems
@@ -257,6 +258,7 @@ def _rehearsed(
         optimizer = model.generator.optimizer  # all else has been seen to work
         with rehearsal.found.about("optimizer", type(optimizer).__name__):
             problems += toy_step(cfg, model, samples[0], batch)
+            rehearse_callbacks(rehearsal, trainer, batch)
             problems += _disk_problems(cfg, model)
             size = rehearsal.save(trainer) if _has_room(model) else 0
     rehearsal.close(trainer)

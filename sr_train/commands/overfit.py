@@ -60,6 +60,8 @@ def _overfit(cfg: OverfitConfig) -> None:
     model = models.make_model(cfg if cfg.gan else without_gan(cfg), device)
     check_inputs(model.spec, {"data.train": dataset})
     model.generator.schedule = Cosine(steps=cfg.num_steps)
+    if cfg.callbacks:
+        log.info("overfit runs no callbacks: %s", ", ".join(cfg.callbacks))
     _train(model, samples, cfg)
     metric = components.make_metrics(cfg.metrics, cfg.plugins)[cfg.best_metric]
     network = networks.make_clip_upscaler(

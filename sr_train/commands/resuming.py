@@ -6,9 +6,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from sr_train.api.callback import Callback
 from sr_train.api.errors import CheckpointError, ConfigError
 from sr_train.config.old_names import in_new_names
 from sr_train.config.schema import RunConfig
+from sr_train.engine.callbacks import restore_callbacks
 from sr_train.engine.checkpoint import (
     flat_differences,
     newest_state,
@@ -18,7 +20,6 @@ from sr_train.engine.checkpoint import (
 )
 from sr_train.engine.distributed import World
 from sr_train.engine.model import SRModel
-from sr_train.engine.policy import Policy
 from sr_train.engine.randomness import set_random_states
 from sr_train.engine.run_folder import RunFolder
 from sr_train.engine.state_health import DIVERGED, StateHealth, read_healthy, went_back
@@ -182,7 +183,7 @@ def _fixed(config: Mapping[str, Any]) -> dict[str, Any]:
 
 def restore(
     model: SRModel,
-    policies: Mapping[str, Policy],
+    callbacks: Mapping[str, Callback],
     resumed: ResumeState,
     resolved: Mapping[str, Any],
     world: World,
@@ -194,9 +195,7 @@ def restore(
     """
     state = resumed.state
     notes = model.load_state_dict(state)
-    for name, policy in policies.items():
-        if name in state["policies"]:
-            notes.append(policy.load_state_dict(state["policies"][name], model))
+    notes += restore_callbacks(callbacks, state["callbacks"])
     numbers = {"seed": resolved["seed"], "step": state["step"]}
     set_random_states(state["random"], world, model.device, **numbers)
     log.info("resumed from %s at step %d: %s", resumed.path, state["step"], "; ".join(notes))

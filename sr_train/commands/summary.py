@@ -6,8 +6,8 @@ from typing import Any
 from rich.table import Table
 
 from sr_train.api.text import duration
+from sr_train.engine.adaptive import ADAPTIVE_PRECISION, AdaptivePrecision
 from sr_train.engine.metric_logger import peak_memory
-from sr_train.engine.policy import PrecisionPolicy
 from sr_train.engine.run_folder import RunFolder
 from sr_train.engine.trainer import Trainer
 from sr_train.monitoring.console import console
@@ -19,7 +19,13 @@ def print_summary(trainer: Trainer, folder: RunFolder, stopped_by: str | None) -
     facts = summary_of(trainer)
     console.print(summary_table(facts, f"{folder.root.name}, step {trainer.step}"))
     if trainer.world.is_main:
-        end = {"stopped_by": stopped_by, "best": best_of(trainer), "summary": facts}
+        ended = trainer.callbacks.stopped
+        end = {
+            "stopped_by": stopped_by,
+            "stop_reason": ended,
+            "best": best_of(trainer),
+            "summary": facts,
+        }
         close_manifest(folder.manifest, end)
 
 
@@ -43,11 +49,11 @@ def summary_of(trainer: Trainer) -> dict[str, Any]:
     if pace:
         samples = trainer.config["data"]["batch_size"] * trainer.world.size
         pace["samples_per_sec"] = pace["steps_per_sec"] * samples
-    policy = trainer.policies.get("precision")
+    adaptive = trainer.callbacks.parts.get(ADAPTIVE_PRECISION)
     return {
         "precision": model.precision.name,
         "precision_changes": (
-            list(policy.standing.changes) if isinstance(policy, PrecisionPolicy) else []
+            list(adaptive.state.changes) if isinstance(adaptive, AdaptivePrecision) else []
         ),
         **pace,
         "seconds": {"training": clock.training, **clock.beside},

@@ -40,6 +40,7 @@ from sr_train.engine.randomness import seed_everything, seed_rank
 from sr_train.engine.run_folder import RunFolder
 from sr_train.engine.trainer import Trainer
 from sr_train.factory import components, models
+from sr_train.factory.callbacks import make_callbacks
 from sr_train.factory.determinism import use_deterministic
 from sr_train.factory.trainer import make_trainer
 from sr_train.io.formats.limits import set_max_megapixels
@@ -166,10 +167,11 @@ def prepare(
         check_inputs(model.spec, sets)
         look_before(cfg, model, sets, world)
     seed_rank(cfg.seed, 0, world)
-    policies = models.make_policies(cfg, model.precision, world.size)
+    with world.together():
+        callbacks = make_callbacks(cfg, model, world.size)
     if resumed is not None:
         with world.together():
-            best = restore(model, policies, resumed, resolved, world)
+            best = restore(model, callbacks, resumed, resolved, world)
         if world.is_main:
             for moved in set_aside_newer(folder.checkpoints, resumed.state["step"]):
                 shown = shown_path(moved)
@@ -181,7 +183,7 @@ def prepare(
     wrap_ddp(model, cfg.distributed, world)
     with world.together():
         trainer = make_trainer(
-            cfg, resolved, folder, model, sets, best, policies, world, validated, health, window
+            cfg, resolved, folder, model, sets, best, callbacks, world, validated, health, window
         )
     if world.is_main:
         facts = {
@@ -210,6 +212,8 @@ def train_to_end(trainer: Trainer) -> str | None:
             trainer.cadence.steps,
         )
     stopped_by = trainer.fit()
+    if trainer.callbacks.stopped is not None:
+        log.info("step %d: ended by %s", trainer.step, trainer.callbacks.stopped)
     if stopped_by is None and trainer.scores is None and trainer.validation is not None:
         trainer.score()  # for the tables alone: a run that is done gets no more rows
     return stopped_by

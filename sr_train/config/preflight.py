@@ -111,6 +111,8 @@ def component_nodes(cfg: RunConfig) -> Iterator[tuple[str, Any]]:
         yield f"metrics.{name}", node
     for name, node in cfg.logger.items():
         yield f"logger.{name}", node
+    for name, node in cfg.callbacks.items():
+        yield f"callbacks.{name}", node
 
 
 def _batch(cfg: RunConfig) -> Iterator[str]:
@@ -137,7 +139,7 @@ def _numbers(cfg: RunConfig) -> Iterator[str]:
             "train.max_skipped_in_row": cfg.train.max_skipped_in_row,
             "swa.every": cfg.swa.every,
             "precision.patience": cfg.precision.patience,
-            "precision.calm": cfg.precision.calm,
+            "precision.good_windows": cfg.precision.good_windows,
             "data.batch_size": cfg.data.batch_size,
             "data.lq_size": cfg.data.lq_size,
             "data.frames": cfg.data.frames,

@@ -1,7 +1,6 @@
 """The typed shape of every config: what exists, of which type, with which neutral value.
 
-Plain settings are typed, so that a misspelt key or a wrong type stops at composition. Components
-are `_target_` nodes of type Any, checked against their signatures by `sr_train.config.preflight`.
+A misspelt key or a wrong type stops at composition. Components are `_target_` nodes of type Any.
 """
 
 from dataclasses import dataclass, field
@@ -40,12 +39,12 @@ class PrecisionConfig:
     backoff_factor: float = 0.5
     growth_interval: int = 2000
     adaptive: bool = False
-    """Leave a precision that overflows again and again, come back once all is calm."""
+    """Leave a precision that overflows again and again, return once no step is skipped."""
     most_skipped: float = 0.05
-    """Share of skipped steps in a log interval that is taken as normal."""
+    """Fraction of skipped steps in a log interval that is taken as normal, in [0, 1)."""
     patience: int = 2
-    """Log intervals in trouble before something is changed."""
-    calm: int = 20
+    """Log intervals with more, in a row, before something is changed."""
+    good_windows: int = 20
     """Log intervals without a skipped step before the precision left is tried again."""
 
 
@@ -276,6 +275,8 @@ class RunConfig:
     """Of `metrics`: what a sweep looks at and `overfit` must raise. Each metric's best is kept."""
     tiling: TilingConfig = field(default_factory=TilingConfig)
     logger: dict[str, Any] = field(default_factory=dict)
+    callbacks: dict[str, Any] = field(default_factory=dict)
+    """What runs along, by name; see sr_train/api/callback.py."""
 
 
 @dataclass

@@ -89,13 +89,18 @@ KINDS: dict[str, Kind] = {
         ),
         Kind("schedule", ("sr_train.engine.schedule",), methods=("__call__",)),
         Kind("data set", ("data",), methods=("__len__", "sample|whole")),
-        Kind("stream", ("data.loading.stream",), methods=("__next__", "seek", "close")),
+        Kind(
+            "stream",
+            ("data.loading.stream", "data.loading.one_batch"),
+            methods=("__next__", "seek", "close"),
+        ),
         Kind("metric", ("sr_train.metrics",), methods=("__call__",)),
         Kind(
             "logger",
             ("sr_train.monitoring.tensorboard",),
             methods=("scalars", "image", "text", "close"),
         ),
+        Kind("callback", ("sr_train.callbacks",), "sr_train.api.callback.Callback"),
     )
 }
 
@@ -113,6 +118,7 @@ SEAMS: dict[str, str] = {
     "data.stream": "stream",
     "metrics.*": "metric",
     "logger.*": "logger",
+    "callbacks.*": "callback",
 }
 """Where a config holds components, and of which kind. A `part` is what a user's own class takes."""
 

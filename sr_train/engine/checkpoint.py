@@ -15,14 +15,18 @@ from sr_train.api.errors import CheckpointError
 from sr_train.api.text import brief
 from sr_train.engine.checksum import checksum
 from sr_train.engine.model_card import newer, versions
+from sr_train.engine.old_states import in_new_words
 from sr_train.engine.state_checks import check_state, is_state
 from sr_train.io import files
 from sr_train.io.weight_files import read_content
 
 log = logging.getLogger(__name__)
 
-FORMAT = 3
-"""Number of the layout of a training state; those of layout 2 carry no checksum inside."""
+FORMAT = 4
+"""Number of the layout of a training state.
+
+Those of layout 2 carry no checksum inside, those up to 3 hold `policies`, see `old_states`.
+"""
 
 _OLDEST_FORMAT = 2
 
@@ -62,7 +66,7 @@ def save_state(folder: Path, step: int, state: dict[str, Any], keep_last: int) -
     buffer = io.BytesIO()
     torch.save({**content, "checksum": checksum(content)}, buffer)
     data = buffer.getbuffer()
-    path = folder / f"step_{step:08d}.pt"
+    path = state_path(folder, step)
     write_atomically(_checksum_path(path), hashlib.sha256(data).hexdigest().encode())
     write_atomically(path, data)
     for old in states(folder)[keep_last:]:
@@ -70,6 +74,11 @@ def save_state(folder: Path, step: int, state: dict[str, Any], keep_last: int) -
             old.unlink(missing_ok=True)
             _checksum_path(old).unlink(missing_ok=True)
     return path
+
+
+def state_path(folder: Path, step: int) -> Path:
+    """Return the file of a step's training state."""
+    return folder / f"step_{step:08d}.pt"
 
 
 def states(folder: Path) -> list[Path]:
@@ -145,8 +154,9 @@ def checked_state(content: Any, path: Path) -> dict[str, Any]:
     if layout > FORMAT:
         raise newer(path, layout, FORMAT, content.get("versions"))
     _verify(content, path)
-    check_state(content, path)
-    return content
+    state = in_new_words(content)
+    check_state(state, path)
+    return state
 
 
 def _verify(content: dict[str, Any], path: Path) -> None:

@@ -60,6 +60,11 @@ class LiveValidation:
         self.sheet_path: Path | None = None
         self._baseline: Scores | None = None
 
+    @property
+    def set_names(self) -> list[str]:
+        """Names of the validation sets."""
+        return list(self.validator.sets)
+
     def __call__(self, step: int, stop: Stop = never) -> Scores:
         """Score the network and show images of it; see `Validator.run`."""
         shown: dict[tuple[str, int], _Panel] = {}

@@ -11,6 +11,7 @@ from torch import Tensor
 
 from sr_train.api.errors import CheckpointError
 from sr_train.api.text import brief
+from sr_train.engine.adaptive import ADAPTIVE_PRECISION
 from sr_train.engine.precision import DTYPES
 from sr_train.io.weight_files import is_dense
 
@@ -19,7 +20,7 @@ _MOST_STEPS = 10**8
 
 _MOST_SHOWN = 4
 
-_PARTS = frozenset({"net_g", "generator", "card", "policies", "random", "config"})
+_PARTS = frozenset({"net_g", "generator", "card", "callbacks", "policies", "random", "config"})
 
 
 def is_state(content: Any) -> bool:
@@ -55,8 +56,9 @@ def _faults(state: Mapping[str, Any]) -> list[str]:
     if state["adversary"] is not None:
         found = _parts(state["adversary"], "adversary.", _ADVERSARY)
         faults += found or _learner(state["adversary"]["learner"], "adversary.learner")
-    if "precision" in state["policies"]:
-        faults += _parts(state["policies"]["precision"], "policies.precision.", _STANDING)
+    if ADAPTIVE_PRECISION in state["callbacks"]:
+        kept = state["callbacks"][ADAPTIVE_PRECISION]
+        faults += _parts(kept, f"callbacks.{ADAPTIVE_PRECISION}.", _ADAPTIVE_PRECISION)
     if not faults and state["generator"]["steps"] != state["step"]:
         faults.append(f"generator.steps: found {state['generator']['steps']}, step {state['step']}")
     return faults
@@ -227,7 +229,7 @@ _STATE: Rules = {
     "card": _NAMED,
     "config": (_is_config, "a config with its discriminator"),
     "best": (_is_best, "numbers by the names of metrics"),
-    "policies": (_is_dicts, "dicts by their names"),
+    "callbacks": (_is_dicts, "dicts by their names"),
     "precision": (lambda value: _is_text(value) and value in DTYPES, f"one of {', '.join(DTYPES)}"),
     "random": (_is_random, "states of random generators"),
 }
@@ -273,8 +275,8 @@ _CARD: Rules = {
     "scale": (_is_interval, "a whole number from 1 up"),
 }
 
-_STANDING: Rules = {
-    "ladder": (_is_lines, "names of precisions"),
-    **dict.fromkeys(("level", "troubled", "calm", "needed"), _WHOLE),
+_ADAPTIVE_PRECISION: Rules = {
+    "levels": (_is_lines, "names of precisions"),
+    **dict.fromkeys(("level", "bad_windows", "good_windows", "good_windows_needed"), _WHOLE),
     "changes": (_is_lines, "what was changed"),
 }

@@ -1,25 +1,26 @@
 """The loop: batches, cadences of logging, validation and checkpoints, and how it ends."""
 
 import logging
-import math
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Protocol
 
 from torch import Tensor
 
+from sr_train.api.callback import Callback, Run
 from sr_train.api.errors import PluginError
 from sr_train.engine.averages import KINDS
-from sr_train.engine.checkpoint import save_state
+from sr_train.engine.cadence import Best, Cadence
+from sr_train.engine.callbacks import Callbacks, directions
+from sr_train.engine.checkpoint import save_state, state_path
 from sr_train.engine.distributed import World
 from sr_train.engine.metric_logger import Logger, MetricLogger
 from sr_train.engine.micro_batches import MicroBatcher
 from sr_train.engine.model import SRModel
 from sr_train.engine.model_card import ModelCard
-from sr_train.engine.policy import Policy
 from sr_train.engine.randomness import random_states
 from sr_train.engine.run_folder import RunFolder
 from sr_train.engine.sharding import gather_full, is_sharded
@@ -56,39 +57,12 @@ class Stream(Protocol):
 class Validation(Protocol):
     """Scores the model at a step and shows what it sees."""
 
+    @property
+    def set_names(self) -> Sequence[str]: ...
+
     def __call__(self, step: int, stop: Stop) -> Scores:
         """Score; break off with `ValidationStopped` where `stop` gives a reason."""
         ...
-
-
-@dataclass(frozen=True, kw_only=True)
-class Cadence:
-    """How long a run is and how often it does what, in steps; 0: at the end alone."""
-
-    steps: int
-    accum: int = 1
-    log_every: int = 100
-    val_every: int = 0
-    checkpoint_every: int = 0
-    keep_last: int = 3
-
-
-@dataclass
-class Best:
-    """The best value of a metric so far."""
-
-    higher_is_better: bool
-    value: float | None = None
-
-    def improved_by(self, value: float) -> bool:
-        """Take a new value up; return whether it is the best. NaN never is."""
-        better = not math.isnan(value) and (
-            self.value is None
-            or (value > self.value if self.higher_is_better else value < self.value)
-        )
-        if better:
-            self.value = value
-        return better
 
 
 class Trainer:
@@ -108,7 +82,7 @@ class Trainer:
         health: of the states that are there.
         window: of the state that the run goes on from, see `MetricLogger`.
         loggers: sinks of scalars.
-        policies: what adapts at the log interval, by name.
+        callbacks: what runs along, by config path; all ranks have the same.
         world: the ranks that train as one.
     """
 
@@ -128,7 +102,7 @@ class Trainer:
         health: StateHealth | None = None,
         window: Mapping[str, Any] | None = None,
         loggers: Sequence[Logger] = (),
-        policies: Mapping[str, Policy] | None = None,
+        callbacks: Mapping[str, Callback] | None = None,
         world: World | None = None,
     ) -> None:
         self.model = model
@@ -140,7 +114,6 @@ class Trainer:
         self.best = best
         self.validation = validation
         self.loggers = loggers
-        self.policies = dict(policies or {})
         self.world = World() if world is None else world
         self.health = StateHealth() if health is None else health
         self.scores: Scores | None = None
@@ -155,6 +128,17 @@ class Trainer:
             drop="" if validated else "val/",
             window=window,
         )
+        run = Run(
+            model,
+            cadence.steps,
+            folder.root,
+            self.metric_logger.write,
+            loggers,
+            directions(best, () if validation is None else validation.set_names),
+            self.world.rank,
+            self.world.size,
+        )
+        self.callbacks = Callbacks(callbacks or {}, run, self.world)
         self._stop = GracefulStop(self.world)
         self._validated = validated
         self._scored_step = -1
@@ -169,12 +153,13 @@ class Trainer:
         return self.model.generator.steps
 
     def fit(self) -> str | None:
-        """Train to the last step, or until a signal asks for an end.
+        """Train to the last step, or until a signal or a callback asks for an end.
 
         Whatever ends it early, the state of the last whole step is on the disk then.
 
         Returns:
-            Name of the signal that ended the run, or None where it is complete.
+            Name of the signal that ended the run, or None where it is complete, or ended by a
+            callback: see `callbacks.stopped`.
 
         Raises:
             NonFiniteError: if gradients stay non-finite, or predictions are.
@@ -184,7 +169,7 @@ class Trainer:
         self.stream.seek(self.step * self.cadence.accum)
         self._start_window()
         bar = progress_bar("train", self.cadence.steps, self.step)
-        with self._stop, bar as shown:
+        with self._stop, bar as shown, self.callbacks.running():
             try:
                 stopped_by = self._train(shown)
             except NonFiniteError as err:
@@ -198,19 +183,34 @@ class Trainer:
             self.metric_logger.clock.close(self.step, self.stream.wait_seconds)
             if self.step != self._saved_step:
                 self.save()
+            self.callbacks.signal = stopped_by
         return stopped_by
 
     def _train(self, bar: Bar) -> str | None:
         started_at, stopped_by = self.step, self._make_up()
-        while self.step < self.cadence.steps and stopped_by is None:
+        while self.step < self.cadence.steps and not (stopped_by or self.callbacks.stopped):
+            self.callbacks.call("on_step_start")
             self._arm_probe()
             self._mark = self.model.meter.mark()
             batch = self.micro_batcher.step(self.stream)
             self._whole_step, self._mark = self.step, None
+            self.callbacks.call("on_step_end")
             with self._around_first_step() if self.step == started_at + 1 else nullcontext():
                 stopped_by = self._after_step(batch, bar)
+            self.callbacks.agree(at_once=self._validates() or self.cadence.logs_at(self.step))
+            if self.callbacks.stopped and stopped_by is None:
+                stopped_by = self._end_early(batch, bar)
             stopped_by = stopped_by or self._stop.agreed()
         return stopped_by
+
+    def _end_early(self, batch: Mapping[str, Tensor], bar: Bar) -> str | None:
+        """Log and validate as after the last step, since a callback asked for the end."""
+        if not self.cadence.logs_at(self.step):
+            bar.advance(self._log(batch))
+        if self.validation is None or self._scored_step == self.step:
+            return None
+        self._validated = False
+        return self._validate_and_save()
 
     @contextmanager
     def _around_first_step(self) -> Iterator[None]:
@@ -258,27 +258,25 @@ class Trainer:
         way = way_back(folder.checkpoints, healthy, self.step if in_validation else None)
         return NonFiniteError(f"{err}\n  {way}")
 
-    def _logs_at(self, step: int) -> bool:
-        return step == self.cadence.steps or _due(step, self.cadence.log_every)
-
     def _arm_probe(self) -> None:
-        if self._logs_at(self.step + 1):
+        if self.cadence.logs_at(self.step + 1):
             self.model.probe.arm()
         else:
             self.model.probe.disarm()
 
     def _after_step(self, batch: Mapping[str, Tensor], bar: Bar) -> str | None:
         """Log, save, validate where it is time; return the signal that ended a validation."""
-        done, cadence = self.step, self.cadence
-        last = done == cadence.steps
-        bar.advance(self._log(batch) if self._logs_at(done) else None)
-        if self.validation is not None and (last or _due(done, cadence.val_every)):
+        bar.advance(self._log(batch) if self.cadence.logs_at(self.step) else None)
+        if self._validates():
             self._validated = False
             self.save()  # first: a validation meets data and code that training did not
             return self._validate_and_save()
-        if last or _due(done, cadence.checkpoint_every):
+        if self.cadence.saves_at(self.step):
             self.save()
         return None
+
+    def _validates(self) -> bool:
+        return self.validation is not None and self.cadence.validates_at(self.step)
 
     def _validate_and_save(self) -> str | None:
         try:
@@ -296,10 +294,7 @@ class Trainer:
         healthy = self.health
         if healthy.close_window(self.step, window) and self.world.is_main and healthy.healthy:
             write_healthy(self.folder.checkpoints, healthy.healthy)
-        for policy in self.policies.values():
-            change = policy.observe(self.model, window)
-            if change is not None and self.world.is_main:
-                log.warning("step %d: %s", self.step, change)
+        self.callbacks.call("on_log", window)
         self.metric_logger.watch(batch, window)
         return note
 
@@ -315,6 +310,7 @@ class Trainer:
             NonFiniteError: if a prediction is not finite.
         """
         started = time.perf_counter()
+        self.callbacks.call("on_validation_start")
         values = self.score()
         self.metric_logger.write(values)
         log.info(
@@ -328,6 +324,8 @@ class Trainer:
         for metric, best in self.best.items():
             if best.improved_by(means[metric]):
                 self._save_weights(self.folder.best_weights(metric))
+        by_set = {name.removeprefix("val/"): value for name, value in values.items()}
+        self.callbacks.call("on_validation_end", {**means, **by_set})
         self.metric_logger.clock.leave_out("validation", time.perf_counter() - started)
 
     def score(self) -> dict[str, float]:
@@ -368,7 +366,7 @@ class Trainer:
             "validated": self._validated,
             "healthy": self.health.healthy,
             "awaiting": self.health.awaiting,
-            "policies": {name: policy.state_dict() for name, policy in self.policies.items()},
+            "callbacks": self.callbacks.state_dict(),
             "precision": self.model.precision.name,
             "window": self.metric_logger.open_window(self._mark),
             "random": random_states(World() if alone else self.world, self.model.device),
@@ -380,6 +378,8 @@ class Trainer:
             save_state(self.folder.checkpoints, self.step, state, self.cadence.keep_last)
         self._saved_step = self.step
         self._is_saving = False
+        if not alone:
+            self.callbacks.call("on_save", state_path(self.folder.checkpoints, self.step))
         self.metric_logger.clock.leave_out("saving", time.perf_counter() - started)
 
     def _save_weights(self, path: Path, kind: str | None = None) -> None:
@@ -394,7 +394,3 @@ class Trainer:
             metrics=self.scores.mean() if scored and self.scores is not None else {},
         )
         save_weights(path, net, card)
-
-
-def _due(step: int, every: int) -> bool:
-    return every > 0 and step % every == 0

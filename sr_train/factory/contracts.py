@@ -12,7 +12,8 @@ from typing import Any
 from torch import nn
 from torch.optim import Optimizer
 
-from sr_train.api.errors import ConfigError
+from sr_train.api.callback import EVENTS
+from sr_train.api.errors import ConfigError, did_you_mean
 
 
 @dataclass(frozen=True)
@@ -67,6 +68,16 @@ STREAM = Contract(
     {"wait_seconds": (int | float, "a number")},
 )
 
+_EVENT: dict[str, tuple[str, ...]] = {
+    **dict.fromkeys(EVENTS, ("run",)),
+    "on_log": ("run", "window"),
+    "on_validation_end": ("run", "scores"),
+    "on_save": ("run", "path"),
+    "on_run_end": ("run", "outcome"),
+}
+
+CALLBACK = Contract("callback", {**_EVENT, "state_dict": (), "load_state_dict": ("state",)})
+
 SCHEDULE = Contract("schedule", {"__call__": ("step",)})
 
 
@@ -104,6 +115,25 @@ def check_contract(part: Any, contract: Contract, path: str) -> None:
     problems = contract_problems(part, contract, path)
     if problems:
         raise ConfigError("; ".join(problems))
+
+
+def check_callback(callback: Any, path: str) -> None:
+    """Raise where a callback would not be called as it expects, or not at all.
+
+    Raises:
+        ConfigError: saying which event does not fit, or is none.
+    """
+    label = type(callback).__name__
+    faults = [
+        f"{path}: {label}: {name} is no event{did_you_mean(name, EVENTS)}"
+        for name in dir(type(callback))
+        if name.startswith("on_") and name not in EVENTS
+    ]
+    for name, given in CALLBACK.calls.items():
+        fault = _fault_of_call(getattr(callback, name, None), name, given)
+        faults += [f"{path}: {label}: {fault}"] if fault else []
+    if faults:
+        raise ConfigError("; ".join(faults))
 
 
 def check_set(dataset: Any, path: str) -> None:

@@ -28,7 +28,6 @@ from sr_train.engine.joining import convert_sync_batchnorm
 from sr_train.engine.learner import Learner
 from sr_train.engine.model import SRModel, to_layout
 from sr_train.engine.objective import Objective, Term
-from sr_train.engine.policy import PacePolicy, Policy, PrecisionPolicy
 from sr_train.engine.precision import LossScaler, Precision
 from sr_train.engine.sharding import shard_
 from sr_train.engine.weights import load_into, read_weights
@@ -219,22 +218,6 @@ def _make_ema(cfg: RunConfig, net: nn.Module) -> AveragedWeights:
         log.info("%s averages by itself: its average is used, ema.decay is not read", target)
         return OptimizerAverage(net)
     return Ema(net, cfg.ema.decay)
-
-
-def make_policies(cfg: RunConfig, precision: Precision, ranks: int) -> dict[str, Policy]:
-    """Build what adapts while the run goes on."""
-    policies: dict[str, Policy] = {}
-    if cfg.precision.adaptive:
-        policies["precision"] = PrecisionPolicy(
-            precision,
-            most_skipped=cfg.precision.most_skipped,
-            patience=cfg.precision.patience,
-            calm=cfg.precision.calm,
-            ranks=ranks,
-        )
-    if cfg.discriminator.arch is not None and cfg.discriminator.adaptive:
-        policies["pace"] = PacePolicy()
-    return policies
 
 
 def start_from(net: nn.Module, path: str | None, which: str, *, strict: bool) -> None:

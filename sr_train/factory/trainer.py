@@ -4,16 +4,17 @@ from collections.abc import Callable, Mapping
 from functools import partial
 from typing import Any
 
+from sr_train.api.callback import Callback
 from sr_train.config.build import build
 from sr_train.config.schema import RunConfig
+from sr_train.engine.cadence import Best, Cadence
 from sr_train.engine.distributed import World
 from sr_train.engine.live_validation import LiveValidation
 from sr_train.engine.model import SRModel
-from sr_train.engine.policy import Policy
 from sr_train.engine.precision import resolve_precision
 from sr_train.engine.run_folder import RunFolder
 from sr_train.engine.state_health import StateHealth
-from sr_train.engine.trainer import Best, Cadence, Trainer
+from sr_train.engine.trainer import Trainer
 from sr_train.engine.validator import Validator
 from sr_train.factory import components, networks
 from sr_train.factory.contracts import STREAM, check_contract
@@ -28,7 +29,7 @@ def make_trainer(
     model: SRModel,
     sets: Mapping[str, Any],
     stored_best: Mapping[str, float | None],
-    policies: Mapping[str, Policy],
+    callbacks: Mapping[str, Callback],
     world: World,
     validated: bool = True,
     health: StateHealth | None = None,
@@ -66,7 +67,7 @@ def make_trainer(
         health=health,
         window=window,
         loggers=loggers,
-        policies=policies,
+        callbacks=callbacks,
         world=world,
     )
 

@@ -70,7 +70,7 @@ def overflowing_words(folder: Path, for_calls: int, *more: str) -> list[str]:
         f"+arch={{_target_: over.nets.Net, scale: 2, for_calls: {for_calls}}}",
         "precision=fp16",
         "precision.adaptive=true",
-        "precision.calm=3",
+        "precision.good_windows=3",
         "train.log_every=5",
         "train.max_skipped_in_row=30",
         *more,
@@ -84,7 +84,7 @@ def test_auto_alone_adapts_unless_it_is_asked_for(command, in_folder):
 
 
 def test_fp16_that_overflows_gives_way_to_bf16_and_comes_back(command, in_folder):
-    """The scale collapses at step 17, is seen at 20; 15 calm steps later fp16 is tried again."""
+    """The scale collapses at step 17, is seen at 20; fp16 is tried again 15 good steps later."""
     words = overflowing_words(in_folder, 20, "train.steps=60", "train.checkpoint_every=25")
     done = command(*words).succeeds()
     run = in_folder / "runs/toy"
@@ -99,7 +99,7 @@ def test_fp16_that_overflows_gives_way_to_bf16_and_comes_back(command, in_folder
     assert set(losses) == {*range(25, 61, 5)}
     assert all(math.isfinite(value) for value in losses.values())
     assert losses[60] < losses[25]
-    changes = state_of(run, 60)["policies"]["precision"]["changes"]
+    changes = state_of(run, 60)["callbacks"]["precision.adaptive"]["changes"]
     assert [change.split(":")[0] for change in changes] == ["step 10", "step 20", "step 35"]
 
 
@@ -109,10 +109,10 @@ def test_a_resume_in_the_midst_keeps_the_precision_given_way_to(command, in_fold
     halves = [*words, "name=halves"]
     command(*halves, "train.steps=25", "scheduler.steps=40").succeeds()
     again = command(*halves, "resume=auto").succeeds()
-    assert "adaptive precision goes on with bf16" in again.out
+    assert "adaptive precision resumes with bf16" in again.out
     assert "precision bf16 -> fp16" in again.out
     ends = [state_of(in_folder / "runs" / name, 40) for name in ("toy", "halves")]
-    for key in ("net_g", "ema", "generator", "policies", "precision"):
+    for key in ("net_g", "ema", "generator", "callbacks", "precision"):
         assert differing(ends[0][key], ends[1][key]) == [], key
 
 

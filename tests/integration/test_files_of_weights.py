@@ -160,7 +160,10 @@ def test_weights_that_are_not_finite_start_no_run(in_folder, train, command):
         (lambda s: s.update(random=5), "random: found 5"),
         (lambda s: s["net_g"].pop("body.0.bias"), "net_g: 1 missing in the file: body.0.bias"),
         (lambda s: s.update(net_g={k: v > 0 for k, v in s["net_g"].items()}), "bool instead of"),
-        (lambda s: s.update(policies={"precision": {}}), "policies.precision.ladder: missing"),
+        (
+            lambda s: s.update(callbacks={"precision.adaptive": {}}),
+            "callbacks.precision.adaptive.levels: missing",
+        ),
         (lambda s: s["card"].update(scale="x"), "card.scale: found 'x'"),
     ],
 )

@@ -20,6 +20,7 @@ import numpy as np
 import torch
 from omegaconf import OmegaConf
 
+from sr_train.api.callback import Callback
 from sr_train.api.errors import ConfigError, PluginError, SRTrainError
 from sr_train.commands.checks.samples import Item, first_items
 from sr_train.config.schema import RunConfig, UseConfig
@@ -30,7 +31,8 @@ from sr_train.engine.model import SRModel
 from sr_train.engine.run_folder import RunFolder
 from sr_train.engine.trainer import Trainer
 from sr_train.engine.weights import save_weights
-from sr_train.factory import components, models, networks
+from sr_train.factory import components, networks
+from sr_train.factory.callbacks import callback_makers
 from sr_train.factory.trainer import make_trainer, part_makers
 from sr_train.inference.clips import ClipUpscale, Frame, frame_by_frame
 from sr_train.metrics.base import ClipMetric
@@ -39,7 +41,9 @@ from sr_train.utils.memory import is_out_of_memory
 
 log = logging.getLogger(__name__)
 
-_HAS_PATH = re.compile(r"(arch|data|metrics|logger|objective_d|objective|discriminator|train)[.:=]")
+_HAS_PATH = re.compile(
+    r"(arch|data|metrics|logger|callbacks|precision|objective_d|objective|discriminator|train)[.:=]"
+)
 """Begins a message that names its config path itself."""
 
 _PREFIX = ".sr_check_"
@@ -141,6 +145,10 @@ class Rehearsal:
     ) -> None:
         self.found = Found()
         self.items: dict[str, list[Item]] = {}
+        self.callbacks: dict[str, Callback] = {}
+        """By config path; the trainer has none, so that each is tried by itself."""
+        self.loggers: list[Any] = []
+        """As callbacks see them."""
         self._cfg = cfg
         self._resolved = resolved
         self._folder = folder
@@ -149,10 +157,13 @@ class Rehearsal:
 
     def build(self) -> Trainer | None:
         """Make all parts and put them together; None where that cannot be."""
+        callbacks = callback_makers(self._cfg, self._model, 1)
         makers = part_makers(self._cfg, self._folder, self._model, self._sets, World())
-        attempt = components.attempt_all(makers)
+        attempt = components.attempt_all({**callbacks, **makers})
         parts = attempt.made
         self.found.problems += attempt.problems
+        self.callbacks = {path: parts[path] for path in callbacks if path in parts}
+        self.loggers = list(components.below("logger", parts).values())
         if "data.stream" not in parts:
             return None
         watched: dict[str, Any] = {"data.stream": parts["data.stream"]}
@@ -167,7 +178,6 @@ class Rehearsal:
         }
         few = {path: Few(items) for path, items in self.items.items() if items}
         cfg = self._cfg
-        policies = models.make_policies(cfg, self._model.precision, 1)
         return make_trainer(
             cfg,
             self._resolved,
@@ -175,7 +185,7 @@ class Rehearsal:
             self._model,
             {"data.train": self._sets["data.train"], **few},
             {},
-            policies,
+            {},
             World(),
             parts=watched,
         )

@@ -16,16 +16,16 @@ FULL = {
     "ema": {"net": {"w": torch.ones(2)}, "num_updates": torch.tensor(3.0)},
     "swa": {"net": {"w": torch.ones(2)}, "num_updates": torch.tensor(0.0)},
     "adversary": {"net": {"d": torch.ones(2)}, "learner": toy_learner(3), "interval": 1},
-    "policies": {
-        "precision": {
-            "ladder": ["bf16", "fp32"],
+    "callbacks": {
+        "precision.adaptive": {
+            "levels": ["bf16", "fp32"],
             "level": 0,
-            "troubled": 0,
-            "calm": 0,
-            "needed": 20,
+            "bad_windows": 0,
+            "good_windows": 0,
+            "good_windows_needed": 20,
             "changes": [],
         },
-        "pace": {},
+        "callbacks.mine": {},
     },
 }
 
@@ -39,8 +39,9 @@ def places(value, path=()):
 
 
 FREE = {("best", "psnr_y"), ("net_g", "w"), ("ema", "net", "w"), ("swa", "net", "w")}
-FREE |= {("adversary", "net", "d"), ("policies", "pace"), ("policies", "precision")}
-"""What may be left out: a metric, a weight (a model tells), a policy."""
+FREE |= {("adversary", "net", "d")}
+FREE |= {("callbacks", "callbacks.mine"), ("callbacks", "precision.adaptive")}
+"""What may be left out: a metric, a weight (a model tells), a callback."""
 
 TEXT = {"class", "architecture"}
 
