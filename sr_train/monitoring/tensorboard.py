@@ -103,6 +103,12 @@ class TensorBoardLogger:
         with self._named():
             self._writer.add_image(name, pixels, step, dataformats="HWC")
 
+    def histogram(self, name: str, values: np.ndarray, step: int) -> None:
+        """Write how finite numbers are distributed; at least one of them."""
+        self._drop_earlier([name], step)
+        with self._named():
+            self._writer.add_histogram(name, values, step)
+
     def text(self, name: str, text: str) -> None:
         """Write a text, shown as it is."""
         shown = "    " + text.replace("\n", "\n    ")

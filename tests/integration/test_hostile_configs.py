@@ -27,6 +27,12 @@ ATTACKS = {
     "as an argument": f"arch: {{scale: {CALL}}}",
     "as a metric": f"metrics: {{x: {CALL}}}",
     "as a logger": f"logger: {{x: {CALL}}}",
+    "as a callback of the run": f"callbacks: {{x: {CALL}}}",
+    "a command to run at the end": "callbacks: {x: {_target_: "
+    "sr_train.callbacks.notification.Notification, command: touch canary}}",
+    "a variable of a command": "callbacks: {x: {_target_: "
+    "sr_train.callbacks.notification.Notification}}\n"
+    "hydra: {job: {env_set: {SR_TRAIN_NOTIFY_COMMAND: touch canary}}}",
     "as a stream": f"data: {{stream: {CALL}}}",
     "as an optimizer": "optimizer: {_target_: os.mkdir, _partial_: true}",
     "as a setting": f"tiling: {{tile: {CALL}}}",
@@ -90,7 +96,13 @@ class Evil:
 
 QUICK = (
     *("a walk to another", "a loader of torch", "in a list of lists", "torch as a plug-in"),
-    *("a callback", "a log handler", "a foreign module", "a target from the environment"),
+    *(
+        "a callback",
+        "a command to run at the end",
+        "a log handler",
+        "a foreign module",
+        "a target from the environment",
+    ),
 )
 """The kinds; the others are tried as whole commands by the slow tests."""
 
