@@ -14,7 +14,7 @@ from sr_train.config.signatures import options_of
 from sr_train.config.sources import SHIPPED
 
 _APPENDED = {
-    RunConfig: ("experiment", "search", "cluster"),
+    RunConfig: ("experiment", "search", "cluster", "debug"),
     UseConfig: ("dataset", "metrics"),
 }
 """Groups that no default of a command chooses, by the schema that takes them."""

@@ -20,6 +20,7 @@ _PACKAGES = {
     "experiment": "_global_",
     "search": "_global_",
     "cluster": "_global_",
+    "debug": "_global_",
     "dataset": "data",
 }
 """Groups whose files speak of more than the group, and the package that the first line names."""

@@ -21,6 +21,7 @@ _HELD_BY = {
     "experiment": (),
     "search": (),
     "cluster": (),
+    "debug": (),
 }
 """What a group fills, where that is not the key of its name."""
 

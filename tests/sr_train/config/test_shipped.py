@@ -215,6 +215,7 @@ CHOICES = [
     *((f"optimizer={name}",) for name in group("optimizer") if name not in EXTRAS),
     *((f"precision={name}",) for name in group("precision")),
     *((f"logger={name}",) for name in group("logger")),
+    *((f"callbacks=[{name}]",) for name in group("callbacks")),
     *((f"scheduler={name}", *LEFT_TO_THE_USER.get(name, [])) for name in group("scheduler")),
     *((f"dataset=[skimage,{name}]", *PATHS_OF.get(name, [])) for name in group("dataset")),
     ("objective=[l1,mse_y]",),
@@ -300,5 +301,6 @@ def test_every_group_is_tested():
     tested = {words[0].split("=")[0] for words in CHOICES}
     tested |= {"metrics", "experiment", "discriminator", "objective_d"}
     tested |= {"search", "cluster"}  # by tests/integration/test_sweeps.py
+    tested |= {"debug"}  # by tests/integration/test_debug.py
     folders = {path.parent.name for path in (ROOT / "configs").glob("*/*.yaml")}
     assert folders == tested
