@@ -1,12 +1,12 @@
-"""OneBatchStream: the first batch of a training set, again and again."""
+"""OneBatchLoader: the first batch of a training set, again and again."""
 
-from data.loading.stream import Batch, TrainStream
+from data.loading.stream import Batch, TrainLoader
 
 
-class OneBatchStream(TrainStream):
+class OneBatchLoader(TrainLoader):
     """The stream of a run that has to learn one batch by heart, to show that it can learn at all.
 
-    Every batch is the first one that a `TrainStream` of the same arguments hands out; with several
+    Every batch is the first one that a `TrainLoader` of the same arguments hands out; with several
     micro-batches to a step, all of them are that one.
     """
 

@@ -276,7 +276,6 @@ class RunConfig:
     tiling: TilingConfig = field(default_factory=TilingConfig)
     logger: dict[str, Any] = field(default_factory=dict)
     callbacks: dict[str, Any] = field(default_factory=dict)
-    """What runs along, by name; see sr_train/api/callback.py."""
 
 
 @dataclass
