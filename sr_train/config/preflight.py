@@ -15,7 +15,6 @@ from sr_train.config.schema import (
     IoConfig,
     NetworkUseConfig,
     OverfitConfig,
-    PrecisionConfig,
     RunConfig,
     UseConfig,
     ValidateConfig,
@@ -132,14 +131,8 @@ def _numbers(cfg: RunConfig) -> Iterator[str]:
         {
             "scale": cfg.scale,
             "seed": cfg.seed,
-            "train.steps": cfg.train.steps,
-            "train.accum": cfg.train.accum,
-            "train.log_every": cfg.train.log_every,
-            "train.keep_last": cfg.train.keep_last,
             "train.max_skipped_in_row": cfg.train.max_skipped_in_row,
             "swa.every": cfg.swa.every,
-            "precision.patience": cfg.precision.patience,
-            "precision.good_windows": cfg.precision.good_windows,
             "data.batch_size": cfg.data.batch_size,
             "data.lq_size": cfg.data.lq_size,
             "data.frames": cfg.data.frames,
@@ -147,11 +140,7 @@ def _numbers(cfg: RunConfig) -> Iterator[str]:
         least=1,
         zero_ok={"seed"},
     )
-    cadences = {
-        "train.val_every": cfg.train.val_every,
-        "train.checkpoint_every": cfg.train.checkpoint_every,
-    }
-    yield from _at_least(cadences, least=0)
+    yield from cfg.train.problems("train")
     if cfg.train.accum > 0 and cfg.data.batch_size % cfg.train.accum:
         yield (
             f"data.batch_size={cfg.data.batch_size}: must be a multiple of "
@@ -166,7 +155,7 @@ def _numbers(cfg: RunConfig) -> Iterator[str]:
     if cfg.swa.start is not None and not 0 <= cfg.swa.start < cfg.train.steps:
         yield f"swa.start={cfg.swa.start}: expected steps from 0 to below train.steps"
     yield from _batch(cfg)
-    yield from _precision(cfg.precision)
+    yield from cfg.precision.problems("precision")
     yield from _io(cfg.io)
     lr = cfg.optimizer.get("lr") if isinstance(cfg.optimizer, dict) else None
     if isinstance(lr, int | float) and lr < 0:
@@ -177,17 +166,6 @@ def _numbers(cfg: RunConfig) -> Iterator[str]:
 def _io(io: IoConfig) -> Iterator[str]:
     if not io.max_megapixels > 0:
         yield f"io.max_megapixels={io.max_megapixels:g}: expected a number above 0"
-
-
-def _precision(precision: PrecisionConfig) -> Iterator[str]:
-    if not 0.0 <= precision.most_skipped < 1.0:
-        yield f"precision.most_skipped={precision.most_skipped}: expected a number in [0, 1)"
-    if precision.init_scale <= 0:
-        yield f"precision.init_scale={precision.init_scale}: expected a number above 0"
-    if precision.growth_factor <= 1:
-        yield f"precision.growth_factor={precision.growth_factor}: expected a number above 1"
-    if not 0 < precision.backoff_factor < 1:
-        yield f"precision.backoff_factor={precision.backoff_factor}: expected a number in (0, 1)"
 
 
 def _choices(cfg: RunConfig) -> Iterator[str]:

@@ -3,6 +3,7 @@
 A misspelt key or a wrong type stops at composition. Components are `_target_` nodes of type Any.
 """
 
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from enum import Enum
 from functools import cache
@@ -10,6 +11,15 @@ from typing import Any
 
 from hydra.core.config_store import ConfigStore
 from omegaconf import MISSING
+
+from sr_train.config.settings import (
+    Cadence,
+    LossScaleConfig,
+    ObjectiveTermConfig,
+    PaceConfig,
+    TermConfig,
+    at_least,
+)
 
 
 class PrecisionName(Enum):
@@ -30,14 +40,10 @@ class ChannelsLast(Enum):
 
 
 @dataclass
-class PrecisionConfig:
+class PrecisionConfig(LossScaleConfig):
     """Mixed precision and its loss scale (the scale is used in fp16 alone)."""
 
     name: PrecisionName = PrecisionName.auto
-    init_scale: float = 65536.0
-    growth_factor: float = 2.0
-    backoff_factor: float = 0.5
-    growth_interval: int = 2000
     adaptive: bool = False
     """Leave a precision that overflows again and again, return once no step is skipped."""
     most_skipped: float = 0.05
@@ -46,6 +52,12 @@ class PrecisionConfig:
     """Log intervals with more, in a row, before something is changed."""
     good_windows: int = 20
     """Log intervals without a skipped step before the precision left is tried again."""
+
+    def problems(self, where: str) -> Iterator[str]:
+        if not 0.0 <= self.most_skipped < 1.0:
+            yield f"{where}.most_skipped={self.most_skipped}: expected a number in [0, 1)"
+        yield from at_least(where, 1, patience=self.patience, good_windows=self.good_windows)
+        yield from super().problems(where)
 
 
 @dataclass
@@ -71,30 +83,7 @@ class NetConfig(LearnerConfig):
 
 
 @dataclass
-class TermConfig:
-    """One loss term."""
-
-    loss: Any = MISSING
-    weight: float = 1.0
-    """Factor in the total; its sign counts; not zero."""
-    start: int = 0
-    """Steps of the network that learns from it which pass before the term counts."""
-    ramp: int = 0
-    """Such steps over which its weight then rises linearly."""
-
-
-@dataclass
-class ObjectiveTermConfig(TermConfig):
-    """One loss term of the generator."""
-
-    target: str = "gt"
-    """`gt`, or `lq` (upscaled by bicubic)."""
-    colour: str = "rgb"
-    """`rgb` (the network's own planes), `y`, or `cbcr`."""
-
-
-@dataclass
-class DiscriminatorConfig(LearnerConfig):
+class DiscriminatorConfig(PaceConfig, LearnerConfig):
     """The discriminator; without an arch there is none."""
 
     arch: Any = None
@@ -108,18 +97,15 @@ class DiscriminatorConfig(LearnerConfig):
     """Clip the gradient to this L2 norm; null: no clipping."""
     frames: int | None = None
     """Frames of each clip that it sees, drawn anew at each step; null: all."""
-    every: int = 1
-    """It learns at every so many steps."""
-    start: int = 0
-    """Steps before it learns. To warm it up, let the generator start later: objective.gan.start."""
-    adaptive: bool = False
-    """Learn less often while it wins too clearly."""
-    slowest: int = 8
-    """Adaptive: the most steps between two updates."""
-    strong: float = 0.95
-    """Adaptive: accuracy above which it learns half as often."""
-    weak: float = 0.85
-    """Adaptive: accuracy below which it learns more often again."""
+
+    def problems(self, where: str) -> Iterator[str]:
+        yield from super().problems(where)
+        if self.frames is not None and self.frames < 1:
+            yield f"{where}.frames={self.frames}: expected null or a number from 1 up"
+        if self.max_norm is not None and self.max_norm <= 0:
+            yield f"{where}.max_norm={self.max_norm}: expected a number above 0, or null"
+        if self.lr is not None and self.lr < 0:
+            yield f"{where}.lr={self.lr}: expected a number from 0 up"
 
 
 @dataclass
@@ -174,21 +160,11 @@ class DistributedConfig:
 
 
 @dataclass
-class TrainConfig:
-    """The loop. Cadences are in steps (optimizer updates)."""
+class TrainConfig(Cadence):
+    """The loop."""
 
-    steps: int = MISSING
-    accum: int = 1
-    """Micro-batches per step; `data.batch_size` must be a multiple."""
     max_norm: float | None = None
     """Clip the gradient to this L2 norm; None: no clipping."""
-    log_every: int = 100
-    val_every: int = 5000
-    """0: validate at the end alone."""
-    checkpoint_every: int = 5000
-    """0: save at the end alone."""
-    keep_last: int = 3
-    """Training checkpoints kept beside the newest healthy one; at least 1."""
     max_skipped_in_row: int = 20
     """Stop after this many non-finite steps in a row (seen at the log interval)."""
     deterministic: bool = False

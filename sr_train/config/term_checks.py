@@ -4,9 +4,10 @@ from collections.abc import Iterator, Sequence
 from typing import Any
 
 from sr_train.api import loss_inputs
-from sr_train.api.errors import ConfigError, did_you_mean
+from sr_train.api.errors import ConfigError
 from sr_train.config.build import is_node, resolve_target
-from sr_train.config.schema import DiscriminatorConfig, RunConfig, TermConfig
+from sr_train.config.schema import RunConfig
+from sr_train.config.settings import TermConfig
 
 FEATURES = {"fake_features", "real_features"}
 
@@ -21,11 +22,6 @@ def term_problems(cfg: RunConfig) -> Iterator[str]:
     for name, term in cfg.objective.items():
         where = f"objective.{name}"
         yield from _common(cfg, where, term, available_inputs)
-        if term.target not in loss_inputs.TARGETS:
-            yield f"{where}.target={term.target}: expected gt or lq"
-        if term.colour not in loss_inputs.COLOURS:
-            hint = did_you_mean(term.colour, loss_inputs.COLOURS)
-            yield f"{where}.colour={term.colour}: expected rgb, y or cbcr{hint}"
         if not cfg.ema.enabled and "ema_pred" in required_inputs(term.loss, cfg.plugins):
             yield f"{where}: asks for ema_pred, but ema.enabled=false; expected true"
     for name, term_d in cfg.objective_d.items():
@@ -53,31 +49,7 @@ def gan_problems(cfg: RunConfig) -> Iterator[str]:
                 f"{wanted.arch['_target_']} takes no with_features; expected "
                 "forward(image, with_features=False) -> logits, or (logits, features)"
             )
-    yield from _discriminator_numbers(wanted)
-
-
-def _discriminator_numbers(wanted: DiscriminatorConfig) -> Iterator[str]:
-    for key, value in {"every": wanted.every, "slowest": wanted.slowest}.items():
-        if value < 1:
-            yield f"discriminator.{key}={value}: expected a whole number from 1 up"
-    if wanted.frames is not None and wanted.frames < 1:
-        yield f"discriminator.frames={wanted.frames}: expected null or a number from 1 up"
-    if wanted.start < 0:
-        yield f"discriminator.start={wanted.start}: expected a whole number from 0 up"
-    if wanted.slowest < wanted.every:
-        yield (
-            f"discriminator.slowest={wanted.slowest}: expected at least "
-            f"discriminator.every={wanted.every}"
-        )
-    if not 0.5 <= wanted.weak < wanted.strong <= 1.0:
-        yield (
-            f"discriminator.weak={wanted.weak}, strong={wanted.strong}: expected "
-            "0.5 <= weak < strong <= 1"
-        )
-    if wanted.max_norm is not None and wanted.max_norm <= 0:
-        yield f"discriminator.max_norm={wanted.max_norm}: expected a number above 0, or null"
-    if wanted.lr is not None and wanted.lr < 0:
-        yield f"discriminator.lr={wanted.lr}: expected a number from 0 up"
+    yield from wanted.problems("discriminator")
 
 
 def required_inputs(node: Any, plugins: Sequence[str]) -> set[str]:
@@ -92,11 +64,7 @@ def required_inputs(node: Any, plugins: Sequence[str]) -> set[str]:
 def _common(
     cfg: RunConfig, where: str, term: TermConfig, available_inputs: Sequence[str]
 ) -> Iterator[str]:
-    if term.weight == 0:
-        yield f"{where}.weight=0: expected another number; to drop the term: ~{where}"
-    for key, value in {"start": term.start, "ramp": term.ramp}.items():
-        if value < 0:
-            yield f"{where}.{key}={value}: expected a number of steps from 0 up"
+    yield from term.problems(where)
     try:
         forward = _forward(term.loss, cfg.plugins)
     except ConfigError:

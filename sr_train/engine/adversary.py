@@ -2,11 +2,11 @@
 
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
 
+from sr_train.config.settings import PaceConfig, check
 from sr_train.engine.context import AdversaryContext, Logits, ModelLike, StepContext
 from sr_train.engine.learner import Learner
 from sr_train.engine.objective import Objective
@@ -25,7 +25,6 @@ def frozen(net: nn.Module) -> Iterator[None]:
             parameter.requires_grad_(True)
 
 
-@dataclass(kw_only=True)
 class Pace:
     """At which steps the discriminator learns.
 
@@ -35,39 +34,30 @@ class Pace:
     starved: it learns at least every `slowest` steps.
 
     Args:
-        every: steps between two updates.
-        start: steps that pass before the first.
-        adaptive: follow the accuracy.
-        slowest: most steps between two updates.
-        strong: accuracy in [0.5, 1] above which it learns less often.
-        weak: accuracy below which it learns more often again.
+        settings: every how many steps, from which on, and whether that adapts.
+        interval: steps between two updates to begin with; None: as set.
     """
 
-    every: int = 1
-    start: int = 0
-    adaptive: bool = False
-    slowest: int = 8
-    strong: float = 0.95
-    weak: float = 0.85
-    interval: int = 0
-    """Steps between two updates as of now."""
-
-    def __post_init__(self) -> None:
-        self.interval = self.interval or self.every
+    def __init__(self, settings: PaceConfig | None = None, interval: int | None = None) -> None:
+        self.settings = PaceConfig() if settings is None else settings
+        check(self.settings, "discriminator")
+        self.interval = self.settings.every if interval is None else interval
+        """Steps between two updates as of now."""
 
     def due(self, step: int) -> bool:
         """Return whether the discriminator learns at a step (1 for the first)."""
-        return step > self.start and (step - self.start - 1) % self.interval == 0
+        start = self.settings.start
+        return step > start and (step - start - 1) % self.interval == 0
 
     def adapt(self, accuracy: float) -> str | None:
         """Take the mean accuracy of a log interval; return what changed, for the log."""
-        if not self.adaptive:
+        settings, before = self.settings, self.interval
+        if not settings.adaptive:
             return None
-        before = self.interval
-        if accuracy > self.strong:
-            self.interval = min(self.slowest, 2 * self.interval)
-        elif accuracy < self.weak:
-            self.interval = max(self.every, self.interval // 2)
+        if accuracy > settings.strong:
+            self.interval = min(settings.slowest, 2 * before)
+        elif accuracy < settings.weak:
+            self.interval = max(settings.every, before // 2)
         if self.interval == before:
             return None
         return (
@@ -136,8 +126,9 @@ class Adversary:
         assert isinstance(learner, dict)
         assert isinstance(interval, int)
         self.learner.net.load_state_dict(weights)
-        if self.pace.adaptive:
-            self.pace.interval = min(max(interval, self.pace.every), self.pace.slowest)
+        settings = self.pace.settings
+        if settings.adaptive:
+            self.pace.interval = min(max(interval, settings.every), settings.slowest)
         return [f"discriminator: {note}" for note in self.learner.load_state_dict(learner)]
 
 

@@ -1,14 +1,14 @@
 """The weighted loss terms of a learner, summed in fp32."""
 
-import math
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
 
-from sr_train.api.errors import ConfigError, PluginError, did_you_mean
-from sr_train.api.loss_inputs import COLOURS, GENERATOR, IMAGES, TARGETS, resolve_inputs
+from sr_train.api.errors import ConfigError, PluginError
+from sr_train.api.loss_inputs import GENERATOR, IMAGES, TARGETS, resolve_inputs
+from sr_train.config.settings import ObjectiveTermConfig, check
 from sr_train.engine.context import LossInputs
 from sr_train.engine.distributed import fault_of_ranks
 from sr_train.engine.guarding import kind_of
@@ -37,11 +37,7 @@ class Term(nn.Module):
     Args:
         name: key in the log.
         loss: a module whose forward names what it needs (see sr_train.api.loss_inputs).
-        weight: factor in the total; its sign counts; zero is an error.
-        target: what `target` means to the loss: `gt`, or `lq` upscaled by bicubic.
-        colour: `rgb` (the network's own planes), `y`, or `cbcr`.
-        start: steps that pass before the term counts; until then it is not computed.
-        ramp: steps over which the weight then rises linearly from zero.
+        settings: its weight, target, colour, start and ramp.
         group: name of the config group, for messages.
         available_inputs: names the loss may ask for.
     """
@@ -50,32 +46,23 @@ class Term(nn.Module):
         self,
         name: str,
         loss: nn.Module,
-        weight: float = 1.0,
-        target: str = "gt",
-        colour: str = "rgb",
-        start: int = 0,
-        ramp: int = 0,
+        settings: ObjectiveTermConfig | None = None,
+        *,
         group: str = "objective",
         available_inputs: Collection[str] = GENERATOR,
     ) -> None:
         super().__init__()
         where = f"{group}.{name}"
-        if weight == 0 or not math.isfinite(weight):
-            raise ConfigError(f"{where}.weight={weight}: expected a finite number other than zero")
-        if target not in TARGETS:
-            raise ConfigError(f"{where}.target={target}: unknown{did_you_mean(target, TARGETS)}")
-        if colour not in COLOURS:
-            raise ConfigError(f"{where}.colour={colour}: unknown{did_you_mean(colour, COLOURS)}")
-        if start < 0 or ramp < 0:
-            raise ConfigError(f"{where}: start={start}, ramp={ramp}: expected steps from 0 up")
+        settings = ObjectiveTermConfig() if settings is None else settings
+        check(settings, where)
         self.name = name
         self.where = where
         self.loss = loss
-        self.weight = weight
-        self.target = target
-        self.colour = colour
-        self.start = start
-        self.ramp = ramp
+        self.weight = settings.weight
+        self.target = settings.target
+        self.colour = settings.colour
+        self.start = settings.start
+        self.ramp = settings.ramp
         self.required_inputs = resolve_inputs(loss.forward, where, available_inputs)
 
     def forward(self, inputs: LossInputs) -> Tensor:

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from sr_train.api.errors import ConfigError, did_you_mean
+from sr_train.config.settings import LossScaleConfig, check
 
 DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 
@@ -80,30 +81,22 @@ class LossScaler:
     Args:
         device: where the loss lives.
         dynamic: False keeps the scale at 1.
-        init_scale: first scale.
-        growth_factor: the scale is multiplied by this after `growth_interval` good steps.
-        backoff_factor: the scale is multiplied by this after a non-finite gradient.
-        growth_interval: good steps in a row before the scale grows.
+        settings: of the scale; unchecked ones raise a ConfigError.
     """
 
     def __init__(
-        self,
-        device: torch.device,
-        *,
-        dynamic: bool,
-        init_scale: float = 65536.0,
-        growth_factor: float = 2.0,
-        backoff_factor: float = 0.5,
-        growth_interval: int = 2000,
+        self, device: torch.device, *, dynamic: bool, settings: LossScaleConfig | None = None
     ) -> None:
+        settings = LossScaleConfig() if settings is None else settings
+        check(settings, "precision")
         self.dynamic = dynamic
-        self.init_scale = init_scale
-        self.growth_factor = growth_factor
-        self.backoff_factor = backoff_factor
-        self.growth_interval = growth_interval
+        self.init_scale = settings.init_scale
+        self.growth_factor = settings.growth_factor
+        self.backoff_factor = settings.backoff_factor
+        self.growth_interval = settings.growth_interval
         self.patience = 1
         """Times `growth_interval`: above 1, the scale grows less often than configured."""
-        self.scale = torch.tensor(init_scale if dynamic else 1.0, device=device)
+        self.scale = torch.tensor(self.init_scale if dynamic else 1.0, device=device)
         self._zero = torch.zeros((), device=device)
         self.good_steps = torch.zeros((), device=device)
         self.num_growths = torch.zeros((), device=device)

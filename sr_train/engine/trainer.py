@@ -12,8 +12,9 @@ from torch import Tensor
 
 from sr_train.api.callback import Callback, Run
 from sr_train.api.errors import PluginError
+from sr_train.config.settings import Cadence
 from sr_train.engine.averages import KINDS
-from sr_train.engine.cadence import Best, Cadence
+from sr_train.engine.best import Best
 from sr_train.engine.callbacks import Callbacks, directions
 from sr_train.engine.checkpoint import save_state, state_path
 from sr_train.engine.distributed import World

@@ -20,6 +20,7 @@ from sr_train.config.schema import (
     RunConfig,
     Strategy,
 )
+from sr_train.config.settings import ObjectiveTermConfig
 from sr_train.engine.adversary import Adversary, Pace
 from sr_train.engine.averages import AveragedWeights, Ema, OptimizerAverage, Swa
 from sr_train.engine.compiling import compile_or_tell
@@ -113,16 +114,8 @@ def make_adversary(
         sample = torch.rand(images, spec.out_channels, side, side, device=precision.device)
         sample = to_layout(sample, channels_last)
         compile_or_tell(net, sample, precision, "discriminator.compile")
-    pace = Pace(
-        every=wanted.every,
-        start=wanted.start,
-        adaptive=wanted.adaptive,
-        slowest=wanted.slowest,
-        strong=wanted.strong,
-        weak=wanted.weak,
-    )
     learner = discriminator_learner(cfg, net, precision)
-    return Adversary(learner, adversary_objective(cfg), pace, wanted.frames)
+    return Adversary(learner, adversary_objective(cfg), Pace(wanted), wanted.frames)
 
 
 def input_shape(cfg: RunConfig, spec: NetSpec) -> tuple[int, ...]:
@@ -167,9 +160,7 @@ def adversary_objective(cfg: RunConfig) -> Objective:
         name: Term(
             name,
             make_loss(term.loss, f"objective_d.{name}.loss", cfg.plugins),
-            term.weight,
-            start=term.start,
-            ramp=term.ramp,
+            ObjectiveTermConfig(term.loss, term.weight, term.start, term.ramp),
             group="objective_d",
             available_inputs=loss_inputs.ADVERSARY,
         )
@@ -279,10 +270,7 @@ def make_scaler(cfg: PrecisionConfig, precision: Precision) -> LossScaler:
     return LossScaler(
         precision.device,
         dynamic=precision.scales_loss,
-        init_scale=cfg.init_scale,
-        growth_factor=cfg.growth_factor,
-        backoff_factor=cfg.backoff_factor,
-        growth_interval=cfg.growth_interval,
+        settings=cfg,
     )
 
 
@@ -301,11 +289,7 @@ def make_objective(cfg: RunConfig, spec: NetSpec) -> Objective:
         terms[name] = Term(
             name,
             loss,
-            term.weight,
-            term.target,
-            term.colour,
-            term.start,
-            term.ramp,
+            term,
             available_inputs=available_inputs,
         )
     return Objective(terms)

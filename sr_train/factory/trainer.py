@@ -7,7 +7,7 @@ from typing import Any
 from sr_train.api.callback import Callback
 from sr_train.config.build import build
 from sr_train.config.schema import RunConfig
-from sr_train.engine.cadence import Best, Cadence
+from sr_train.engine.best import Best
 from sr_train.engine.distributed import World
 from sr_train.engine.live_validation import LiveValidation
 from sr_train.engine.model import SRModel
@@ -44,14 +44,7 @@ def make_trainer(
     return Trainer(
         model,
         parts["data.stream"],
-        cadence=Cadence(
-            steps=cfg.train.steps,
-            accum=cfg.train.accum,
-            log_every=cfg.train.log_every,
-            val_every=cfg.train.val_every,
-            checkpoint_every=cfg.train.checkpoint_every,
-            keep_last=cfg.train.keep_last,
-        ),
+        cadence=cfg.train,
         folder=folder,
         card=networks.card_of(resolved["arch"], model.spec),
         config=resolved,

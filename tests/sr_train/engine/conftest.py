@@ -6,6 +6,7 @@ from torch import nn
 
 from losses.pixel import L1Loss
 from sr_train.api.network import NetSpec
+from sr_train.config.settings import LossScaleConfig
 from sr_train.engine.averages import Ema
 from sr_train.engine.learner import Learner
 from sr_train.engine.model import SRModel
@@ -76,7 +77,9 @@ def make_model() -> Callable[..., SRModel]:
             optimizer(net.parameters(), lr=lr, fused=fused),
             schedule=schedule or Constant(),
             scaler=LossScaler(
-                device, dynamic=resolved.scales_loss, growth_interval=growth_interval
+                device,
+                dynamic=resolved.scales_loss,
+                settings=LossScaleConfig(growth_interval=growth_interval),
             ),
             max_norm=max_norm,
         )

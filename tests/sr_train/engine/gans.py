@@ -11,6 +11,7 @@ from archs.unet_discriminator import UNetDiscriminatorSN
 from losses.gan import DiscriminatorLoss, GeneratorLoss
 from losses.pixel import L1Loss
 from sr_train.api import loss_inputs
+from sr_train.config.settings import LossScaleConfig, ObjectiveTermConfig
 from sr_train.engine.adversary import Adversary, Pace
 from sr_train.engine.averages import Ema
 from sr_train.engine.learner import Learner
@@ -29,7 +30,7 @@ def generator_term(name: str, loss: nn.Module, weight: float = 1.0) -> Term:
     return Term(
         name,
         loss,
-        weight,
+        ObjectiveTermConfig(weight=weight),
         available_inputs=loss_inputs.GENERATOR + loss_inputs.DISCRIMINATOR_INPUTS,
     )
 
@@ -37,7 +38,11 @@ def generator_term(name: str, loss: nn.Module, weight: float = 1.0) -> Term:
 def discriminator_term(name: str, loss: nn.Module, weight: float = 1.0, start: int = 0) -> Term:
     """Return a term of the discriminator."""
     return Term(
-        name, loss, weight, start=start, group="objective_d", available_inputs=loss_inputs.ADVERSARY
+        name,
+        loss,
+        ObjectiveTermConfig(weight=weight, start=start),
+        group="objective_d",
+        available_inputs=loss_inputs.ADVERSARY,
     )
 
 
@@ -97,8 +102,7 @@ def _scaler(precision: Precision, init_scale: float, growth_interval: int) -> Lo
     return LossScaler(
         precision.device,
         dynamic=precision.scales_loss,
-        init_scale=init_scale,
-        growth_interval=growth_interval,
+        settings=LossScaleConfig(init_scale=init_scale, growth_interval=growth_interval),
     )
 
 

@@ -15,13 +15,14 @@ from losses.gan import (
 )
 from losses.pixel import L1Loss
 from sr_train.api.errors import PluginError
+from sr_train.config.settings import PaceConfig
 from sr_train.engine.adversary import Pace, discriminator_stats, frozen
 from tests.toys import differing
 
 from .conftest import pieces
 from .gans import PRECISIONS, discriminator_term, generator_term, gradients, make_gan, run, state_of
 
-NEVER = Pace(start=10**6)
+NEVER = Pace(PaceConfig(start=10**6))
 
 
 @pytest.mark.parametrize("precision", PRECISIONS)
@@ -225,9 +226,9 @@ def test_micro_batches_give_both_the_gradient_of_the_whole(make_batch, precision
     ("pace", "expected"),
     [
         (Pace(), [1, 2, 3, 4, 5, 6, 7]),
-        (Pace(every=3), [1, 4, 7]),
-        (Pace(start=2), [3, 4, 5, 6, 7]),
-        (Pace(every=2, start=3), [4, 6]),
+        (Pace(PaceConfig(every=3)), [1, 4, 7]),
+        (Pace(PaceConfig(start=2)), [3, 4, 5, 6, 7]),
+        (Pace(PaceConfig(every=2, start=3)), [4, 6]),
     ],
 )
 def test_the_discriminator_learns_at_its_pace(make_batch, pace, expected):
@@ -245,7 +246,7 @@ def test_the_discriminator_learns_at_its_pace(make_batch, pace, expected):
 
 
 def test_an_adaptive_pace_follows_the_accuracy_and_never_starves():
-    pace = Pace(adaptive=True, slowest=8)
+    pace = Pace(PaceConfig(adaptive=True, slowest=8))
     told = [pace.adapt(accuracy) for accuracy in (0.9, 0.99, 0.99, 0.9, 0.5, 0.5, 0.5)]
     assert [text is not None for text in told] == [False, True, True, False, True, True, False]
     assert "0.990: it learns every 2 steps now (before: 1)" in str(told[1])
@@ -262,7 +263,7 @@ def test_an_adaptive_pace_follows_the_accuracy_and_never_starves():
 
 
 def test_a_pace_that_is_not_adaptive_stays():
-    pace = Pace(every=2)
+    pace = Pace(PaceConfig(every=2))
     assert [pace.adapt(accuracy) for accuracy in (1.0, 0.5)] == [None, None]
     assert pace.interval == 2
 
@@ -273,7 +274,7 @@ def test_every_penalty_comes_at_the_discriminators_own_steps(make_batch):
         "r1": discriminator_term("r1", R1Penalty(every=2)),
         "late": discriminator_term("late", DiscriminatorLoss(), start=2),
     }
-    model = make_gan(terms_d=terms_d, pace=Pace(every=2))
+    model = make_gan(terms_d=terms_d, pace=Pace(PaceConfig(every=2)))
     penalties, late = [], []
     for step in range(1, 10):
         run(model, [make_batch(step)])
@@ -342,15 +343,15 @@ def test_the_scale_of_each_learner_is_stored(make_batch):
 
 @pytest.mark.parametrize(("adaptive", "interval"), [(True, 4), (False, 1)])
 def test_an_adaptive_pace_is_resumed(make_batch, adaptive, interval):
-    old = make_gan(pace=Pace(adaptive=True, interval=4))
+    old = make_gan(pace=Pace(PaceConfig(adaptive=True), interval=4))
     run(old, [make_batch()])
-    new = make_gan(pace=Pace(adaptive=adaptive))
+    new = make_gan(pace=Pace(PaceConfig(adaptive=adaptive)))
     new.load_state_dict(copy.deepcopy(old.state_dict()))
     assert new.adversary.pace.interval == interval
 
 
 def test_a_discriminator_that_has_not_learnt_yet_is_not_called_silent(make_batch):
-    model = make_gan(pace=Pace(start=1))
+    model = make_gan(pace=Pace(PaceConfig(start=1)))
     run(model, [make_batch()])
     assert model.discriminator.parameters_without_grad() == []
     run(model, [make_batch()])

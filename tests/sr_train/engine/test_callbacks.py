@@ -7,7 +7,7 @@ import torch
 
 from sr_train.api.callback import EVENTS, Callback, Outcome, Run
 from sr_train.api.errors import ConfigError, PluginError
-from sr_train.engine.cadence import Best
+from sr_train.engine.best import Best
 from sr_train.engine.callbacks import Callbacks, directions, restore_callbacks, state_of
 from sr_train.engine.distributed import World
 

@@ -9,6 +9,7 @@ from torch.profiler import ProfilerActivity, profile
 
 from losses.pixel import CharbonnierLoss, L1Loss, MSELoss
 from sr_train.api.network import NetSpec
+from sr_train.config.settings import ObjectiveTermConfig
 from sr_train.engine.objective import Term
 from tests.closeness import assert_rounded_alike
 
@@ -224,7 +225,7 @@ def test_fp16_scale_backs_off_and_grows(make_model, make_batch):
 
 def test_tiny_weight_survives_fp16(make_model, make_batch):
     """1e-7 times a gradient of about 1e-3 is below the smallest fp16 number."""
-    weighted = {"l1": Term("l1", L1Loss(), weight=1e-7)}
+    weighted = {"l1": Term("l1", L1Loss(), ObjectiveTermConfig(weight=1e-7))}
     model = make_model("fp16", terms=weighted, optimizer=torch.optim.SGD, lr=1.0)
     reference = make_model("fp32", terms=weighted, optimizer=torch.optim.SGD, lr=1.0)
     run(model, [make_batch()])
@@ -235,8 +236,8 @@ def test_tiny_weight_survives_fp16(make_model, make_batch):
 
 
 def test_sign_of_a_weight_is_kept(make_model, make_batch):
-    plus = make_model(terms={"l1": Term("l1", L1Loss(), weight=0.5)})
-    minus = make_model(terms={"l1": Term("l1", L1Loss(), weight=-0.5)})
+    plus = make_model(terms={"l1": Term("l1", L1Loss(), ObjectiveTermConfig(weight=0.5))})
+    minus = make_model(terms={"l1": Term("l1", L1Loss(), ObjectiveTermConfig(weight=-0.5))})
     run(plus, [make_batch()])
     run(minus, [make_batch()])
     for a, b in zip(plus.generator.parameters, minus.generator.parameters, strict=True):
@@ -245,8 +246,8 @@ def test_sign_of_a_weight_is_kept(make_model, make_batch):
 
 def test_two_terms_of_one_class_both_count(make_model, make_batch):
     terms = {
-        "to_gt": Term("to_gt", CharbonnierLoss(), target="gt"),
-        "to_lq": Term("to_lq", CharbonnierLoss(), target="lq"),
+        "to_gt": Term("to_gt", CharbonnierLoss(), ObjectiveTermConfig(target="gt")),
+        "to_lq": Term("to_lq", CharbonnierLoss(), ObjectiveTermConfig(target="lq")),
     }
     model = make_model(terms=terms)
     run(model, [make_batch()])
@@ -293,7 +294,7 @@ def test_custom_autograd_functions_get_and_give_right_gradients(make_model, make
 
 
 def test_colour_y_compares_luma_alone(make_model, make_batch):
-    model = make_model(terms={"y": Term("y", MSELoss(), colour="y")})
+    model = make_model(terms={"y": Term("y", MSELoss(), ObjectiveTermConfig(colour="y"))})
     batch = make_batch()
     run(model, [batch])
     torch.manual_seed(0)
@@ -366,7 +367,8 @@ class LumaNet(nn.Module):
 
 
 def test_luma_network_sees_luma(make_model, make_batch):
-    model = make_model(net=LumaNet(), terms={"l1": Term("l1", L1Loss(), colour="y")})
+    terms = {"l1": Term("l1", L1Loss(), ObjectiveTermConfig(colour="y"))}
+    model = make_model(net=LumaNet(), terms=terms)
     run(model, [make_batch()])
     assert model.meter.read().means["loss/l1"] > 0
 

@@ -5,6 +5,7 @@ from torch import nn
 from losses.pixel import L1Loss
 from sr_train.api.errors import ConfigError
 from sr_train.api.loss_inputs import GENERATOR, check_planes, resolve_inputs
+from sr_train.config.settings import ObjectiveTermConfig
 from sr_train.engine.objective import Objective, Term
 
 
@@ -38,7 +39,7 @@ def test_parameters_with_a_default_are_left_alone():
 )
 def test_impossible_terms_are_refused(settings, words):
     with pytest.raises(ConfigError, match=words):
-        Term("x", L1Loss(), **settings)
+        Term("x", L1Loss(), ObjectiveTermConfig(**settings))
 
 
 def test_no_term_is_an_error():
@@ -54,7 +55,7 @@ def test_what_is_asked_for_arrives(make_model, make_batch):
             seen.update(locals())
             return pred.mean()
 
-    model = make_model(terms={"all": Term("all", Everything(), target="lq")})
+    model = make_model(terms={"all": Term("all", Everything(), ObjectiveTermConfig(target="lq"))})
     batch = make_batch(size=8, count=2)
     model.optimize_parameters(batch, last_micro_batch=True)
     assert seen["step"] == 1
@@ -68,8 +69,8 @@ def test_what_is_asked_for_arrives(make_model, make_batch):
 
 def test_total_is_the_weighted_sum_in_fp32(make_model, make_batch):
     terms = {
-        "a": Term("a", L1Loss(), weight=0.25),
-        "b": Term("b", L1Loss(), weight=2.0, target="lq"),
+        "a": Term("a", L1Loss(), ObjectiveTermConfig(weight=0.25)),
+        "b": Term("b", L1Loss(), ObjectiveTermConfig(weight=2.0, target="lq")),
     }
     model = make_model("bf16", terms=terms)
     model.optimize_parameters(make_batch(), last_micro_batch=True)

@@ -2,6 +2,7 @@ import pytest
 import torch
 
 from sr_train.api.errors import ConfigError
+from sr_train.config.settings import LossScaleConfig
 from sr_train.engine import precision as module
 from sr_train.engine.precision import LossScaler, resolve_precision
 
@@ -55,7 +56,7 @@ def test_a_constant_scale_never_moves():
 
 
 def test_unscale_keeps_inf_and_nan():
-    scaler = LossScaler(CPU, dynamic=True, init_scale=4.0)
+    scaler = LossScaler(CPU, dynamic=True, settings=LossScaleConfig(init_scale=4.0))
     gradient = torch.tensor([4.0, float("inf"), float("nan")])
     scaler.unscale_([gradient])
     assert gradient[0] == 1.0
@@ -64,9 +65,10 @@ def test_unscale_keeps_inf_and_nan():
 
 
 def test_scale_settings_are_used():
-    scaler = LossScaler(
-        CPU, dynamic=True, init_scale=8.0, growth_factor=4.0, backoff_factor=0.25, growth_interval=2
+    settings = LossScaleConfig(
+        init_scale=8.0, growth_factor=4.0, backoff_factor=0.25, growth_interval=2
     )
+    scaler = LossScaler(CPU, dynamic=True, settings=settings)
     seen = []
     for found_inf in (0.0, 0.0, 1.0, 0.0, 1.0, 0.0, 0.0):
         scaler.update(torch.tensor(found_inf))
