@@ -1,38 +1,36 @@
-"""Configs of runs that were started before keys and classes were renamed, in the names of today.
+"""Names that configs of earlier runs hold, so that those runs can be resumed."""
 
-They apply to what a run has stored, never to what people type.
-"""
-
-from collections.abc import Mapping
 from typing import Any
 
-_KEYS = {"adversary": "objective_d"}
-"""Keys at the root of a config."""
+_KEYS = {
+    ("adversary",): "objective_d",
+    ("precision", "calm"): "good_windows",
+}
+"""Config path of a key, and its name of today."""
 
 _TARGETS = {
-    "data.pictures.PictureSet": "data.images.ImageDataset",
     "data.clips.ClipSet": "data.clips.ClipDataset",
     "data.loader.TrainStream": "data.loading.stream.TrainLoader",
+    "data.loading.stream.TrainStream": "data.loading.stream.TrainLoader",
+    "data.pictures.PictureSet": "data.images.ImageDataset",
 }
-"""Values of `_target_`, anywhere in a config."""
 
 
-def in_new_names(config: Mapping[str, Any]) -> dict[str, Any]:
-    """Return a stored config, plain Python, with the keys and targets that today's program reads.
-
-    Values stay as they are; a key that is there under its new name already wins.
-    """
-    renamed = {_KEYS[key]: value for key, value in config.items() if key in _KEYS}
-    kept = {key: value for key, value in config.items() if key not in _KEYS}
-    return {key: _with_new_targets(value) for key, value in {**renamed, **kept}.items()}
+def in_new_names(config: dict[str, Any]) -> dict[str, Any]:
+    """Return a run's config, plain Python, under the names of today; values stay as they are."""
+    new = _mapping(config, ())
+    assert isinstance(new, dict)
+    return new
 
 
-def _with_new_targets(value: Any) -> Any:
+def _mapping(value: Any, path: tuple[str, ...]) -> Any:
     if isinstance(value, list):
-        return [_with_new_targets(each) for each in value]
+        return [_mapping(item, path) for item in value]
     if not isinstance(value, dict):
         return value
-    new = {key: _with_new_targets(each) for key, each in value.items()}
-    if isinstance(new.get("_target_"), str):
-        new["_target_"] = _TARGETS.get(new["_target_"], new["_target_"])
+    new = {}
+    for key, item in value.items():
+        place = (*path, str(key))
+        known = isinstance(item, str) and key == "_target_"
+        new[_KEYS.get(place, key)] = _TARGETS.get(item, item) if known else _mapping(item, place)
     return new

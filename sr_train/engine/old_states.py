@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 from typing import Any
 
+from sr_train.config.old_names import in_new_names
 from sr_train.engine.adaptive import ADAPTIVE_PACE, ADAPTIVE_PRECISION
 
 _CALLBACKS = {"precision": ADAPTIVE_PRECISION, "pace": ADAPTIVE_PACE}
@@ -28,6 +29,8 @@ def in_new_words(state: dict[str, Any]) -> dict[str, Any]:
     if isinstance(new["callbacks"], dict) and ADAPTIVE_PRECISION in new["callbacks"]:
         kept = new["callbacks"][ADAPTIVE_PRECISION]
         new["callbacks"][ADAPTIVE_PRECISION] = _renamed(kept, _ADAPTIVE_PRECISION)
+    if isinstance(new.get("config"), dict):
+        new["config"] = {"callbacks": {}, **in_new_names(new["config"])}
     return new
 
 

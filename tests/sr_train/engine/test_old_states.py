@@ -52,6 +52,17 @@ def test_an_old_state_restores_the_level_and_every_count(make_model):
     assert (kept.good_windows_needed, kept.changes) == (40, old["changes"])
 
 
+def test_the_config_of_an_old_state_has_the_names_of_today():
+    old = old_state({})
+    old["config"] = {"discriminator": {"arch": None}, "adversary": {}, "precision": {"calm": 3}}
+    assert in_new_words(old)["config"] == {
+        "discriminator": {"arch": None},
+        "objective_d": {},
+        "precision": {"good_windows": 3},
+        "callbacks": {},
+    }
+
+
 def test_an_old_state_is_checked_in_the_words_of_today():
     broken = {"precision": {**OLD["precision"], "troubled": "twice"}}
     with pytest.raises(CheckpointError, match=r"callbacks\.precision\.adaptive\.bad_windows"):
