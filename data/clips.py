@@ -11,6 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from data.cache.cached_clip import CachedClip
 from data.cache.clip_frames import CacheMode, ClipFrames, cropped
 from data.cache.frame_cache import budget
 from data.clip_report import ClipReport, make_clip_report
@@ -23,7 +24,6 @@ from data.index.layouts import find_sequences
 from data.index.selecting import make_selection
 from data.index.sequences import IMAGES, Requirements, SequenceIndex, build_index
 from data.loading.cutting import Crops, place_images, place_tensors
-from data.whole import WholeClip
 from sr_train.api.dataset import SetFile, TrainDataset
 from sr_train.api.errors import DataError, Problems, did_you_mean
 from sr_train.api.text import one_line
@@ -260,10 +260,10 @@ class ClipDataset(TrainDataset):
         """
         self._frames.fill(num_threads(), progress)
 
-    def whole(self, index: int) -> WholeClip:
+    def whole(self, index: int) -> CachedClip:
         """Return segment `index` uncropped, for validation; see `names`."""
         segment = self._segments[index]
-        return WholeClip(segment.name, segment.frame_names, index, self._frames)
+        return CachedClip(segment.name, segment.frame_names, index, self._frames)
 
     def whole_sizes(self) -> list[tuple[int, int, int]]:
         """Return (frames, height, width) on the LQ grid of each segment that `whole` returns."""

@@ -21,8 +21,7 @@ from data.index.pairs import Entry, Requirements, build_index
 from data.index.selecting import make_selection
 from data.loading.cutting import place_image
 from data.report import Report, make_report
-from data.whole import WholeImage
-from sr_train.api.dataset import SetFile, TrainDataset
+from sr_train.api.dataset import SetFile, TrainDataset, WholeImage
 from sr_train.api.errors import DataError, Problems
 from sr_train.api.text import one_line
 from sr_train.io.images import ImageHeader, read_image, to_rgb

@@ -28,7 +28,7 @@ from rich.console import Console
 from rich.progress import track
 
 from data.clips import ClipDataset
-from data.whole import WholeClip
+from sr_train.api.dataset import WholeClip
 from sr_train.api.errors import DataError, SRTrainError, did_you_mean
 from sr_train.io.images import write_image
 

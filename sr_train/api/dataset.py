@@ -1,13 +1,15 @@
-"""What a training set offers to the stream that reads it."""
+"""What a data set offers: samples for training, uncropped images and clips for validation."""
 
 import threading
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Executor
+from dataclasses import dataclass
 from functools import partial
 from types import MappingProxyType
-from typing import NamedTuple
+from typing import NamedTuple, Protocol, runtime_checkable
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -110,3 +112,104 @@ class TrainDataset(ABC):
 
 def _sample(dataset: TrainDataset, position: tuple[int, int]) -> dict[str, Tensor]:
     return dataset.sample(*position)
+
+
+@dataclass(frozen=True)
+class WholeImage:
+    """An uncropped pair, as a validation set hands it out."""
+
+    name: str
+    """Path below the root, with `/`, without suffix."""
+    lq: np.ndarray
+    """(h, w, 3), uint8 or uint16, RGB; may be read-only."""
+    gt: np.ndarray
+    """(h * scale, w * scale, 3), of the same dtype; may be read-only."""
+
+
+@runtime_checkable
+class WholeClip(Protocol):
+    """An uncropped pair of clips, as a validation set hands it out; frames are read when asked for.
+
+    A class of one's own may have this one as its base, or the same methods.
+    """
+
+    name: str
+    """Of the clip within its set."""
+
+    @abstractmethod
+    def __len__(self) -> int:
+        """Return the number of frames."""
+
+    @abstractmethod
+    def lq(self, t: int) -> np.ndarray:
+        """Return frame t, (h, w, 3), uint8 or uint16, RGB; may be read-only.
+
+        Raises:
+            DataError: a file is damaged, or was changed since it was indexed.
+        """
+
+    @abstractmethod
+    def gt(self, t: int) -> np.ndarray:
+        """Return (h * scale, w * scale, 3) of the same dtype; may be read-only."""
+
+    def frame_name(self, t: int) -> str:
+        """Return the name of frame t within the clip; its number here."""
+        return str(t)
+
+    def extras(self, t: int) -> Mapping[str, np.ndarray]:
+        """Return the further inputs by name, each (h, w, S); none here."""
+        return {}
+
+
+class ClipInMemory(WholeClip):
+    """A clip whose frames are there already."""
+
+    def __init__(
+        self, name: str, frames: Sequence[Mapping[str, np.ndarray]], frame_names: Sequence[str]
+    ) -> None:
+        """Hold the frames.
+
+        Args:
+            name: of the clip.
+            frames: `lq`, `gt` and the further inputs of each frame, (h, w, C).
+            frame_names: as many; the one of a still image is empty.
+        """
+        self.name = name
+        self._frames = frames
+        self._frame_names = frame_names
+
+    def __len__(self) -> int:
+        return len(self._frames)
+
+    def lq(self, t: int) -> np.ndarray:
+        return self._frames[t]["lq"]
+
+    def gt(self, t: int) -> np.ndarray:
+        return self._frames[t]["gt"]
+
+    def frame_name(self, t: int) -> str:
+        return self._frame_names[t]
+
+    def extras(self, t: int) -> Mapping[str, np.ndarray]:
+        return {key: value for key, value in self._frames[t].items() if key not in {"lq", "gt"}}
+
+
+class ClipsInMemory:
+    """A few clips as a validation set."""
+
+    def __init__(self, clips: Sequence[WholeClip]) -> None:
+        self._clips = clips
+
+    def __len__(self) -> int:
+        return len(self._clips)
+
+    def whole(self, index: int) -> WholeClip:
+        """Return a clip."""
+        return self._clips[index]
+
+
+def as_clip(whole: WholeImage | WholeClip) -> WholeClip:
+    """Return a clip as it is, and an image as a clip of one frame without a name."""
+    if isinstance(whole, WholeClip):
+        return whole
+    return ClipInMemory(whole.name, [{"lq": whole.lq, "gt": whole.gt}], [""])

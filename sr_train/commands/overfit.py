@@ -11,6 +11,7 @@ import torch
 from omegaconf import DictConfig
 from torch import Tensor
 
+from sr_train.api.dataset import ClipInMemory, ClipsInMemory
 from sr_train.api.errors import ConfigError, SRTrainError, raise_all
 from sr_train.api.loss_inputs import DISCRIMINATOR_INPUTS
 from sr_train.commands.checks.inputs import check_inputs
@@ -67,7 +68,9 @@ def _overfit(cfg: OverfitConfig) -> None:
     network = networks.make_clip_upscaler(
         model.generator.net, model.spec, model.precision, TilingConfig(tile=None)
     )
-    validator = Validator({"samples": Crops(samples)}, {cfg.best_metric: metric}, cfg.scale)
+    clips = [_clip(f"sample {number}", sample) for number, sample in enumerate(samples)]
+    sets = {"samples": ClipsInMemory(clips)}
+    validator = Validator(sets, {cfg.best_metric: metric}, cfg.scale)
     reached = validator.run(network).mean()[cfg.best_metric]
     reference = validator.run(frame_by_frame(validator.bicubic)).mean()[cfg.best_metric]
     gain = (reached - reference) * (1 if metric.higher_is_better else -1)
@@ -124,40 +127,12 @@ def _batches(samples: Sequence[Mapping[str, Tensor]], size: int) -> list[dict[st
     ]
 
 
-class Crops:
-    """Training samples as a validation set of clips, or of images as clips of one frame."""
-
-    def __init__(self, samples: Sequence[Mapping[str, Tensor]]) -> None:
-        self._samples = samples
-
-    def __len__(self) -> int:
-        return len(self._samples)
-
-    def whole(self, index: int) -> "Crop":
-        return Crop(f"sample {index}", self._samples[index])
-
-
-class Crop:
-    """One training sample, uncropped for the validator's purposes."""
-
-    def __init__(self, name: str, sample: Mapping[str, Tensor]) -> None:
-        self.name = name
-        self._frames = {key: _frames_last(value) for key, value in sample.items()}
-
-    def __len__(self) -> int:
-        return len(self._frames["gt"])
-
-    def frame_name(self, t: int) -> str:
-        return str(t)
-
-    def lq(self, t: int) -> np.ndarray:
-        return self._frames["lq"][t]
-
-    def gt(self, t: int) -> np.ndarray:
-        return self._frames["gt"][t]
-
-    def extras(self, t: int) -> Mapping[str, np.ndarray]:
-        return {k: v[t] for k, v in self._frames.items() if k not in {"lq", "gt"}}
+def _clip(name: str, sample: Mapping[str, Tensor]) -> ClipInMemory:
+    """Return a training sample as validation takes it; an image's has one frame."""
+    parts = {key: _frames_last(value) for key, value in sample.items()}
+    count = len(parts["gt"])
+    frames = [{key: part[t] for key, part in parts.items()} for t in range(count)]
+    return ClipInMemory(name, frames, [str(t) for t in range(count)])
 
 
 def _frames_last(value: Tensor) -> np.ndarray:

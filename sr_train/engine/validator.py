@@ -7,10 +7,11 @@ of two. Several ranks share the images and clips; all of them get the scores tha
 import math
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Protocol, runtime_checkable
+from typing import Any, Protocol
 
 import numpy as np
 
+from sr_train.api.dataset import WholeClip, WholeImage, as_clip
 from sr_train.api.errors import ConfigError, PluginError
 from sr_train.engine.distributed import World
 from sr_train.inference.clips import ClipUpscale
@@ -33,61 +34,12 @@ def never() -> None:
     """Give no reason to break off."""
 
 
-class WholeImage(Protocol):
-    """An uncropped pair."""
-
-    name: str
-    lq: np.ndarray
-    gt: np.ndarray
-
-
-@runtime_checkable
-class WholeClip(Protocol):
-    """An uncropped pair of clips, whose frames are read when they are asked for."""
-
-    @property
-    def name(self) -> str: ...
-
-    def __len__(self) -> int: ...
-
-    def frame_name(self, t: int) -> str: ...
-
-    def lq(self, t: int) -> np.ndarray: ...
-
-    def gt(self, t: int) -> np.ndarray: ...
-
-    def extras(self, t: int) -> Mapping[str, np.ndarray]: ...
-
-
 class Source(Protocol):
     """A validation set of images or of clips."""
 
     def __len__(self) -> int: ...
 
     def whole(self, index: int) -> WholeImage | WholeClip: ...
-
-
-class _Still:
-    """An image as a clip of one frame."""
-
-    def __init__(self, image: WholeImage) -> None:
-        self.name = image.name
-        self._image = image
-
-    def __len__(self) -> int:
-        return 1
-
-    def frame_name(self, t: int) -> str:
-        return ""
-
-    def lq(self, t: int) -> np.ndarray:
-        return self._image.lq
-
-    def gt(self, t: int) -> np.ndarray:
-        return self._image.gt
-
-    def extras(self, t: int) -> Mapping[str, np.ndarray]:
-        return {}
 
 
 _Row = tuple[str, str, dict[str, float]]
@@ -188,8 +140,7 @@ class Validator:
         with self.world.together():
             try:
                 for number, set_name, index in self._rank_indices():
-                    whole = self.sets[set_name].whole(index)
-                    clip = whole if isinstance(whole, WholeClip) else _Still(whole)
+                    clip = as_clip(self.sets[set_name].whole(index))
                     results = self._results(upscale, clip, set_name, index)
                     values = self._values(_stopping(results, stop), on_frame)
                     rows[number] = (set_name, clip.name, values)

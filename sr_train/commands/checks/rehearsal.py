@@ -11,7 +11,7 @@ import re
 import shutil
 import tempfile
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -21,6 +21,7 @@ import torch
 from omegaconf import OmegaConf
 
 from sr_train.api.callback import Callback
+from sr_train.api.dataset import ClipsInMemory
 from sr_train.api.errors import ConfigError, PluginError, SRTrainError
 from sr_train.commands.checks.samples import Item, first_items
 from sr_train.config.schema import RunConfig, UseConfig
@@ -176,7 +177,7 @@ class Rehearsal:
             path: first_items(path, dataset, self._model.spec, self.found.about)
             for path, dataset in self.validation_sets.items()
         }
-        few = {path: Few(items) for path, items in self.items.items() if items}
+        few = {path: ClipsInMemory(items) for path, items in self.items.items() if items}
         cfg = self._cfg
         return make_trainer(
             cfg,
@@ -292,19 +293,6 @@ class Rehearsal:
         """Let go of everything."""
         for logger in trainer.loggers:
             logger.close()
-
-
-class Few:
-    """A few items of a validation set, in memory."""
-
-    def __init__(self, items: Sequence[Item]) -> None:
-        self._items = items
-
-    def __len__(self) -> int:
-        return len(self._items)
-
-    def whole(self, index: int) -> Item:
-        return self._items[index]
 
 
 class WatchedMetric:

@@ -7,9 +7,9 @@ from typing import Any
 
 import numpy as np
 
+from sr_train.api.dataset import ClipInMemory, as_clip
 from sr_train.api.errors import DataError
 from sr_train.api.network import NetSpec
-from sr_train.engine.validator import WholeClip
 
 log = logging.getLogger(__name__)
 
@@ -33,32 +33,12 @@ _MOST_UNTOLD = 8
 """Items that are read of a set that does not tell its sizes."""
 
 
-class Item:
+class Item(ClipInMemory):
     """An image or clip in memory, as validation takes it."""
-
-    def __init__(self, name: str, frames: list[dict[str, np.ndarray]], names: list[str]) -> None:
-        self.name = name
-        self._frames = frames
-        self._names = names
-
-    def __len__(self) -> int:
-        return len(self._frames)
 
     def __str__(self) -> str:
         height, width = self.lq(0).shape[:2]
         return f"{width}x{height}" + (f", {len(self)} frames" if len(self) > 1 else "")
-
-    def frame_name(self, t: int) -> str:
-        return self._names[t]
-
-    def lq(self, t: int) -> np.ndarray:
-        return self._frames[t]["lq"]
-
-    def gt(self, t: int) -> np.ndarray:
-        return self._frames[t]["gt"]
-
-    def extras(self, t: int) -> Mapping[str, np.ndarray]:
-        return {key: value for key, value in self._frames[t].items() if key not in {"lq", "gt"}}
 
 
 def sizes_of(dataset: Any) -> list[Size] | None:
@@ -118,13 +98,10 @@ def _read(whole: Any, frames: int, spec: NetSpec) -> Item:
     Raises:
         DataError: if it is not what a validation set gives.
     """
-    if not isinstance(whole, WholeClip):
-        found = [{"lq": whole.lq, "gt": whole.gt}]
-        names = [""]
-    else:
-        count = min(len(whole), frames)
-        found = [{"lq": whole.lq(t), "gt": whole.gt(t), **whole.extras(t)} for t in range(count)]
-        names = [whole.frame_name(t) for t in range(count)]
+    clip = as_clip(whole)
+    count = min(len(clip), frames)
+    found = [{"lq": clip.lq(t), "gt": clip.gt(t), **clip.extras(t)} for t in range(count)]
+    names = [clip.frame_name(t) for t in range(count)]
     if not found:
         raise DataError(f"{whole.name}: has no frame")
     for frame in found:

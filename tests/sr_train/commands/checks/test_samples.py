@@ -6,10 +6,10 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
+from sr_train.api.dataset import WholeClip
 from sr_train.api.errors import DataError
 from sr_train.api.network import NetSpec
 from sr_train.commands.checks.samples import Item, first_items, moderate, smallest
-from sr_train.engine.validator import WholeClip
 
 X2 = NetSpec(scale=2)
 

@@ -1,26 +1,14 @@
-"""What validation sets hand out: uncropped images and clips."""
+"""A whole clip for validation whose frames come from the cache, or from their files."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 import numpy as np
 
 from data.cache.clip_frames import ClipFrames
+from sr_train.api.dataset import WholeClip
 
 
-@dataclass(frozen=True)
-class WholeImage:
-    """An uncropped pair for validation."""
-
-    name: str
-    """Path below the root, with `/`, without suffix."""
-    lq: np.ndarray
-    """(h, w, 3), uint8 or uint16, RGB; may be read-only."""
-    gt: np.ndarray
-    """(h * scale, w * scale, 3), of the same dtype; may be read-only."""
-
-
-class WholeClip:
+class CachedClip(WholeClip):
     """An uncropped segment of frames for validation; frames are read when they are asked for."""
 
     def __init__(
@@ -33,7 +21,6 @@ class WholeClip:
         self._frames = frames
 
     def __len__(self) -> int:
-        """Return the number of frames."""
         return len(self._frame_names)
 
     def frame_name(self, t: int) -> str:
@@ -41,15 +28,9 @@ class WholeClip:
         return self._frame_names[t]
 
     def lq(self, t: int) -> np.ndarray:
-        """Return (h, w, 3), uint8 or uint16, RGB; may be read-only.
-
-        Raises:
-            DataError: a file is damaged, or was changed since it was indexed.
-        """
         return self._part(t, "lq")
 
     def gt(self, t: int) -> np.ndarray:
-        """Return (h * scale, w * scale, 3) of the same dtype; may be read-only."""
         return self._part(t, "gt")
 
     def extras(self, t: int) -> dict[str, np.ndarray]:
