@@ -30,6 +30,10 @@ _HEAD = 64
 _CHECK_BYTES = 16 << 20
 _MAX_RESERVE = 512 << 20
 
+_FRAMEWORK = Path(errors.__file__).parents[1]
+_PROGRAM = (Path(__file__).parents[1], *(_FRAMEWORK / room for room in ("api", "io", "ops")))
+"""Folders of the code that makes records."""
+
 Part = tuple[tuple[int, ...], np.dtype]
 """Shape and dtype of one array of a record."""
 Record = tuple[np.ndarray, ...]
@@ -327,7 +331,7 @@ def _lay_out(parts: tuple[Part, ...]) -> _Layout:
 def _program() -> str:
     """Return a digest of the code that makes records: after an edit they may be others."""
     digest = hashlib.sha256(sys.prefix.encode())
-    for folder in (Path(__file__).parent, Path(errors.__file__).parent):
+    for folder in _PROGRAM:
         for path in sorted(folder.rglob("*.py")):
             digest.update(path.read_bytes())
     return digest.hexdigest()

@@ -1,14 +1,20 @@
 import gc
+import inspect
 import multiprocessing
 import os
 import pickle
 import threading
+from pathlib import Path
 
 import numpy as np
 import pytest
 
+from data.cache import frame_cache
 from data.cache.frame_cache import FrameCache, available_bytes, budget
+from data.index.frame_files import decode_frame
 from sr_train.api.errors import DataError
+from sr_train.io.video.frames import read_frames as read_video_frames
+from sr_train.ops.resize import imresize
 
 U8 = np.dtype(np.uint8)
 SHAPES = [((4, 5, 3), (8, 10, 3)), ((2, 2, 3), (4, 4, 3)), ((6, 5, 3), (12, 10, 3))]
@@ -293,3 +299,10 @@ def test_nothing_is_kept_when_memory_gets_short(monkeypatch):
     free = 10 << 30
     store.fill()
     assert store.num_ready() == 100
+
+
+def test_the_code_that_makes_records_decides_who_shares_them():
+    loaded = [inspect.getfile(each) for each in (decode_frame, read_video_frames, imresize)]
+    loaded.append(frame_cache.__file__)
+    for file in loaded:
+        assert any(folder in Path(file).parents for folder in frame_cache._PROGRAM), file
