@@ -12,7 +12,7 @@ from pathlib import Path
 from data.index.arguments import Texts, texts
 from sr_train.api.errors import DataError, did_you_mean
 from sr_train.io.folders import natural_key, walk
-from sr_train.io.images import SUFFIXES
+from sr_train.io.suffixes import IMAGE_SUFFIXES
 
 _PACKAGE_PREFIX = "pkg://"
 _ANY = "*"
@@ -171,7 +171,7 @@ def _tops(root: Path) -> list[tuple[Path, str]]:
     return tops
 
 
-def list_folder(root: Path, suffixes: frozenset[str] = SUFFIXES) -> Listing:
+def list_folder(root: Path, suffixes: frozenset[str] = IMAGE_SUFFIXES) -> Listing:
     """Find the images below a folder, links followed, names that begin with `.` left out.
 
     Args:
@@ -241,7 +241,7 @@ def advice_on(suffixes: Iterable[str]) -> str:
 
 def _empty(listing: Listing, num_folders: int, suffixes: frozenset[str]) -> str:
     """Say what a folder without images holds."""
-    what = "images" if suffixes == SUFFIXES else "frames"
+    what = "images" if suffixes == IMAGE_SUFFIXES else "frames"
     found = [f"{count} {suffix}" for suffix, count in listing.ignored.most_common(5)]
     found += [f"{path} ({why})" for path, why in listing.bad[:3]]
     if num_folders:

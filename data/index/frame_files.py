@@ -12,11 +12,11 @@ from pathlib import Path
 import numpy as np
 
 from sr_train.api.errors import DataError
-from sr_train.io.images import SUFFIXES, decode_image, read_header, to_rgb
-from sr_train.io.tensors import SUFFIXES as TENSOR_SUFFIXES
+from sr_train.io.images import decode_image, read_header, to_rgb
+from sr_train.io.suffixes import IMAGE_SUFFIXES, TENSOR_SUFFIXES, is_tensor_file
 from sr_train.io.tensors import decode_tensor, read_tensor
 
-FRAME_SUFFIXES = SUFFIXES | TENSOR_SUFFIXES
+FRAME_SUFFIXES = IMAGE_SUFFIXES | TENSOR_SUFFIXES
 """Lower-case file name suffixes that are taken for frames."""
 
 _KEPT = frozenset(("float16", "float32", "int8", "int16", "int32", "uint8", "uint16"))
@@ -48,11 +48,6 @@ class FrameHeader:
         if self.is_tensor:
             return f"({self.channels}, {self.height}, {self.width}) {self.dtype}"
         return f"{self.width}x{self.height} {self.dtype}"
-
-
-def is_tensor_file(path: str) -> bool:
-    """Return whether a name is that of a tensor file."""
-    return Path(path).suffix.lower() in TENSOR_SUFFIXES
 
 
 def read_frame_header(path: str) -> FrameHeader:

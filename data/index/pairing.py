@@ -6,9 +6,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from data.index.folders import FoundFile
-from data.index.videos import count_frames, is_video_file
+from data.index.videos import count_frames
 from sr_train.api.errors import DataError
 from sr_train.io.numbering import difference, find_runs, match_frames
+from sr_train.io.suffixes import is_video_file
 
 
 @dataclass(frozen=True, slots=True)

@@ -5,8 +5,8 @@ from collections.abc import Mapping, Sequence
 
 from data.index.folders import FoundFile
 from data.index.tracks import Found
-from data.index.videos import is_video_file
 from sr_train.io.numbering import find_runs, match_frames
+from sr_train.io.suffixes import is_video_file
 
 _ENDING = re.compile(r"_?[xX][0-9]{1,2}$")
 

@@ -32,10 +32,11 @@ from data.index.pairs import size_hint
 from data.index.scenes import split_scenes
 from data.index.selecting import Selection, matches, some
 from data.index.tracks import Found
-from data.index.videos import is_video_file, read_video_header
+from data.index.videos import read_video_header
 from sr_train.api.errors import DataError, did_you_mean
 from sr_train.api.text import one_line
 from sr_train.io.folders import natural_key
+from sr_train.io.suffixes import is_video_file
 from sr_train.utils.threads import in_chunks
 
 IMAGES = ("gt", "lq")

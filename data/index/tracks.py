@@ -18,8 +18,8 @@ from pathlib import Path
 
 from data.index.folders import FoundFile, advice_on, list_folder
 from data.index.frame_files import FRAME_SUFFIXES
-from data.index.videos import VIDEO_SUFFIXES, is_video_file
 from sr_train.api.errors import DataError, did_you_mean
+from sr_train.io.suffixes import VIDEO_SUFFIXES, is_video_file, suffix_of
 
 _ITSELF = "."
 
@@ -129,7 +129,7 @@ def _by_sequence(root: Path, found: Found, with_videos: bool = True) -> dict[str
 def _lacks_folder(sequence: Path, folder: str) -> str:
     inner = sequence / folder
     if inner.is_dir():
-        kinds = dict.fromkeys(os.path.splitext(name)[1].lower() for name in os.listdir(inner))
+        kinds = dict.fromkeys(suffix_of(name) for name in os.listdir(inner))
         return f"its folder {folder!r} holds no frames{advice_on(kinds)}"
     others = sorted(entry.name for entry in os.scandir(sequence) if entry.is_dir())
     hint = did_you_mean(folder, others)

@@ -12,12 +12,9 @@ import numpy as np
 
 from data.index.frame_files import FrameHeader
 from sr_train.api.errors import DataError
-from sr_train.io.video.frames import SUFFIXES, FrameIndex, FrameReader, build_index, probe
+from sr_train.io.video.frames import FrameIndex, FrameReader, build_index, probe
 
 log = logging.getLogger(__name__)
-
-VIDEO_SUFFIXES = SUFFIXES
-"""Lower-case file name suffixes that are taken for videos, the same as everywhere."""
 
 _MOST_IDLE = 16
 _MOST_INDEXES = 4096
@@ -25,11 +22,6 @@ _indexes: OrderedDict[str, FrameIndex] = OrderedDict()
 """Of files by their path: making one may take decoding the whole file."""
 
 Source = str | BinaryIO
-
-
-def is_video_file(path: str) -> bool:
-    """Return whether a name is that of a video file."""
-    return os.path.splitext(path)[1].lower() in VIDEO_SUFFIXES
 
 
 def count_frames(path: str) -> int:

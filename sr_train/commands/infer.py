@@ -24,7 +24,6 @@ from sr_train.inference.clips import ClipUpscale
 from sr_train.inference.extras import Extra
 from sr_train.inference.faults import Failures
 from sr_train.inference.feeding import Feeder
-from sr_train.inference.finding import is_video
 from sr_train.inference.folder import check_writable, upscale_images
 from sr_train.inference.naming import check_suffix, parse_format, parse_output
 from sr_train.inference.planning import ClipJob, ImageJob, Plan, Wish, plan_inputs
@@ -39,6 +38,7 @@ from sr_train.inference.streams import (
     writing_video,
 )
 from sr_train.io.formats.limits import set_max_megapixels
+from sr_train.io.suffixes import is_video_file
 from sr_train.io.video.codecs import parse_codec
 from sr_train.io.video.writer import encoding_problems
 from sr_train.monitoring.console import Bar, console, progress_bar, start_logging
@@ -326,7 +326,7 @@ def _video_wish(config: InferConfig, codec: str, jobs: Sequence[ClipJob]) -> Vid
     if fps == 0:
         problems.append(f"fps={config.fps}: expected frames per second, as 25 or 30000/1001")
     makes_video = [job for job in jobs if job.makes_video]
-    needs_rate = [job for job in makes_video if not is_video(job.source)]
+    needs_rate = [job for job in makes_video if not is_video_file(job.source)]
     if fps is None and needs_rate:
         problems.append("fps: images tell no frame rate; add fps=25, for example")
     if fps is not None and not needs_rate:

@@ -16,6 +16,7 @@ from sr_train.inference.planning import ClipJob
 from sr_train.io import tensors
 from sr_train.io.folders import natural_key
 from sr_train.io.numbering import difference, find_runs, match_frames
+from sr_train.io.suffixes import is_tensor_file
 from sr_train.io.video.frames import FrameReader
 
 
@@ -67,7 +68,7 @@ def _track(key: str, folder: Path, job: ClipJob) -> _Track:
         (
             path
             for path in folder.iterdir()
-            if path.suffix.lower() in tensors.SUFFIXES and not path.name.startswith(".")
+            if is_tensor_file(path) and not path.name.startswith(".")
         ),
         key=lambda path: natural_key(path.name),
     )

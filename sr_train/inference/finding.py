@@ -12,9 +12,7 @@ from pathlib import Path
 
 from sr_train.api.errors import DataError, did_you_mean
 from sr_train.io.folders import natural_key, walk
-from sr_train.io.images import SUFFIXES as IMAGES
-from sr_train.io.video.frames import SUFFIXES as VIDEOS
-from sr_train.io.video.writer import SUFFIXES as WRITABLE_VIDEOS
+from sr_train.io.suffixes import is_image_file, is_video_file
 
 
 @dataclass(frozen=True)
@@ -30,12 +28,12 @@ class Found:
     @property
     def is_video(self) -> bool:
         """Return whether its name is that of a video."""
-        return is_video(self.path)
+        return is_video_file(self.path)
 
     @property
     def is_image(self) -> bool:
         """Return whether its name is that of an image, or it was named and is no video."""
-        return self.path.suffix.lower() in IMAGES or (self.is_named and not self.is_video)
+        return is_image_file(self.path) or (self.is_named and not self.is_video)
 
 
 @dataclass
@@ -50,11 +48,6 @@ class Finds:
     """Folders with files that were left out, as the results go there."""
     looked: list[str] = field(default_factory=list)
     """A few words on each folder that was searched."""
-
-
-def is_video(path: Path) -> bool:
-    """Return whether a name is that of a video file."""
-    return path.suffix.lower() in VIDEOS | WRITABLE_VIDEOS
 
 
 def find(inputs: Sequence[Path], output: Path) -> Finds:
@@ -119,7 +112,7 @@ def _in_folder(root: Path, label: Path, output: Path, finds: Finds) -> list[Foun
             path = here / name
             if path.is_file():
                 found.append(Found(path, label / path.relative_to(root)))
-            elif path.suffix.lower() in IMAGES or is_video(path):
+            elif is_image_file(path) or is_video_file(path):
                 unusable.append((path, _no_file(path)))
     finds.failed += unusable
     finds.looked.append(f"{root.absolute()} ({contents([each.path for each in found])})")

@@ -10,10 +10,8 @@ from typing import Literal
 
 from sr_train.api.errors import ConfigError, DataError, did_you_mean
 from sr_train.inference.finding import Found
-from sr_train.io.images import SUFFIXES as IMAGES
-from sr_train.io.video.frames import SUFFIXES as VIDEOS
-from sr_train.io.video.writer import SUFFIXES as WRITABLE_VIDEOS
-from sr_train.io.video.writer import encoding_problems
+from sr_train.io.suffixes import IMAGE_SUFFIXES, VIDEO_SUFFIXES
+from sr_train.io.video.writer import WRITABLE_SUFFIXES, encoding_problems
 
 FORMATS = ("png", "jpg", "webp", "tif", "bmp", "same")
 """What images can be written as; `same` as the input."""
@@ -56,21 +54,21 @@ def parse_output(text: str) -> Output:
     path = Path(text).expanduser()
     suffix = path.suffix.lower()
     says_folder = text.endswith(("/", os.sep))
-    if says_folder or (path.is_dir() and suffix not in WRITABLE_VIDEOS):
+    if says_folder or (path.is_dir() and suffix not in WRITABLE_SUFFIXES):
         return _folder(path)
-    if suffix in WRITABLE_VIDEOS:
+    if suffix in WRITABLE_SUFFIXES:
         if path.is_dir():
             raise ConfigError(
                 f"output={text}: a folder with this name exists; end it with / to use"
             )
         return Output(path, "video")
-    if suffix in IMAGES:
+    if suffix in IMAGE_SUFFIXES:
         return Output(path, "image")
     word = suffix.removeprefix(".")
-    if suffix in VIDEOS or word in _OTHER_VIDEOS.split():
-        raise ConfigError(_cannot_write(path, "video", path.with_suffix(".mp4"), WRITABLE_VIDEOS))
+    if suffix in VIDEO_SUFFIXES or word in _OTHER_VIDEOS.split():
+        raise ConfigError(_cannot_write(path, "video", path.with_suffix(".mp4"), WRITABLE_SUFFIXES))
     if word in _OTHER_IMAGES.split():
-        raise ConfigError(_cannot_write(path, "image", path.with_suffix(".png"), IMAGES))
+        raise ConfigError(_cannot_write(path, "image", path.with_suffix(".png"), IMAGE_SUFFIXES))
     return _folder(path)
 
 
@@ -118,9 +116,9 @@ def video_ending(found: Found, codec: str) -> str:
     # .webm is a kind of Matroska, and its sound goes there as it is.
     others = (".mkv",) if own == ".webm" else (".mp4", ".mkv")
     for ending in (own, *others):
-        if ending in WRITABLE_VIDEOS and not encoding_problems(Path(f"x{ending}"), codec):
+        if ending in WRITABLE_SUFFIXES and not encoding_problems(Path(f"x{ending}"), codec):
             return found.path.suffix if ending == own else ending
-    return own if own in WRITABLE_VIDEOS else others[0]
+    return own if own in WRITABLE_SUFFIXES else others[0]
 
 
 def name_results(

@@ -16,9 +16,8 @@ from sr_train.inference.naming import (
     too_long,
     video_ending,
 )
-from sr_train.io.images import SUFFIXES as IMAGES
 from sr_train.io.numbering import find_runs
-from sr_train.io.video.frames import SUFFIXES as VIDEOS
+from sr_train.io.suffixes import IMAGE_SUFFIXES, VIDEO_SUFFIXES
 
 
 @dataclass(frozen=True)
@@ -219,8 +218,8 @@ def _note_kind(found: Found, ending: str, plan: Plan) -> None:
 
 def _takes_clips(path: Path) -> str:
     return (
-        f"{path}: not a video (known: {', '.join(sorted(VIDEOS))}); this network takes clips: give "
-        "a video or a folder of frames"
+        f"{path}: not a video (known: {', '.join(sorted(VIDEO_SUFFIXES))}); this network takes "
+        "clips: give a video or a folder of frames"
     )
 
 
@@ -293,8 +292,8 @@ def _clips_of_folder(
 def _nothing(finds: Finds) -> str:
     places = "; ".join(finds.looked) or "nowhere, as no input was given"
     return (
-        f"nothing to upscale; looked in {places}; images end in {', '.join(sorted(IMAGES))}, "
-        f"videos in {', '.join(sorted(VIDEOS))}"
+        f"nothing to upscale; looked in {places}; images end in "
+        f"{', '.join(sorted(IMAGE_SUFFIXES))}, videos in {', '.join(sorted(VIDEO_SUFFIXES))}"
     )
 
 

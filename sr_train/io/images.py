@@ -27,9 +27,7 @@ from sr_train.io.formats.embedding import embedded
 from sr_train.io.formats.layout import MAX_SIDE, Layout, Planes, UnusableError, oriented
 from sr_train.io.formats.limits import check_size
 from sr_train.io.formats.metadata import Metadata, RawMetadata, checked
-
-SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".webp", ".tif", ".tiff", ".bmp"})
-"""Lower-case file name suffixes that are taken for images."""
+from sr_train.io.suffixes import IMAGE_SUFFIXES
 
 _FORMATS = ("PNG", "JPEG", "WebP", "TIFF", "BMP")
 _WRITES_16_BIT = frozenset({".png", ".tif", ".tiff"})
@@ -219,8 +217,8 @@ def unwritable(
         dtype: of the pixels.
         has_alpha: whether there is alpha, too.
     """
-    if suffix not in SUFFIXES:
-        return f"unknown suffix {suffix!r}; known: {', '.join(sorted(SUFFIXES))}"
+    if suffix not in IMAGE_SUFFIXES:
+        return f"unknown suffix {suffix!r}; known: {', '.join(sorted(IMAGE_SUFFIXES))}"
     if dtype == np.uint16 and suffix not in _WRITES_16_BIT:
         return f"{suffix} cannot hold 16 bits; use .png or .tif"
     if has_alpha and suffix not in _WRITES_ALPHA:

@@ -19,10 +19,8 @@ from torch import Tensor
 
 from sr_train.api.errors import DataError
 from sr_train.api.text import printable
+from sr_train.io.suffixes import TENSOR_SUFFIXES, is_tensor_file
 from sr_train.io.torch_files import TorchFileError, is_zip, load_plain
-
-SUFFIXES = frozenset({".npy", ".pt", ".pth"})
-"""Lower-case file name suffixes that are taken for tensors."""
 
 _NPY_MAGIC = b"\x93NUMPY"
 _MOST_HEADER = 1 << 16
@@ -83,8 +81,9 @@ def decode_tensor(data: bytes, path: str | os.PathLike[str]) -> np.ndarray:
 
 
 def _check_suffix(path: Path) -> None:
-    if path.suffix.lower() not in SUFFIXES:
-        raise DataError(f"{path}: not a tensor; expected a name in {', '.join(sorted(SUFFIXES))}")
+    if not is_tensor_file(path):
+        known = ", ".join(sorted(TENSOR_SUFFIXES))
+        raise DataError(f"{path}: not a tensor; expected a name in {known}")
 
 
 def _read_npy(file: BinaryIO, path: Path, mapped: bool = False) -> np.ndarray:

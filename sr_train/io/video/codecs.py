@@ -7,8 +7,8 @@ from pathlib import Path
 import av
 
 from sr_train.api.errors import ConfigError, DataError, did_you_mean
+from sr_train.io.suffixes import VIDEO_SUFFIXES
 from sr_train.io.video.info import Chroma, VideoInfo
-from sr_train.io.video.source import SUFFIXES as READABLE
 
 CONTAINERS = {
     ".mp4": "mp4",
@@ -18,8 +18,8 @@ CONTAINERS = {
     ".webm": "webm",
 }
 """FFmpeg's name of the muxer for each suffix that can be written."""
-SUFFIXES = frozenset(CONTAINERS)
-"""Lower-case file name suffixes that can be written."""
+WRITABLE_SUFFIXES = frozenset(CONTAINERS)
+"""Lower case; all of them can be read, too."""
 
 
 @dataclass(frozen=True)
@@ -75,16 +75,16 @@ def parse_codec(text: str) -> str:
 def suffix_problem(path: Path) -> str | None:
     """Return why a name cannot be that of a video to write; None if it can."""
     suffix = path.suffix.lower()
-    if suffix in SUFFIXES:
+    if suffix in WRITABLE_SUFFIXES:
         return None
     known = ", ".join(CONTAINERS)
-    if suffix in READABLE:
+    if suffix in VIDEO_SUFFIXES:
         return f"{path}: cannot write {suffix!r}; known: {known}; {path.stem}.mp4 plays everywhere"
     return f"{path}: cannot write {suffix!r}; known: {known}{_nearest(suffix)}"
 
 
 def _nearest(suffix: str) -> str:
-    hint = did_you_mean(suffix, SUFFIXES) if suffix else ""
+    hint = did_you_mean(suffix, WRITABLE_SUFFIXES) if suffix else ""
     return hint if "did you mean" in hint else ""
 
 

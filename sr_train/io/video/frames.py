@@ -30,12 +30,11 @@ from sr_train.io.video.index import FrameIndex, build_index
 from sr_train.io.video.info import VideoInfo, probe
 from sr_train.io.video.losses import Losses
 from sr_train.io.video.reader import FrameReader
-from sr_train.io.video.source import SUFFIXES, Source, open_video, start_of
+from sr_train.io.video.source import Source, open_video, start_of
 from sr_train.io.video.timeline import walk
 
 __all__ = [
     "BT709",
-    "SUFFIXES",
     "Colour",
     "FrameIndex",
     "FrameReader",

@@ -18,16 +18,6 @@ from sr_train.api.errors import DataError
 from sr_train.io.formats.layout import UnusableError
 from sr_train.io.formats.limits import check_size, max_megapixels
 
-SUFFIXES = frozenset(
-    {
-        *(".mp4", ".m4v", ".mov", ".qt", ".3gp", ".3g2", ".f4v", ".mkv", ".webm", ".avi", ".divx"),
-        *(".ts", ".m2ts", ".mts", ".m2t", ".mpg", ".mpeg", ".vob", ".m1v", ".m2v", ".wmv", ".asf"),
-        *(".flv", ".ogv", ".mxf", ".nut", ".dv", ".rm", ".rmvb", ".gif", ".y4m", ".ivf", ".obu"),
-        *(".h264", ".264", ".h265", ".265", ".hevc", ".mjpeg", ".mjpg"),
-    }
-)
-"""Lower-case file name suffixes that are taken for videos."""
-
 _FORMATS = (
     "mov,mp4,m4a,3gp,3g2,mj2,matroska,webm,avi,mpegts,mpegtsraw,mpeg,mpegvideo,asf,asf_o,flv,"
     "live_flv,ogg,mxf,nut,dv,rm,gif,yuv4mpegpipe,ivf,av1,obu,h261,h263,h264,hevc,vvc,m4v,mjpeg,"

@@ -29,7 +29,7 @@ from sr_train.io.files import TemporaryFile
 from sr_train.io.video.codecs import (
     CODECS,
     CONTAINERS,
-    SUFFIXES,
+    WRITABLE_SUFFIXES,
     conversion_notes,
     encoding_problems,
     pixel_format_for,
@@ -41,7 +41,7 @@ from sr_train.io.video.info import VideoInfo
 from sr_train.io.video.source import Source
 from sr_train.io.video.stream_copy import StreamCopy
 
-__all__ = ["CODECS", "SUFFIXES", "VideoWriter", "encoding_problems", "suffix_problem"]
+__all__ = ["CODECS", "WRITABLE_SUFFIXES", "VideoWriter", "encoding_problems", "suffix_problem"]
 
 log = logging.getLogger(__name__)
 

@@ -1,22 +1,35 @@
 """ClipDataset on videos whose frames are hard to number: none is taken for another."""
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 import torch
 
 from data.clips import ClipDataset
 from data.index import videos
-from data.index.videos import VIDEO_SUFFIXES, OpenVideos, count_frames
+from data.index.tracks import find_parallel
+from data.index.videos import OpenVideos, count_frames
 from sr_train.api.errors import DataError
-from sr_train.io.video.frames import SUFFIXES, read_timed_frames
+from sr_train.inference.finding import find
+from sr_train.io.suffixes import VIDEO_SUFFIXES
+from sr_train.io.video.codecs import WRITABLE_SUFFIXES
+from sr_train.io.video.frames import read_timed_frames
 from tests.videos import make_video, moving, noisy, with_zeros
 
 PLAIN = {"g": "10", "bf": "0", "sc_threshold": "0"}
 
 
-def test_one_list_of_suffixes_for_training_and_infer():
-    assert VIDEO_SUFFIXES is SUFFIXES
-    assert {".ts", ".gif", ".wmv", ".m2ts", ".mts", ".3gp", ".flv", ".y4m", ".ogv"} < SUFFIXES
+def test_training_takes_every_name_that_infer_takes(tmp_path):
+    names = {f"clip{number}{suffix.upper()}" for number, suffix in enumerate(VIDEO_SUFFIXES)}
+    for name in names:
+        (tmp_path / name).touch()
+    used = {each.path.name for each in find([tmp_path], tmp_path / "out").files if each.is_video}
+    trained = {Path(place).name for place in find_parallel({"gt": tmp_path}).places.values()}
+    assert used == trained == names
+    assert {".m4v", ".ts", ".mpg", ".mpeg", ".gif", ".wmv", ".y4m"} | WRITABLE_SUFFIXES < (
+        VIDEO_SUFFIXES
+    )
 
 
 @pytest.mark.parametrize("options", [{}, {"g": "9", "bf": "3"}])
