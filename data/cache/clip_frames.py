@@ -5,8 +5,11 @@ inputs as they go into batches; `encoded` keeps the bytes of each file, a video'
 at every access.
 """
 
+import bisect
+import itertools
 import math
 import threading
+from array import array
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import BinaryIO, Literal, cast
@@ -15,20 +18,19 @@ import numpy as np
 import torch
 
 from data.cache.frame_cache import FrameCache, Record
+from data.cache.pixels import Window, cropped, deepened, planes
 from data.index.damage import BadFileError, Damage, reading
 from data.index.frame_files import decode_frame, read_bytes, read_frame
-from data.index.pairing import Frame
-from data.index.sequences import Segment, Track
+from data.index.segments import Frame, Segment, Track
 from data.index.videos import FileInMemory, OpenVideos, Source
 from sr_train.api.errors import DataError
 from sr_train.io.video.frames import read_frames
 from sr_train.ops.resize import imresize
+from sr_train.utils.memory import available_bytes
 from sr_train.utils.threads import for_each
 
 CacheMode = Literal["decoded", "encoded"]
 Progress = Callable[[int, int], None]
-Window = tuple[int, int, int]
-"""Top, left and side of a square on the LQ grid."""
 
 _Shapes = tuple[tuple[tuple[int, ...], np.dtype], ...]
 
@@ -37,11 +39,19 @@ _Shapes = tuple[tuple[tuple[int, ...], np.dtype], ...]
 class CacheFacts:
     """What a report says about the cache."""
 
-    mode: str
+    mode: CacheMode
     held: int
+    """Of `records` with a place in memory; the others are read or decoded at every access."""
     records: int
+    """Frames or, of the cache `encoded`, files."""
     num_bytes: int
+    """Memory of the cache when it is full."""
     wanted_bytes: int
+    """Memory that a cache of everything would take."""
+    is_shared: bool
+    """Whether another process of this machine has that memory already, so it costs nothing."""
+    free_bytes: int
+    """What the machine and its limits leave now."""
 
 
 class ClipFrames:
@@ -87,12 +97,9 @@ class ClipFrames:
         self._scale = scale
         self.mode: CacheMode = mode
         self._is_decoded = mode == "decoded"
-        self._places = [(r, t) for r, segment in enumerate(segments) for t in range(len(segment))]
-        self._first = np.cumsum([0, *(len(segment) for segment in segments)]).tolist()
-        tracks = [track for segment in segments for track in segment.tracks.values()]
-        sizes = {f.file.path: f.file.num_bytes for track in tracks for f in track.frames}
-        self._files = {path: number for number, path in enumerate(sizes)}
-        self._paths, self._sizes = list(sizes), list(sizes.values())
+        self._first = array("q", itertools.accumulate(map(len, segments), initial=0))
+        self._files: dict[str, int] = {}
+        """Place of each file among those of the cache `encoded`."""
         self._videos = OpenVideos(self._open_video)
         key = f"clips x{scale} {mode} {self.extras} {self.dtype}\n{key}"
         if self._is_decoded:
@@ -101,6 +108,10 @@ class ClipFrames:
             ]
             self.store = FrameCache(records, budget_bytes, self._made, key)
         else:
+            tracks = [track for segment in segments for track in segment.tracks.values()]
+            sizes = {f.file.path: f.file.num_bytes for track in tracks for f in track.frames}
+            self._files = {path: number for number, path in enumerate(sizes)}
+            self._paths, self._sizes = list(sizes), list(sizes.values())
             records = [(((size,), np.dtype(np.uint8)),) for size in sizes.values()]
             self.store = FrameCache(records, budget_bytes, self._bytes, key)
         self.wanted_bytes = sum(
@@ -111,11 +122,12 @@ class ClipFrames:
     @property
     def num_frames(self) -> int:
         """Of all segments."""
-        return len(self._places)
+        return self._first[-1]
 
     def place(self, number: int) -> tuple[int, int]:
         """Return the segment of a frame, counted over all segments, and its place there."""
-        return self._places[number]
+        segment = bisect.bisect_right(self._first, number) - 1
+        return segment, number - self._first[segment]
 
     def get(self, segment: int, t: int) -> Record:
         """Return a frame's record; its arrays may be read-only.
@@ -152,11 +164,11 @@ class ClipFrames:
             return cropped(self.get(segment, t), window, self._scale)
         with self._damage.watched(number):
             gt = self._stored_gt(segment, t)
-            rest = [_planes(tracks[name], self._pixels(tracks[name], t)) for name in self.extras]
+            rest = [planes(tracks[name], self._pixels(tracks[name], t)) for name in self.extras]
         top, left, side = window
-        lq = self._finished(imresize(gt, 1 / self._scale, window=(top, left, side, side)))
-        _, *others = cropped((gt, self._finished(gt), *rest), window, self._scale)
-        return (lq, *others)
+        lq = imresize(gt, 1 / self._scale, window=(top, left, side, side))
+        _, part, *others = cropped((gt, gt, *rest), window, self._scale)
+        return (self._finished(lq), self._finished(part), *others)
 
     def crop_shapes(self, side: int) -> dict[str, tuple[tuple[int, ...], torch.dtype]]:
         """Return shape, channels first, and dtype of a square crop of each part of a record."""
@@ -170,8 +182,16 @@ class ClipFrames:
 
     def facts(self) -> CacheFacts:
         """Return what a report says about the cache."""
-        held, num_bytes = self.store.num_held, self.store.num_bytes
-        return CacheFacts(self.mode, held, len(self.store), num_bytes, self.wanted_bytes)
+        store = self.store
+        return CacheFacts(
+            mode=self.mode,
+            held=store.num_held,
+            records=len(store),
+            num_bytes=store.num_bytes,
+            wanted_bytes=self.wanted_bytes,
+            is_shared=store.shared,
+            free_bytes=available_bytes(),
+        )
 
     def part(self, segment: int, t: int, name: str) -> np.ndarray:
         """Return one part of a frame's record, `lq`, `gt` or a further input, and make no other.
@@ -187,7 +207,7 @@ class ClipFrames:
         if name == "lq" and "lq" not in tracks:
             return self._finished(imresize(self._stored_gt(segment, t), 1 / self._scale))
         pixels = self._pixels(tracks[name], t)
-        return self._finished(pixels) if name == "lq" else _planes(tracks[name], pixels)
+        return self._finished(pixels) if name == "lq" else planes(tracks[name], pixels)
 
     def fill(
         self, threads: int, progress: Progress | None = None, stop: threading.Event | None = None
@@ -276,7 +296,7 @@ class ClipFrames:
 
     def _made(self, number: int) -> Record:
         """Return the record of a frame from its files."""
-        segment, t = self._places[number]
+        segment, t = self.place(number)
         tracks = self._segments[segment].tracks
         with self._damage.watched(number):
             return self._record(segment, {name: self._pixels(tracks[name], t) for name in tracks})
@@ -285,7 +305,7 @@ class ClipFrames:
         gt = self._fitting_gt(segment, pixels["gt"])
         lq = pixels["lq"] if "lq" in pixels else imresize(gt, 1 / self._scale)
         tracks = self._segments[segment].tracks
-        rest = (_planes(tracks[name], pixels[name]) for name in self.extras)
+        rest = (planes(tracks[name], pixels[name]) for name in self.extras)
         return (self._finished(lq), self._finished(gt), *rest)
 
     def _stored_gt(self, segment: int, t: int) -> np.ndarray:
@@ -298,7 +318,7 @@ class ClipFrames:
 
     def _finished(self, pixels: np.ndarray) -> np.ndarray:
         """Return an image at the depth of the set."""
-        return _deepened(pixels, self.dtype)
+        return deepened(pixels, self.dtype)
 
     def _pixels(self, track: Track, t: int) -> np.ndarray:
         """Return a frame of a track as its file has it; a grey image as RGB.
@@ -326,9 +346,11 @@ class ClipFrames:
             expected = (header.channels, header.height, header.width)
             is_same = pixels.dtype == header.dtype
         if pixels.shape != expected or not is_same:
+            height, width = pixels.shape[:2]
+            shape = str(pixels.shape) if header.is_tensor else f"{width}x{height}"
             raise DataError(
-                f"{track.frames[t].file.path}: changed since it was indexed: found "
-                f"{pixels.shape} {pixels.dtype}, expected {expected} {header.dtype}"
+                f"{track.frames[t].file.path}: changed since it was indexed: found {shape} "
+                f"{pixels.dtype}, expected {header}"
             )
         return pixels
 
@@ -346,24 +368,10 @@ class ClipFrames:
 
     def _open_video(self, path: str) -> Source:
         """Return the bytes of a video in the cache as a file, else its path."""
-        number = self._files[path]
-        if self._is_decoded or not self.store.holds(number):
+        number = self._files.get(path)
+        if number is None or not self.store.holds(number):
             return path
         return cast(BinaryIO, FileInMemory(self.store.get(number)[0], path))
-
-
-def _deepened(pixels: np.ndarray, dtype: np.dtype) -> np.ndarray:
-    if pixels.dtype == dtype:
-        return pixels
-    # 255 * 257 = 65535, so white stays white.
-    return pixels.astype(np.uint16) * np.uint16(257)
-
-
-def _planes(track: Track, pixels: np.ndarray) -> np.ndarray:
-    """Return a frame of a further input as (S, h, w)."""
-    if track.header.is_tensor:
-        return pixels
-    return np.moveaxis(_deepened(pixels, np.dtype(track.header.dtype)), -1, 0)
 
 
 class _Counted:
@@ -381,16 +389,3 @@ class _Counted:
             self._done += 1
             if self._progress is not None:
                 self._progress(self._done, self._total)
-
-
-def cropped(record: Record, window: Window, scale: int) -> Record:
-    """Return the views of a window in a record; its arrays may have an axis of time in front."""
-    top, left, side = window
-    lq, gt, *extras = record
-    rows, columns = slice(top, top + side), slice(left, left + side)
-    end = slice(top * scale, (top + side) * scale), slice(left * scale, (left + side) * scale)
-    return (
-        lq[..., rows, columns, :],
-        gt[..., end[0], end[1], :],
-        *(extra[..., rows, columns] for extra in extras),
-    )

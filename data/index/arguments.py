@@ -44,6 +44,27 @@ def mapping(what: str, value: Mapping[str, Any] | None, example: str) -> dict[st
     return dict(value)
 
 
+def check_choice(what: str, value: str, choices: Sequence[str]) -> None:
+    """Raise where a word is none of those that can be.
+
+    Raises:
+        DataError: naming `what`.
+    """
+    if value not in choices:
+        raise DataError(f"{what} must be {' or '.join(choices)}, got {value!r}")
+
+
+def check_positive(values: Mapping[str, int | None]) -> None:
+    """Raise where a number is below 1; None is none.
+
+    Raises:
+        DataError: naming the first of them.
+    """
+    for what, value in values.items():
+        if value is not None and value < 1:
+            raise DataError(f"{what} must be at least 1, got {value}")
+
+
 def strides(value: int | Sequence[int]) -> list[int]:
     """Return one or several distances between frames as a list.
 

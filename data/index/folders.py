@@ -5,7 +5,7 @@ import importlib.util
 import os
 import stat
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -129,6 +129,29 @@ def resolve_roots(what: str, value: Texts) -> list[Path]:
         if holder is not None:
             raise DataError(f"{what}: {root} lies inside {holder}, which is given too")
     return roots
+
+
+def root_labels(roots: Sequence[Path]) -> list[str]:
+    """Return what names begin with: nothing for one root, else the root's own or full name."""
+    if len(roots) == 1:
+        return [""]
+    names = [root_name(root) for root in roots]
+    short = Counter(names)
+    return [f"{n if short[n] == 1 else root}/" for n, root in zip(names, roots, strict=True)]
+
+
+def check_counts(roots: Mapping[str, Sequence[Path]]) -> None:
+    """Raise where there are not as many roots of each modality as of `gt`.
+
+    Raises:
+        DataError: naming the modality.
+    """
+    for modality, each in roots.items():
+        if len(each) != len(roots["gt"]):
+            raise DataError(
+                f"{len(roots['gt'])} gt folders but {len(each)} {modality} folders; expected one "
+                f"{modality} for each gt"
+            )
 
 
 def _in_package(text: str) -> Path:

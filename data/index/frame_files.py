@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 
 from sr_train.api.errors import DataError
-from sr_train.io.images import decode_image, read_header, to_rgb
+from sr_train.io.images import decode_image, read_header, read_image, to_rgb
 from sr_train.io.suffixes import IMAGE_SUFFIXES, TENSOR_SUFFIXES, is_tensor_file
 from sr_train.io.tensors import decode_tensor, read_tensor
 
@@ -76,7 +76,7 @@ def read_frame(path: str) -> np.ndarray:
     """
     if is_tensor_file(path):
         return _narrowed(path, read_tensor(path, mapped=True))
-    return decode_frame(read_bytes(path), path)
+    return to_rgb(read_image(path).pixels)
 
 
 def decode_frame(data: bytes, path: str) -> np.ndarray:

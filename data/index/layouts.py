@@ -4,8 +4,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from data.index.arguments import Texts, mapping, texts
-from data.index.folders import resolve_roots, root_name
-from data.index.pairs import root_labels
+from data.index.folders import check_counts, resolve_roots, root_labels, root_name
 from data.index.tracks import Found, find_nested, find_parallel
 from sr_train.api.errors import DataError, did_you_mean
 
@@ -46,13 +45,9 @@ def find_sequences(
 
 def _check_roots(roots: Mapping[str, Sequence[Path]]) -> None:
     """Raise where roots are not as many for each modality, or the same folder for two."""
+    check_counts(roots)
     places: dict[Path, str] = {}
     for modality, each in roots.items():
-        if len(each) != len(roots["gt"]):
-            raise DataError(
-                f"{len(roots['gt'])} gt folders but {len(each)} {modality} folders; expected one "
-                f"{modality} for each gt"
-            )
         for path in each:
             other = places.setdefault(path.resolve(), modality)
             if other != modality:

@@ -6,19 +6,11 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from data.index.folders import FoundFile
+from data.index.segments import Frame
 from data.index.videos import count_frames
 from sr_train.api.errors import DataError
 from sr_train.io.numbering import difference, find_runs, match_frames
 from sr_train.io.suffixes import is_video_file
-
-
-@dataclass(frozen=True, slots=True)
-class Frame:
-    """Where one frame of one modality is."""
-
-    file: FoundFile
-    number: int | None = None
-    """Within a video file; None: the file holds this frame alone."""
 
 
 @dataclass(frozen=True)

@@ -3,67 +3,18 @@
 Made once, from names and headers alone; no pixel is decoded.
 """
 
-from collections import Counter
 from collections.abc import Container, Mapping, Sequence
-from dataclasses import dataclass, field
 from pathlib import Path
 
-from data.index.damage import reason
-from data.index.folders import FoundFile, Listing, list_folder, root_name
-from data.index.selecting import Selection, some
+from data.index.folders import FoundFile, Listing, check_counts, list_folder, root_labels
+from data.index.requirements import Requirements
+from data.index.segments import Frame, Index, make_segment, make_tracks, read_headers
+from data.index.selecting import some
 from sr_train.api.errors import DataError
-from sr_train.api.text import one_line
 from sr_train.io.folders import natural_key
-from sr_train.io.images import ImageHeader, read_header
-from sr_train.utils.threads import in_chunks
-
-_HEADER_THREADS = 8
 
 
-@dataclass(frozen=True, slots=True)
-class Entry:
-    """One usable image, or pair of images."""
-
-    name: str
-    """Path below the root without suffix, control characters written out; with several roots,
-    `ROOT/` before it."""
-    gt: FoundFile
-    gt_header: ImageHeader
-    lq: FoundFile | None
-    lq_header: ImageHeader | None
-    lq_height: int
-    """Pixels on the LQ grid; the GT is cropped to `scale` times it."""
-    lq_width: int
-
-
-@dataclass
-class Index:
-    """What was found."""
-
-    entries: list[Entry] = field(default_factory=list)
-    left_out: list[tuple[str, str]] = field(default_factory=list)
-    """(path, why)"""
-    ignored: Counter[str] = field(default_factory=Counter)
-    """Files that are no images, by suffix."""
-
-    def files(self) -> list[FoundFile]:
-        """Return all files that are used, GT and LQ of each entry in turn."""
-        pairs = ((entry.gt, entry.lq) for entry in self.entries)
-        return [file for pair in pairs for file in pair if file is not None]
-
-
-@dataclass(frozen=True, kw_only=True)
-class Requirements:
-    """What an image must be to be used."""
-
-    scale: int
-    lq_size: int | None = None
-    """Side of the training crop in LQ pixels; None: any size will do."""
-    selection: Selection = field(default_factory=Selection)
-    """Held against the path below the root, with and without suffix."""
-
-
-def build_index(gt: Sequence[Path], lq: Sequence[Path] | None, requirements: Requirements) -> Index:
+def index_pairs(gt: Sequence[Path], lq: Sequence[Path] | None, requirements: Requirements) -> Index:
     """Scan the roots, pair by name, read every header, check every size.
 
     An LQ image belongs to the GT image of the same path below the root without suffix. Where
@@ -79,10 +30,8 @@ def build_index(gt: Sequence[Path], lq: Sequence[Path] | None, requirements: Req
     Raises:
         DataError: a root that is empty or has no partner at all, or patterns that leave nothing.
     """
-    if lq is not None and len(lq) != len(gt):
-        raise DataError(
-            f"{len(gt)} gt folders but {len(lq)} lq folders; expected one lq for each gt"
-        )
+    if lq is not None:
+        check_counts({"gt": gt, "lq": lq})
     index = Index()
     listings = [
         (_listed(root, index), label) for root, label in zip(gt, root_labels(gt), strict=True)
@@ -103,7 +52,7 @@ def build_index(gt: Sequence[Path], lq: Sequence[Path] | None, requirements: Req
         for file in _without_twins(files, index):
             if file.path in partners:
                 pairs.append((label + file.relative, file, partners[file.path]))
-    _check(pairs, requirements, index)
+    _add_segments(pairs, requirements, index)
     return index
 
 
@@ -127,15 +76,6 @@ def _check_apart(files: Sequence[FoundFile], root: Path, lq: Listing) -> None:
             f"{len(both)} images are in gt ({root}) and in lq ({lq.root}), such as {min(both)}; "
             "expected two folders of which none holds the other"
         )
-
-
-def root_labels(roots: Sequence[Path]) -> list[str]:
-    """Return what names begin with: nothing for one root, else the root's own or full name."""
-    if len(roots) == 1:
-        return [""]
-    names = [root_name(root) for root in roots]
-    short = Counter(names)
-    return [f"{n if short[n] == 1 else root}/" for n, root in zip(names, roots, strict=True)]
 
 
 def _listed(root: Path, index: Index) -> Listing:
@@ -219,71 +159,21 @@ def _pair(
     return partners
 
 
-def _header_of(file: FoundFile) -> ImageHeader | str:
-    """Return the header, or why there is none."""
-    try:
-        return read_header(file.path)
-    except DataError as error:
-        return reason(error, file.path)
-
-
-def _check(
+def _add_segments(
     pairs: Sequence[tuple[str, FoundFile, FoundFile | None]],
     requirements: Requirements,
     index: Index,
 ) -> None:
-    """Read all headers and put each pair among the entries or among those left out."""
-    files = [file for _, gt, lq in pairs for file in (gt, lq) if file is not None]
-    found = in_chunks(_header_of, files, _HEADER_THREADS)
-    headers = {file.path: header for file, header in zip(files, found, strict=True)}
-    for name, gt, lq in pairs:
-        gt_header = headers[gt.path]
-        lq_header = headers[lq.path] if lq is not None else None
-        if isinstance(gt_header, str):
-            index.left_out.append((gt.path, gt_header))
-        if lq is not None and isinstance(lq_header, str):
-            index.left_out.append((lq.path, lq_header))
-        if isinstance(gt_header, str) or isinstance(lq_header, str):
-            continue
-        why = _unfit(gt, gt_header, lq_header, requirements)
-        if why:
-            index.left_out.append((gt.path if lq is None else lq.path, why))
-            continue
-        sizes = gt_header.height // requirements.scale, gt_header.width // requirements.scale
-        index.entries.append(Entry(one_line(name), gt, gt_header, lq, lq_header, *sizes))
+    """Read all headers and put each pair among the segments or among those left out."""
+    frames = [
+        {"gt": (Frame(gt),)} if lq is None else {"gt": (Frame(gt),), "lq": (Frame(lq),)}
+        for _, gt, lq in pairs
+    ]
+    headers = read_headers([frame for each in frames for (frame,) in each.values()])
+    for (name, gt, _), each in zip(pairs, frames, strict=True):
+        tracks = make_tracks(each, headers, requirements)
+        if isinstance(tracks, dict):
+            index.segments.append(make_segment(name, gt.path, ("",), tracks, requirements.scale))
+        else:
+            index.left_out += tracks
     index.left_out.sort(key=lambda item: natural_key(item[0]))
-
-
-def size_hint(gt: tuple[int, int], lq: tuple[int, int]) -> str:
-    """Return what two sizes (height, width) that do not fit may tell, or nothing."""
-    scales = range(1, 17)
-    fitting = [n for n in scales if (gt[0] // n, gt[1] // n) == lq]
-    if fitting:
-        return f"; these two fit scale {fitting[0]}"
-    if any((lq[0] // n, lq[1] // n) == gt for n in scales):
-        return "; the LQ is the larger one: are gt and lq swapped?"
-    return ""
-
-
-def _unfit(
-    gt: FoundFile, gt_header: ImageHeader, lq_header: ImageHeader | None, requirements: Requirements
-) -> str | None:
-    """Return why a readable image or pair cannot be used, or None."""
-    scale = requirements.scale
-    height, width = gt_header.height // scale, gt_header.width // scale
-    if lq_header is not None and (lq_header.height, lq_header.width) != (height, width):
-        sizes = (gt_header.height, gt_header.width), (lq_header.height, lq_header.width)
-        return (
-            f"wrong size for scale {scale}: found {lq_header.width}x{lq_header.height}, expected "
-            f"{width}x{height} for the GT of {gt_header.width}x{gt_header.height} "
-            f"({gt.path}){size_hint(*sizes)}"
-        )
-    need = requirements.lq_size or 1
-    if min(height, width) < need:
-        if lq_header is not None:
-            return f"too small: found {width}x{height}, the crop needs {need}x{need}"
-        return (
-            f"too small: found {gt_header.width}x{gt_header.height}, expected at least "
-            f"{need * scale}x{need * scale} for an LQ crop of {need}x{need} at scale {scale}"
-        )
-    return None

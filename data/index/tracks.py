@@ -18,6 +18,7 @@ from pathlib import Path
 
 from data.index.folders import FoundFile, advice_on, list_folder
 from data.index.frame_files import FRAME_SUFFIXES
+from data.index.selecting import some
 from sr_train.api.errors import DataError, did_you_mean
 from sr_train.io.suffixes import VIDEO_SUFFIXES, is_video_file, suffix_of
 
@@ -55,7 +56,8 @@ def find_parallel(roots: Mapping[str, Path]) -> Found:
         if not by_root[first].keys() & by_root[modality].keys():
             raise DataError(
                 f"{roots[modality]}: no sequence here belongs to one in {roots[first]}; found "
-                f"{_some(by_root[modality])}; expected names such as {_some(by_root[first])}"
+                f"{some(list(by_root[modality]))}; expected names such as "
+                f"{some(list(by_root[first]))}"
             )
     for name in dict.fromkeys(name for sequences in by_root.values() for name in sequences):
         found.files[name] = {m: by_root[m][name] for m in by_root if name in by_root[m]}
@@ -134,8 +136,3 @@ def _lacks_folder(sequence: Path, folder: str) -> str:
     others = sorted(entry.name for entry in os.scandir(sequence) if entry.is_dir())
     hint = did_you_mean(folder, others)
     return f"no folder {folder!r} in it; found {', '.join(others)}{hint}"
-
-
-def _some(sequences: Mapping[str, object]) -> str:
-    names = [repr(name) for name in list(sequences)[:3]]
-    return ", ".join(names) + (", ..." if len(sequences) > 3 else "")

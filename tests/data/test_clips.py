@@ -341,7 +341,7 @@ def test_report(nested_dir):
     assert "spikes: 1 sequences, 8 frames, 2 clips, x2, LQ from files, 8 bit" in text
     assert "sizes: 1 of 48x40; 8 to 8 frames in a segment" in text
     assert "in memory (decoded): 8 of 8 frames" in text
-    assert "GiB available" in text
+    assert "GiB are free" in text
     assert "input spikes: 5 channels of float32" in text
     assert "too short for clips that span 7 frames: 1\n    two: 6 frames" in text
 
@@ -349,10 +349,10 @@ def test_report(nested_dir):
 def test_report_of_a_cache_that_is_too_small(frames_dir):
     record = 40 * 48 * 3 + 20 * 24 * 3
     report = of_gt(frames_dir, cache_gib=(3 * record + 2000) / 2**30).report()
-    assert (report.cached, report.cache_records) == (3, 16)
-    assert report.wanted_bytes == 16 * record
+    assert (report.cache.held, report.cache.records) == (3, 16)
+    assert report.cache.wanted_bytes == 16 * record
     assert "3 of 16 frames" in str(report)
-    assert "the others are read every time" in str(report)
+    assert "the others are decoded at every access" in str(report)
 
 
 def test_all_too_short(frames_dir):

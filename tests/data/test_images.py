@@ -188,8 +188,8 @@ def test_report_counts(tmp_path):
     report = images.report()
     assert (report.images, report.pairs, report.cropped) == (2, 0, 1)
     assert (report.min_size, report.max_size) == ((41, 44), (60, 50))
-    assert report.decoded_bytes == 3 * (40 * 50 + 20 * 25 + 60 * 44 + 30 * 22)
-    assert (report.cached, report.cache_bytes) == (1, 6016 + 1536)
+    assert report.cache.wanted_bytes == 3 * (40 * 50 + 20 * 25 + 60 * 44 + 30 * 22)
+    assert (report.cache.held, report.cache.num_bytes) == (1, 6016 + 1536)
     assert not images.in_ram
     assert "1 of 2 images" in str(report)
     assert "decoded at every access" in str(report)

@@ -86,7 +86,8 @@ def test_one_rank_of_a_machine_fills(images, monkeypatch):
 
 def test_closing_a_stream_stops_the_filling(images, monkeypatch):
     begun, go_on = threading.Event(), threading.Event()
-    load = images._load
+    store = images._frames.store
+    load = store._load
 
     def slow(index):
         if threading.current_thread().name.startswith("sr_train-each"):
@@ -94,7 +95,7 @@ def test_closing_a_stream_stops_the_filling(images, monkeypatch):
             go_on.wait(10)
         return load(index)
 
-    monkeypatch.setattr(images._store, "_load", slow)
+    monkeypatch.setattr(store, "_load", slow)
     stream = TrainLoader(images, 1, num_workers=0, prefetch=0)
     next(stream)
     begun.wait(10)

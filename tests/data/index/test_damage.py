@@ -11,10 +11,10 @@ import numpy as np
 import pytest
 import torch
 
-import data.images
 from data.cache.filling import CacheFiller
 from data.clips import ClipDataset
 from data.images import ImageDataset
+from data.index import frame_files
 from data.index.damage import BadFileError, Damage, DamageLog, stand_ins
 from data.loading.stream import TrainLoader
 from sr_train.api.errors import DataError, Problems
@@ -128,7 +128,7 @@ def test_what_is_the_fault_of_the_machine_is_not_skipped(tmp_path, monkeypatch):
             raise DataError(f"{path}: cannot be read: {error.strerror}") from None
 
     images = skipping(numbered(tmp_path, 3), cache_gib=0)
-    monkeypatch.setattr(data.images, "read_image", fails)
+    monkeypatch.setattr(frame_files, "read_image", fails)
     with pytest.raises(DataError, match="Too many open files"):
         images.sample(0, 0)
     assert images.newly_damaged() == []

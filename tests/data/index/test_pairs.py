@@ -3,7 +3,8 @@ import time
 
 import pytest
 
-from data.index.pairs import Requirements, build_index
+from data.index.pairs import index_pairs
+from data.index.requirements import Requirements
 from data.index.selecting import make_selection
 from sr_train.api.errors import DataError
 from tests.data.conftest import fill
@@ -13,7 +14,7 @@ def indexed(gt, lq=None, scale=2, **requirements):
     patterns = [requirements.pop(name, None) for name in ("include", "exclude", "list_file")]
     lq = None if lq is None else [lq]
     selection = make_selection(*patterns)
-    return build_index([gt], lq, Requirements(scale=scale, selection=selection, **requirements))
+    return index_pairs([gt], lq, Requirements(scale=scale, selection=selection, **requirements))
 
 
 def reasons(index):
@@ -21,14 +22,14 @@ def reasons(index):
 
 
 def names(index):
-    return [entry.name for entry in index.entries]
+    return [segment.name for segment in index.segments]
 
 
 def test_gt_only(gt_dir):
     index = indexed(gt_dir, scale=3, lq_size=12)
     assert names(index) == ["a1", "a2", "a10", "sub/b1", "sub/b2", "sub/b10", "z"]
     assert index.left_out == []
-    assert (index.entries[0].lq_height, index.entries[0].lq_width) == (13, 18)
+    assert (index.segments[0].lq_height, index.segments[0].lq_width) == (13, 18)
 
 
 @pytest.mark.parametrize("variant", ["{}", "{}x2", "{}X2", "{}_x2"])
@@ -37,7 +38,7 @@ def test_pairs_by_published_names(tmp_path, variant):
     lq = fill(tmp_path / "lq", [variant.format("baby"), variant.format("s/bird")], (20, 28), ".bmp")
     index = indexed(gt, lq)
     assert names(index) == ["baby", "s/bird"]
-    assert [entry.lq.relative for entry in index.entries] == [
+    assert [segment.tracks["lq"].frames[0].file.relative for segment in index.segments] == [
         variant.format("baby"),
         variant.format("s/bird"),
     ]
@@ -68,9 +69,9 @@ def test_every_problem_is_named(tmp_path):
     index = indexed(gt, lq, lq_size=16)
     assert names(index) == ["good"]
     found = reasons(index)
-    assert "found 14x10, expected 28x20 for the GT of 56x40" in found["wrong.png"]
+    assert "found 14x10 uint8, expected 28x20 for the GT of 56x40" in found["wrong.png"]
     assert "these two fit scale 4" in found["wrong.png"]
-    assert "found 10x10, the crop needs 16x16" in found["small.png"]
+    assert "found 20x20 uint8, expected at least 32x32" in found["small.png"]
     assert found["twice.png"].endswith("twice.bmp; keep one")
     assert found["twice.bmp"].endswith("twice.png; keep one")
     assert "looked for lonely, lonelyx2, lonelyX2, lonely_x2" in found["lonely.png"]
@@ -78,13 +79,13 @@ def test_every_problem_is_named(tmp_path):
     assert "not an image" in found["text.png"]
     assert "0 bytes" in found["cut.png"]
     assert "no partner in" in found["orphan.png"]
-    assert "found 25x1, expected 25x0" in found["tiny.png"]
+    assert "found 25x1 uint8, expected 25x0" in found["tiny.png"]
     assert len(index.left_out) == 10
 
 
 def test_too_small_without_lq(tmp_path):
     index = indexed(fill(tmp_path, ["x"], (31, 90)), lq_size=16)
-    assert "found 90x31, expected at least 32x32" in reasons(index)["x.png"]
+    assert "found 90x31 uint8, expected at least 32x32" in reasons(index)["x.png"]
 
 
 def test_nothing_pairs(tmp_path):
@@ -120,13 +121,13 @@ def test_patterns_silence_what_they_exclude(tmp_path):
 
 def test_several_roots(tmp_path):
     one, two = fill(tmp_path / "one", ["x"]), fill(tmp_path / "two", ["x", "y"])
-    index = build_index([one, two], None, Requirements(scale=2))
+    index = index_pairs([one, two], None, Requirements(scale=2))
     assert names(index) == ["one/x", "two/x", "two/y"]
     same = fill(tmp_path / "deep" / "one", ["x"])
-    index = build_index([one, same], None, Requirements(scale=2))
+    index = index_pairs([one, same], None, Requirements(scale=2))
     assert names(index) == [f"{one}/x", f"{same}/x"]
     with pytest.raises(DataError, match="2 gt folders but 1 lq"):
-        build_index([one, two], [one], Requirements(scale=2))
+        index_pairs([one, two], [one], Requirements(scale=2))
 
 
 def test_thousands_of_files_are_quick(tmp_path):
@@ -134,7 +135,7 @@ def test_thousands_of_files_are_quick(tmp_path):
     for number in range(2000):
         os.link(tmp_path / "x.png", tmp_path / f"n{number}.png")
     start = time.perf_counter()
-    assert len(indexed(tmp_path).entries) == 2001
+    assert len(indexed(tmp_path).segments) == 2001
     assert time.perf_counter() - start < 10
 
 
@@ -152,7 +153,7 @@ def test_patterns_that_are_no_text(gt_dir, wrong):
 def test_patterns_may_tell_the_root(tmp_path):
     one, two = fill(tmp_path / "one", ["x"]), fill(tmp_path / "two", ["x", "y"])
     requirements = Requirements(scale=2, selection=make_selection("two/*", None, None))
-    assert names(build_index([one, two], None, requirements)) == ["two/x", "two/y"]
+    assert names(index_pairs([one, two], None, requirements)) == ["two/x", "two/y"]
 
 
 def test_a_list_of_names(gt_dir, tmp_path):

@@ -8,8 +8,9 @@ import pytest
 import torch
 
 from data.index.layouts import find_sequences
+from data.index.requirements import Requirements
 from data.index.selecting import make_selection
-from data.index.sequences import Requirements, build_index
+from data.index.sequences import index_sequences
 from sr_train.api.errors import DataError
 from tests.data.conftest import write_frames, write_nested, write_tensor
 
@@ -21,7 +22,7 @@ def index_of(scale=2, requirements=None, **places):
     _, found = find_sequences(*(places.get(name) for name in names))
     requirements = dict(requirements or {})
     patterns = [requirements.pop(name, None) for name in ("include", "exclude", "list_file")]
-    return build_index(
+    return index_sequences(
         found, Requirements(scale=scale, selection=make_selection(*patterns), **requirements)
     )
 
@@ -258,7 +259,8 @@ def test_sizes_that_do_not_fit(nested_dir):
     write_frames(nested_dir / "train" / "one" / "blur", 8, (10, 12), 2)
     path, why = one_fault(nested(nested_dir))
     assert path.endswith("one/blur/00000000.png")
-    assert "found 12x10 uint8, expected 24x20 for the GT of 48x40; these two fit scale 4" in why
+    assert "found 12x10 uint8, expected 24x20 for the GT of 48x40 (" in why
+    assert why.endswith("one/sharp/00000000.png); these two fit scale 4")
 
 
 def test_a_frame_of_another_size_than_its_sequence(frames_dir):
