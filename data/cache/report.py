@@ -8,7 +8,7 @@ from data.cache.clip_frames import CacheFacts
 from data.index.frame_files import FrameHeader
 from data.index.segments import IMAGES, Fault, Index
 from data.index.sequences import SequenceIndex
-from sr_train.api.text import one_line
+from sr_train.api.text import first_few, one_line
 
 _SHOWN = 10
 _GIB = 1 << 30
@@ -162,7 +162,8 @@ class ClipReport(Report):
         sizes = ", ".join(f"{count} of {size}" for size, count in counts)
         clips = "" if self.clips is None else f", {self.clips} clips"
         scenes = [
-            f"{name}: {len(each)} scenes, {_names(each)}" for name, each in index.scenes.items()
+            f"{name}: {len(each)} scenes, {first_few(each, 3)}"
+            for name, each in index.scenes.items()
         ]
         short = [f"{name}: {count} frames" for name, count in index.too_short]
         gaps = [f"{name}: {where}" for name, where in index.gaps]
@@ -188,10 +189,6 @@ def _kinds(ignored: Mapping[str, int]) -> str:
     kinds = [f"{count} {one_line(suffix)}" for suffix, count in ignored.items()]
     more = f", ... {len(kinds) - _SHOWN} more kinds" if len(kinds) > _SHOWN else ""
     return ", ".join(kinds[:_SHOWN]) + more
-
-
-def _names(scenes: Sequence[str]) -> str:
-    return ", ".join(scenes[:3]) + (", ..." if len(scenes) > 3 else "")
 
 
 def _some(what: str, items: Sequence[str]) -> list[str]:

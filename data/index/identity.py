@@ -1,11 +1,10 @@
 """What tells the files of a set from all others: for ranks that compare, and for shared caches."""
 
 import hashlib
-import os
 from collections.abc import Iterable, Sequence
-from pathlib import Path
 
 from data.index.folders import FoundFile
+from sr_train.io.files import read_ends
 
 _SAMPLES = 64
 _BYTES = 4096
@@ -28,7 +27,8 @@ def fingerprint(names: Iterable[str], files: Sequence[FoundFile]) -> str:
         digest.update(_encoded(f"{file.relative}{file.suffix}|{file.num_bytes}\n"))
     count = min(len(files), _SAMPLES)
     for place in range(count):
-        digest.update(_ends(files[place * len(files) // count].path))
+        ends = read_ends(files[place * len(files) // count].path, _BYTES)
+        digest.update(b"unreadable" if ends is None else ends)
     return digest.hexdigest()[:16]
 
 
@@ -53,15 +53,3 @@ def cache_key(kind: str, files: Iterable[FoundFile], more: Iterable[object] = ()
 def _encoded(text: str) -> bytes:
     # Names of files need not be UTF-8.
     return text.encode("utf-8", "surrogateescape")
-
-
-def _ends(path: str) -> bytes:
-    """Return the first and last bytes of a file; of one that cannot be read, that it cannot."""
-    try:
-        with Path(path).open("rb") as file:
-            head = file.read(_BYTES)
-            size = file.seek(0, os.SEEK_END)
-            file.seek(max(0, size - _BYTES))
-            return head + file.read(_BYTES)
-    except OSError:
-        return b"unreadable"

@@ -1,7 +1,6 @@
 """Which frames of a sequence's modalities belong together, and where its numbering has gaps."""
 
 import re
-from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
@@ -9,7 +8,7 @@ from data.index.folders import FoundFile
 from data.index.segments import Frame
 from data.index.videos import count_frames
 from sr_train.api.errors import DataError
-from sr_train.io.numbering import difference, find_runs, match_frames
+from sr_train.io.numbering import check_unique, difference, find_runs, match_frames
 from sr_train.io.suffixes import is_video_file
 
 
@@ -79,10 +78,7 @@ def _in_order(frames: Sequence[Frame]) -> tuple[list[int], tuple[bool, ...]]:
 def _frames(files: Sequence[FoundFile]) -> list[Frame] | str:
     videos = [file for file in files if is_video_file(file.path)]
     if not videos:
-        twins = [stem for stem, count in Counter(file.stem for file in files).items() if count > 1]
-        if twins:
-            return f"{len(twins)} frames are there twice, e.g. {twins[0]!r}; keep one of each"
-        return [Frame(file) for file in files]
+        return check_unique([file.stem for file in files]) or [Frame(file) for file in files]
     if len(files) > 1:
         kinds = ", ".join(sorted({file.suffix for file in files}))
         return f"is there several times ({kinds}); keep one"

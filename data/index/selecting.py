@@ -8,8 +8,7 @@ from pathlib import Path
 from data.index.arguments import Texts, texts
 from data.index.folders import expanded
 from sr_train.api.errors import DataError, did_you_mean
-
-_SHOWN = 3
+from sr_train.api.text import first_few
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -120,7 +119,7 @@ def matches(names: Iterable[str], patterns: Sequence[str]) -> bool:
 
 def some(names: Sequence[str]) -> str:
     """Return the first few names for a message."""
-    return ", ".join(map(repr, names[:_SHOWN])) + (", ..." if len(names) > _SHOWN else "")
+    return first_few([repr(name) for name in names], 3)
 
 
 def _lines(path: Path) -> list[str]:

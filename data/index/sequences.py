@@ -28,6 +28,7 @@ from data.index.segments import IMAGES, Index, Track, make_segment, make_tracks,
 from data.index.selecting import matches, some
 from data.index.tracks import Found
 from sr_train.api.errors import DataError, did_you_mean
+from sr_train.api.text import first_few
 from sr_train.io.folders import natural_key
 
 
@@ -55,11 +56,10 @@ class SequenceIndex(Index):
         """
         super().check(on_bad)
         if not self.segments:
-            shown = ", ".join(f"{name} ({count} frames)" for name, count in self.too_short[:5])
-            more = ", ..." if len(self.too_short) > 5 else ""
+            shown = first_few([f"{name} ({count} frames)" for name, count in self.too_short])
             raise DataError(
                 f"all {len(self.too_short)} sequences are too short for clips that span "
-                f"{self.span} frames: {shown}{more}; lower frames or stride"
+                f"{self.span} frames: {shown}; lower frames or stride"
             )
 
     def parts(self) -> list[str]:

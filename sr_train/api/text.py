@@ -1,6 +1,7 @@
 """Words from outside, such as names of files, on their way to a terminal, a log or a table."""
 
 import re
+from collections.abc import Sequence
 
 _CONTROL = r"\x00-\x08\x0b-\x1f\x7f-\x9f\u200e\u200f\u2028-\u202e\u2066-\u2069\ud800-\udfff"
 """What steers a terminal, turns the direction of writing, or cannot be encoded, without line breaks
@@ -36,6 +37,11 @@ def brief(text: object, most: int = 80) -> str:
     if len(words) <= most:
         return one_line(words)
     return f"{one_line(words[:most])}... ({len(words):,} characters)"
+
+
+def first_few(texts: Sequence[str], most: int = 5) -> str:
+    """Return the first of some texts, with `...` after them where there are more."""
+    return ", ".join(texts[:most]) + (", ..." if len(texts) > most else "")
 
 
 def csv_cell(text: object) -> str:

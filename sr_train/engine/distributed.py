@@ -17,6 +17,7 @@ import torch.distributed as dist
 from torch import Tensor
 
 from sr_train.api.errors import ConfigError, SRTrainError
+from sr_train.api.text import first_few
 from sr_train.engine import rank_errors
 from sr_train.monitoring.meter import RunningSum
 from sr_train.utils.launch import Launch, SharedError
@@ -268,6 +269,6 @@ def _name_differences(names: Sequence[Sequence[str]]) -> str:
     for rank, row in enumerate(names):
         missing = sorted(every - set(row))
         if missing:
-            shown = ", ".join(missing[:5]) + (", ..." if len(missing) > 5 else "")
+            shown = first_few(missing)
             lines.append(f"rank {rank} did not log {shown}, which another rank did")
     return "the ranks of this run log different scalars:\n  - " + "\n  - ".join(lines)

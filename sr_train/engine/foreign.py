@@ -8,7 +8,7 @@ from typing import Any
 from torch import Tensor
 
 from sr_train.api.errors import CheckpointError
-from sr_train.api.text import brief
+from sr_train.api.text import brief, first_few
 
 log = logging.getLogger(__name__)
 
@@ -100,8 +100,7 @@ def _told(content: Any) -> str:
 
 
 def _listed(names: list[Any], most: int = 5) -> str:
-    shown = ", ".join(brief(name, 40) for name in names[:most])
-    return shown + (", ..." if len(names) > most else "")
+    return first_few([brief(name, 40) for name in names], most)
 
 
 def _network_alone(

@@ -9,7 +9,7 @@ from typing import Any, Protocol
 import torch
 from torch import Tensor
 
-from sr_train.api.text import duration
+from sr_train.api.text import duration, first_few
 from sr_train.engine.distributed import World
 from sr_train.engine.model import SRModel
 from sr_train.engine.run_folder import RunFolder
@@ -168,7 +168,7 @@ class MetricLogger:
             for each in found:
                 looks[each] = _SILENT_LOOKS  # told; counting on, it is not told again
             if found and self._world.is_main:
-                shown = ", ".join(found[:5]) + (", ..." if len(found) > 5 else "")
+                shown = first_few(found)
                 log.warning(
                     "warning: step %d: no gradient reaches %d parameters of net_%s: %s",
                     self.model.generator.steps,

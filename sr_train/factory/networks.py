@@ -11,7 +11,7 @@ from torch import nn
 
 from sr_train.api.errors import CheckpointError, ConfigError
 from sr_train.api.network import NetSpec
-from sr_train.api.text import brief
+from sr_train.api.text import brief, first_few
 from sr_train.config.build import at_scale, build
 from sr_train.config.schema import ChannelsLast, NetworkUseConfig, TilingConfig, UseConfig
 from sr_train.engine.model_card import ModelCard
@@ -195,11 +195,10 @@ def _described(cfg: UseConfig, weights: Weights) -> tuple[nn.Module, NetSpec]:
 
 def _how_to_name(weights: Weights) -> str:
     names = list(weights.tensors)
-    shown = ", ".join(brief(name, 60) for name in names[:3])
-    more = ", ..." if len(names) > 3 else ""
+    shown = first_few([brief(name, 60) for name in names], 3)
     return (
         "add arch=... and scale=..., for example arch=imdn scale=2 (the choices are in --help; a "
-        f"network of your own: plugins=[...]); it holds {len(names)} tensors: {shown}{more}"
+        f"network of your own: plugins=[...]); it holds {len(names)} tensors: {shown}"
     )
 
 

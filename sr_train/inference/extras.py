@@ -4,7 +4,6 @@ Tensors belong to frames of a folder by name or number, as in training, and neve
 frames of a video have no names: they take the tensors in order, which must have no gap.
 """
 
-from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,7 +14,7 @@ from sr_train.api.errors import DataError
 from sr_train.inference.planning import ClipJob
 from sr_train.io import tensors
 from sr_train.io.folders import natural_key
-from sr_train.io.numbering import difference, find_runs, match_frames
+from sr_train.io.numbering import check_unique, difference, find_runs, match_frames
 from sr_train.io.suffixes import is_tensor_file
 from sr_train.io.video.frames import FrameReader
 
@@ -73,9 +72,9 @@ def _track(key: str, folder: Path, job: ClipJob) -> _Track:
         key=lambda path: natural_key(path.name),
     )
     stems = [path.stem for path in files]
-    twins = [stem for stem, count in Counter(stems).items() if count > 1]
-    if twins:
-        raise DataError(f"{folder}: {twins[0]!r} is there twice; keep one of each")
+    twice = check_unique(stems)
+    if twice:
+        raise DataError(f"{folder}: {twice}")
     if job.stems:
         places = match_frames(job.stems, stems)
         if places is None:

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from sr_train.api.errors import ConfigError, DataError, Problems
+from sr_train.api.text import first_few
 from sr_train.inference.finding import Finds, Found, find
 from sr_train.inference.naming import (
     Output,
@@ -284,7 +285,7 @@ def _clips_of_folder(
         jobs.append(ClipJob(folder, target, relative, False, (members,), stems, scene))
     scenes = [run.scene for run in found if run.scene and not run.after_gap]
     if scenes:
-        shown = ", ".join(scenes[:5]) + (", ..." if len(scenes) > 5 else "")
+        shown = first_few(scenes)
         plan.notes.append(f"{folder}: {len(scenes)} scenes, each a clip of its own: {shown}")
     return jobs
 

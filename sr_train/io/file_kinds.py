@@ -4,7 +4,7 @@ import re
 from collections.abc import Sequence
 from pathlib import Path
 
-from sr_train.api.text import brief
+from sr_train.api.text import brief, first_few
 from sr_train.io.torch_files import is_zip
 
 LONGEST_HEADER = 100_000_000
@@ -119,15 +119,11 @@ def told_archive(names: Sequence[str]) -> str | None:
         )
     if any(name.endswith("/data.pkl") for name in names):
         return None
-    return f"is a zip archive of {_some(names)}; {_inside(names)}"
+    shown = first_few([brief(name, 40) for name in names], 4) or "nothing"
+    return f"is a zip archive of {shown}; {_inside(names)}"
 
 
 def _inside(names: Sequence[str]) -> str:
     if names and all(name.endswith(".npy") for name in names):
         return "NumPy's arrays are not read, save a state dict by torch.save"
     return "unpack it and name the file of weights inside"
-
-
-def _some(names: Sequence[str], most: int = 4) -> str:
-    shown = ", ".join(brief(name, 40) for name in names[:most])
-    return (shown or "nothing") + (", ..." if len(names) > most else "")

@@ -27,6 +27,18 @@ _OF_A_DISK = {errno.ENOSPC, errno.EDQUOT, errno.EIO, errno.EFBIG, errno.EROFS}
 _NAME = re.compile(r"\.sr_[0-9a-f]{8}\.tmp")
 
 
+def read_ends(path: str, count: int) -> bytes | None:
+    """Return the first and the last bytes of a file; None where it cannot be read."""
+    try:
+        with Path(path).open("rb") as file:
+            head = file.read(count)
+            size = file.seek(0, os.SEEK_END)
+            file.seek(max(0, size - count))
+            return head + file.read(count)
+    except OSError:
+        return None
+
+
 class TemporaryFile:
     """A file that is being written, and takes the name of its target by `commit`.
 

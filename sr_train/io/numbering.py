@@ -19,11 +19,13 @@ most steps are near, so that times rounded to microseconds have no gaps.
 
 import re
 from bisect import bisect_left
+from collections import Counter
 from collections.abc import Hashable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import count, pairwise
 
+from sr_train.api.text import first_few
 from sr_train.io.folders import natural_key
 
 GAP = 1.5
@@ -32,7 +34,6 @@ GAP = 1.5
 _DIGITS = re.compile(r"([0-9]+)")
 _DECIMALS = re.compile(r"[0-9]\.([0-9]{3,})")
 _SEPARATORS = "_-. "
-_SHOWN = 3
 
 
 @dataclass(frozen=True)
@@ -139,6 +140,14 @@ def match_frames(
     return None
 
 
+def check_unique(names: Sequence[str]) -> str | None:
+    """Return what to say where frames have the same name without suffix; None: none have."""
+    twins = [name for name, count in Counter(names).items() if count > 1]
+    if not twins:
+        return None
+    return f"{len(twins)} frames are there twice, e.g. {twins[0]!r}; keep one of each"
+
+
 def difference(names: Sequence[str], others: Sequence[str], first: str, second: str) -> str:
     """Say how frames that do not match differ.
 
@@ -152,11 +161,11 @@ def difference(names: Sequence[str], others: Sequence[str], first: str, second: 
     lacks, extra = _unmatched(names, others)
     if len(lacks) == len(names):
         return (
-            f"{counts}, and neither names nor numbers agree: {second} has {_some(others)}, "
-            f"{first} has {_some(names)}"
+            f"{counts}, and neither names nor numbers agree: {second} has {first_few(others, 3)}, "
+            f"{first} has {first_few(names, 3)}"
         )
-    parts = [f"{second} lacks {_some(lacks)}"] if lacks else []
-    parts += [f"{first} lacks {_some(extra)}"] if extra else []
+    parts = [f"{second} lacks {first_few(lacks, 3)}"] if lacks else []
+    parts += [f"{first} lacks {first_few(extra, 3)}"] if extra else []
     return f"{counts}: {'; '.join(parts)}" if parts else f"{counts}: the same number twice"
 
 
@@ -176,10 +185,6 @@ def _unmatched(names: Sequence[str], others: Sequence[str]) -> tuple[list[str], 
         extra = [name for name, key in zip(others, other_keys, strict=True) if key not in known]
         found.append((lacks, extra))
     return min(found, key=lambda pair: len(pair[0]) + len(pair[1]))
-
-
-def _some(names: Sequence[str]) -> str:
-    return ", ".join(names[:_SHOWN]) + (", ..." if len(names) > _SHOWN else "")
 
 
 def _scene_numbers(names: Sequence[str]) -> list[Hashable] | None:

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from sr_train.api.errors import SRTrainError
+from sr_train.api.text import first_few
 from sr_train.io.files import write_atomically
 
 log = logging.getLogger(__name__)
@@ -74,7 +75,7 @@ class NonFiniteMonitor:
             write_atomically(self.folder / f"{name}{part}.pt", content.getbuffer(), sync=False)
         except OSError as err:
             place = f"the batch could not be saved: {err.strerror}"
-        shown = ", ".join(parameters[:5]) + (", ..." if len(parameters) > 5 else "")
+        shown = first_few(parameters)
         pixels = [
             name
             for name, value in batch.items()

@@ -12,6 +12,7 @@ from torch import Tensor
 
 from sr_train.api.errors import SRTrainError
 from sr_train.api.network import NetSpec
+from sr_train.api.text import first_few
 from sr_train.config.schema import RunConfig
 from sr_train.engine.micro_batches import take_step
 from sr_train.engine.model import SRModel
@@ -108,7 +109,7 @@ def _tell_silent(cfg: RunConfig, model: SRModel, toy: Mapping[str, Tensor]) -> N
                 name,
                 _LOOKS,
                 len(found),
-                ", ".join(found[:5]) + (", ..." if len(found) > 5 else ""),
+                first_few(found),
             )
 
 

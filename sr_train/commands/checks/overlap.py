@@ -2,10 +2,10 @@
 
 import os
 from collections.abc import Sequence
-from pathlib import Path
 
 from sr_train.api.dataset import SetFile
 from sr_train.api.text import one_line
+from sr_train.io.files import read_ends
 
 _BYTES = 1 << 16
 _MOST_COMPARED = 20
@@ -44,10 +44,10 @@ def _twin(path: str, candidates: Sequence[str]) -> str | None:
     name = os.path.basename(path)
     namesakes = [each for each in candidates if os.path.basename(each) == name]
     likely = [*namesakes[:_MOST_COMPARED], *candidates[:_MOST_COMPARED]]
-    ends = _ends(path) if likely else None
+    ends = read_ends(path, _BYTES) if likely else None
     if ends is None:
         return None
-    return next((each for each in likely if _ends(each) == ends), None)
+    return next((each for each in likely if read_ends(each, _BYTES) == ends), None)
 
 
 def overlap_warning(name: str, train: Sequence[SetFile], val: Sequence[SetFile]) -> str | None:
@@ -75,14 +75,3 @@ def _is_one_path(one: str, other: str) -> bool:
         return one == other or os.path.samefile(one, other)
     except OSError:
         return False
-
-
-def _ends(path: str) -> bytes | None:
-    try:
-        with Path(path).open("rb") as file:
-            head = file.read(_BYTES)
-            size = file.seek(0, os.SEEK_END)
-            file.seek(max(0, size - _BYTES))
-            return head + file.read(_BYTES)
-    except OSError:
-        return None

@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from torch.func import functional_call
 
 from sr_train.api.errors import PluginError
+from sr_train.api.text import first_few
 from sr_train.commands.checks.samples import moderate, sizes_of
 from sr_train.config.schema import TilingConfig
 from sr_train.engine.guarding import checked_output
@@ -182,7 +183,7 @@ def _moderate(window: Window) -> Window:
 
 def _told(tried: _Tried, path: str, failed: Sequence[Window], count: int) -> str:
     frames, height, width = failed[0]
-    shown = ", ".join(f"{w}x{h}" for _, h, w in failed[:3]) + (", ..." if len(failed) > 3 else "")
+    shown = first_few([f"{w}x{h}" for _, h, w in failed], 3)
     fitting = [n for n in _MULTIPLES if tried.works((frames, _up(height, n), _up(width, n)))]
     multiple = "" if not fitting else f"; a multiple of {fitting[0]} works"
     return (

@@ -6,7 +6,7 @@ import io
 import pytest
 
 from sr_train.api.errors import DataError, Problems, SRTrainError, did_you_mean
-from sr_train.api.text import brief, csv_cell, duration, one_line, printable
+from sr_train.api.text import brief, csv_cell, duration, first_few, one_line, printable
 
 ESCAPE = "\x1b]0;title\x07\x1b[2J"
 
@@ -84,3 +84,10 @@ def test_a_number_too_long_to_write_is_cut_too():
         str(10**5000)
     assert brief(10**5000, 6).startswith("0x")
     assert len(brief(-(10**5000))) < 120
+
+
+@pytest.mark.parametrize(
+    ("texts", "shown"), [([], ""), (["a", "b"], "a, b"), (["a", "b", "c"], "a, b, ...")]
+)
+def test_the_first_few_of_many(texts, shown):
+    assert first_few(texts, 2) == shown

@@ -9,7 +9,13 @@ import time
 
 import pytest
 
-from sr_train.io.files import TemporaryFile, naming_path, remove_leftovers, write_atomically
+from sr_train.io.files import (
+    TemporaryFile,
+    naming_path,
+    read_ends,
+    remove_leftovers,
+    write_atomically,
+)
 from tests.toys import ROOT
 
 
@@ -104,3 +110,11 @@ def test_an_error_of_a_disk_gets_the_path(number, named, tmp_path):
     ):
         raise OSError(number, told)
     assert caught.value.filename == (str(tmp_path / "results.csv") if named else None)
+
+
+def test_the_ends_of_a_file(tmp_path):
+    path = tmp_path / "x"
+    path.write_bytes(b"abcdefgh")
+    assert read_ends(str(path), 3) == b"abcfgh"
+    assert read_ends(str(path), 20) == b"abcdefgh" * 2
+    assert read_ends(str(tmp_path / "gone"), 3) is None
