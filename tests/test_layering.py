@@ -111,6 +111,37 @@ def test_a_fault_in_a_plug_in_would_be_seen(tmp_path, monkeypatch):
     assert lines == {1, 2, 3}
 
 
+DATA_LAYERS = ("index", "cache", "loading", "")
+"""The rooms of `data`, each of which imports those before it only; last, what a config names."""
+
+
+def faults_in_data(path: Path) -> list[str]:
+    parts = path.relative_to(ROOT).parts
+    own = DATA_LAYERS.index(parts[1] if len(parts) > 2 else "")
+    return [
+        f"{path}:{line}: {module}"
+        for line, module in imports(path)
+        if module.startswith("data.")
+        and DATA_LAYERS.index(room(module) if room(module) in DATA_LAYERS else "") > own
+    ]
+
+
+def test_the_rooms_of_data_import_downwards():
+    assert [fault for path in sources("data") for fault in faults_in_data(path)] == []
+
+
+def test_a_fault_in_data_would_be_seen(tmp_path, monkeypatch):
+    monkeypatch.setattr("tests.test_layering.ROOT", tmp_path)
+    path = tmp_path / "data" / "cache" / "invented.py"
+    path.parent.mkdir(parents=True)
+    path.write_text(
+        "from data.index.folders import FoundFile\n"
+        "from data.loading.sampler import InfiniteSampler\n"
+        "import data.images\n"
+    )
+    assert {int(fault.split(":")[1]) for fault in faults_in_data(path)} == {2, 3}
+
+
 def test_the_framework_names_no_plug_in():
     found = [
         f"{path}:{line}: {module}"

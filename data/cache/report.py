@@ -1,7 +1,7 @@
 """Reports of data sets: what is used, what not and why, and what memory it takes."""
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from data.cache.clip_frames import CacheFacts
@@ -9,6 +9,7 @@ from data.index.frame_files import FrameHeader
 from data.index.segments import IMAGES, Fault, Index
 from data.index.sequences import SequenceIndex
 from sr_train.api.text import first_few, one_line
+from sr_train.io.folders import kinds_in_words
 
 _SHOWN = 10
 _GIB = 1 << 30
@@ -27,11 +28,6 @@ class Report:
     def is_16_bit(self) -> bool:
         """Whether some image is, so that every sample is uint16; 8-bit values times 257."""
         return any(header.dtype == "uint16" for header in self._headers())
-
-    @property
-    def ignored(self) -> dict[str, int]:
-        """Files that are no frames, by suffix."""
-        return dict(Counter(self.index.ignored).most_common())
 
     @property
     def left_out(self) -> list[Fault]:
@@ -67,7 +63,8 @@ class Report:
 
     def _rest(self, unit: str) -> list[str]:
         """Return lines about what is not used, since it is no `unit` or cannot be."""
-        lines = [f"  not {unit}, ignored: {_kinds(self.ignored)}"] if self.ignored else []
+        ignored = self.index.ignored
+        lines = [f"  not {unit}, ignored: {kinds_in_words(ignored, _SHOWN)}"] if ignored else []
         return lines + _some("left out", [f"{path}: {why}" for path, why in self.left_out])
 
 
@@ -182,13 +179,6 @@ class ClipReport(Report):
             *_some("gaps in the numbering, which no clip crosses", gaps),
         ]
         return "\n".join([*lines, *self._rest("frames")])
-
-
-def _kinds(ignored: Mapping[str, int]) -> str:
-    """Return files that were ignored by kind, the first kinds of many."""
-    kinds = [f"{count} {one_line(suffix)}" for suffix, count in ignored.items()]
-    more = f", ... {len(kinds) - _SHOWN} more kinds" if len(kinds) > _SHOWN else ""
-    return ", ".join(kinds[:_SHOWN]) + more
 
 
 def _some(what: str, items: Sequence[str]) -> list[str]:

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from data.index.arguments import Texts, texts
 from sr_train.api.errors import DataError, did_you_mean
-from sr_train.io.folders import natural_key, walk
+from sr_train.io.folders import file_status, kinds_in_words, natural_key, walk
 from sr_train.io.suffixes import IMAGE_SUFFIXES
 
 _PACKAGE_PREFIX = "pkg://"
@@ -229,15 +229,9 @@ def _add_files(
         if suffix not in suffixes:
             listing.ignored[suffix or "(no suffix)"] += 1
             continue
-        try:
-            status = os.stat(path)
-        except OSError as error:
-            why = "broken link" if os.path.islink(path) else error.strerror
-            listing.bad.append((path, f"{why}"))
-            continue
-        if not stat.S_ISREG(status.st_mode):
-            # Reading a pipe would wait for a writer.
-            listing.bad.append((path, "is a pipe, a socket or a device; expected a file"))
+        status = file_status(path)
+        if isinstance(status, str):
+            listing.bad.append((path, status))
             continue
         size, time_ns = status.st_size, status.st_mtime_ns
         listing.files.append(FoundFile(path, prefix + stem, written, size, time_ns))
@@ -265,7 +259,7 @@ def advice_on(suffixes: Iterable[str]) -> str:
 def _empty(listing: Listing, num_folders: int, suffixes: frozenset[str]) -> str:
     """Say what a folder without images holds."""
     what = "images" if suffixes == IMAGE_SUFFIXES else "frames"
-    found = [f"{count} {suffix}" for suffix, count in listing.ignored.most_common(5)]
+    found = [kinds_in_words(listing.ignored)] if listing.ignored else []
     found += [f"{path} ({why})" for path, why in listing.bad[:3]]
     if num_folders:
         found.append(f"{num_folders} folder{'s' if num_folders > 1 else ''}")

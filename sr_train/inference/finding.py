@@ -11,8 +11,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from sr_train.api.errors import DataError, did_you_mean
-from sr_train.io.folders import natural_key, walk
-from sr_train.io.suffixes import is_image_file, is_video_file
+from sr_train.io.folders import file_status, kinds_in_words, natural_key, walk
+from sr_train.io.suffixes import is_image_file, is_video_file, suffix_of
 
 
 @dataclass(frozen=True)
@@ -110,17 +110,14 @@ def _in_folder(root: Path, label: Path, output: Path, finds: Finds) -> list[Foun
             names = [name for name in names if resolved / name != own]
         for name in names:
             path = here / name
-            if path.is_file():
+            status = file_status(path)
+            if not isinstance(status, str):
                 found.append(Found(path, label / path.relative_to(root)))
             elif is_image_file(path) or is_video_file(path):
-                unusable.append((path, _no_file(path)))
+                unusable.append((path, status))
     finds.failed += unusable
     finds.looked.append(f"{root.absolute()} ({contents([each.path for each in found])})")
     return sorted(found, key=lambda each: natural_key(str(each.relative)))
-
-
-def _no_file(path: Path) -> str:
-    return "a link to nothing" if path.is_symlink() and not path.exists() else "no regular file"
 
 
 def missing(path: Path) -> str:
@@ -141,6 +138,4 @@ def contents(files: Sequence[Path]) -> str:
     """Return a few words about what a folder holds."""
     if not files:
         return "empty"
-    kinds = Counter(path.suffix.lower() or "no suffix" for path in files)
-    shown = ", ".join(f"{count} {kind}" for kind, count in kinds.most_common(5))
-    return f"{len(files)} files: {shown}"
+    return f"{len(files)} files: {kinds_in_words(Counter(map(suffix_of, files)))}"

@@ -2,8 +2,12 @@
 
 import os
 import re
-from collections.abc import Callable, Iterator
+import stat
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
+
+from sr_train.api.text import one_line
 
 
 def natural_key(text: str) -> tuple[list[str | int], str]:
@@ -43,3 +47,30 @@ def walk(
         entered.add((status.st_dev, status.st_ino))
         folders[:] = sorted(name for name in folders if not name.startswith("."))
         yield folder, [name for name in names if not name.startswith(".")]
+
+
+def file_status(path: str | os.PathLike[str]) -> os.stat_result | str:
+    """Return the status of a file in a folder, or why it is none that can be read.
+
+    Reading a pipe would wait for a writer.
+    """
+    try:
+        status = os.stat(path)
+    except OSError as error:
+        return "broken link" if os.path.islink(path) else error.strerror or str(error)
+    if not stat.S_ISREG(status.st_mode):
+        return "is a pipe, a socket or a device; expected a file"
+    return status
+
+
+def kinds_in_words(counts: Mapping[str, int], most: int = 5) -> str:
+    """Return how many files there are of each suffix, the most frequent first.
+
+    Args:
+        counts: suffix -> files.
+        most: suffixes to name.
+    """
+    ordered = Counter(counts).most_common()
+    kinds = [f"{count} {one_line(suffix or '(no suffix)')}" for suffix, count in ordered]
+    more = f", ... {len(kinds) - most} more kinds" if len(kinds) > most else ""
+    return ", ".join(kinds[:most]) + more

@@ -148,8 +148,8 @@ def test_what_is_there_but_cannot_be_used_is_told_and_the_rest_done(tmp_path):
     made = plan(tmp_path / "in", tmp_path / "out")
     assert list(images(made, tmp_path)) == ["in/a.png"]
     assert {path.name: why for path, why in made.failed} == {
-        "gone.png": "a link to nothing",
-        "pipe.png": "no regular file",
+        "gone.png": "broken link",
+        "pipe.png": "is a pipe, a socket or a device; expected a file",
     }
     assert made.total == 3
 
