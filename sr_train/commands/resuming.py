@@ -8,7 +8,6 @@ from typing import Any
 
 from sr_train.api.callback import Callback
 from sr_train.api.errors import CheckpointError, ConfigError
-from sr_train.config.old_names import in_new_names
 from sr_train.config.schema import RunConfig
 from sr_train.engine.callbacks import restore_callbacks
 from sr_train.engine.checkpoint import (
@@ -45,7 +44,8 @@ class ResumeState:
     @property
     def config(self) -> dict[str, Any]:
         """Its resolved config, in the names of today."""
-        return in_new_names(self.state["config"])
+        config: dict[str, Any] = self.state["config"]
+        return config
 
 
 def find_resumed(cfg: RunConfig, folder: RunFolder) -> ResumeState | None:

@@ -51,7 +51,6 @@ class StoredRun:
         foreign = {"hydra", "defaults"} & {*config}
         if foreign:
             raise ConfigError(f"{self.config_file}: holds {foreign.pop()}, as no run's config does")
-        config = _in_new_names(config)
         for group in replaced:
             for key in _HELD_BY.get(group, (group,)):
                 _drop(config, key)
@@ -64,12 +63,6 @@ class StoredRun:
         node = {"defaults": [*kept, "_self_"], **values, "hydra": own["hydra"]}
         ConfigStore.instance().store(name=f"stored_{command}", node=node)
         return f"stored_{command}"
-
-
-def _in_new_names(config: DictConfig) -> DictConfig:
-    values = OmegaConf.to_container(config, resolve=False)
-    assert isinstance(values, dict)
-    return OmegaConf.create(in_new_names({str(key): value for key, value in values.items()}))
 
 
 def stored_run(words: Sequence[str]) -> StoredRun | None:
