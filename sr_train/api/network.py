@@ -21,10 +21,13 @@ class NetSpec:
     colour: Literal["rgb", "y"] = "rgb"
     """`y`: the network sees and produces BT.601 studio-range luma alone."""
     size_multiple: int = 1
-    """Grid on which tile origins must lie for a tile to equal the whole; neutral: 1. The network
-    pads inside, so inputs of any size are accepted."""
+    """Grid on which tile origins must lie for a tile to equal the whole: what both sides of an
+    input are padded up to a multiple of; neutral: 1."""
     min_size: int = 1
-    """Smallest side below which the network pads inside; neutral: 1."""
+    """Smallest side below which inputs are padded; neutral: 1."""
+    pads_inside: bool = True
+    """True: the network pads by itself, so it takes inputs of any size. False: inputs are mirrored
+    at their right and bottom before it, as the two lengths above say, and its output is cut."""
     receptive_field: int | None = None
     """Radius: how far to each side an input pixel can influence an output pixel. None: unbounded
     (global pooling, shifted windows), so tiling is a blend and not exact."""

@@ -10,14 +10,10 @@ from torch import Tensor, nn
 from sr_train.api.errors import ConfigError
 from sr_train.api.network import NetSpec
 from sr_train.engine.averages import AveragedWeights
-from sr_train.engine.guarding import (
-    called,
-    checked_features,
-    checked_logits,
-    checked_output,
-)
+from sr_train.engine.guarding import called, checked_features, checked_logits
 from sr_train.engine.learner import Learner
 from sr_train.engine.precision import Precision
+from sr_train.inference.calling import run_generator
 from sr_train.ops.colour import YCbCr
 from sr_train.ops.resize import resize_tensor
 
@@ -27,6 +23,10 @@ Logits = Tensor | Sequence[Tensor]
 _DISCRIMINATOR = "discriminator.arch"
 
 _RANGE = {torch.uint8: 255.0, torch.uint16: 65535.0}
+
+
+def _generator(net: nn.Module, fed: Tensor) -> object:
+    return called(net, fed, "arch")
 
 
 def to_unit_range(pixels: Tensor) -> Tensor:
@@ -121,12 +121,8 @@ class StepContext:
 
     def _generated(self, net: nn.Module) -> Tensor:
         """Return (B, C, H, W) or (B, T, C, H, W) float32 that a generator makes of the input."""
-        fed, spec = self.net_input, self._model.spec
-        sides = (side * spec.scale for side in fed.shape[-2:])
         with self._model.precision.autocast():
-            made = called(net, fed, "arch")
-            shape = (*fed.shape[:-3], spec.out_channels, *sides)
-            return checked_output(made, shape, net, fed).float()
+            return run_generator(net, self.net_input, self._model.spec, _generator).float()
 
     @cached_property
     def lq_up(self) -> Tensor:

@@ -1,54 +1,62 @@
 """What the step takes from parts that a config names: checked, and named where it is not right."""
 
-from collections.abc import Mapping, Sequence
+import logging
+from collections.abc import Sequence
+from functools import lru_cache
 from typing import Any
+from weakref import WeakKeyDictionary
 
 from torch import Tensor, nn
 
 from sr_train.api.errors import PluginError
 from sr_train.engine.distributed import fault_of_ranks
-from sr_train.utils.failures import naming
+from sr_train.inference.calling import call_network, inner, kind_of, shape_of
+
+log = logging.getLogger(__name__)
+
+_keeps_input: WeakKeyDictionary[nn.Module, dict[tuple[object, ...], bool]] = WeakKeyDictionary()
+"""Of each network that was called: whether it leaves its input as it is, by how it is called."""
 
 
-def called(net: nn.Module, image: Tensor, where: str, *, with_features: bool = False) -> Any:
-    """Return what a network makes of an input.
+def called(net: nn.Module, fed: Tensor, where: str, **options: bool) -> Any:
+    """Return what a network makes of an input, which stays as it is.
+
+    The first call of each network gets a copy of the input, whose version tells whether it was
+    changed in place; a network that does so gets a copy each time, the others no more.
 
     Args:
         net: the network, or its distributed wrapper.
-        image: its input.
+        fed: its input.
         where: config path of the network.
-        with_features: ask a discriminator for its features, too.
+        options: further arguments, such as `with_features` of a discriminator.
 
     Raises:
         PluginError: naming network, input and exception, where it raises one.
     """
-    part = getattr(net, "module", net)
-
-    def given() -> str:
-        return f"an input of {shape_of(image)}"
-
-    with naming(where, part, given, lambda err: fault_of_ranks(err) is not None):
-        return net(image, with_features=True) if with_features else net(image)
-
-
-def checked_output(made: Any, shape: Sequence[int], net: nn.Module, fed: Tensor) -> Tensor:
-    """Return the output of a generator, which must be a tensor of a shape.
-
-    Raises:
-        PluginError: saying what it is instead.
-    """
-    label = type(getattr(net, "module", net)).__name__
-    if not isinstance(made, Tensor):
+    part = inner(net)
+    known = _keeps_input.setdefault(part, {})
+    manner = (part.training, *sorted(options.items()))
+    keeps = known.get(manner)
+    given = fed if keeps else fed.clone()
+    version = given._version
+    made = call_network(net, given, where, lambda err: fault_of_ranks(err) is not None, **options)
+    is_changed = given._version != version
+    if is_changed and keeps:
         raise PluginError(
-            f"arch: {label} returned {kind_of(made)} for {shape_of(fed)}; expected one tensor "
-            f"{tuple(shape)}"
+            f"{where}: {type(part).__name__} changed its input {shape_of(fed)} in place in this "
+            "call, and in none before; let it work on a copy: x = x * 255, not x.mul_(255)"
         )
-    if tuple(made.shape) != tuple(shape) or not made.is_floating_point():
-        raise PluginError(
-            f"arch: {label} made {shape_of(made)} of {shape_of(fed)}; expected {tuple(shape)} of "
-            "a floating dtype"
-        )
+    if keeps is None:
+        known[manner] = not is_changed
+        if is_changed:
+            _say_copied(where, type(part).__name__)
     return made
+
+
+@lru_cache
+def _say_copied(where: str, label: str) -> None:
+    """Say once that a network works on copies."""
+    log.info("%s: %s changes its input in place; it is given a copy", where, label)
 
 
 def checked_logits(made: Any, net: nn.Module, fed: Tensor) -> Any:
@@ -60,7 +68,7 @@ def checked_logits(made: Any, net: nn.Module, fed: Tensor) -> Any:
     parts = [made] if isinstance(made, Tensor) else made
     fits = isinstance(parts, list | tuple) and len(parts) > 0
     if not fits or not all(isinstance(p, Tensor) and p.is_floating_point() for p in parts):
-        label = type(getattr(net, "module", net)).__name__
+        label = type(inner(net)).__name__
         raise PluginError(
             f"discriminator.arch: {label} returned {kind_of(made)} for {shape_of(fed)}; expected "
             "a tensor of logits, or a list of tensors"
@@ -86,19 +94,3 @@ def checked_features(made: Any, net: nn.Module, fed: Tensor) -> tuple[Any, Seque
             "features; expected a list of tensors"
         )
     return checked_logits(logits, net, fed), features
-
-
-def kind_of(value: Any) -> str:
-    """Return in words what a value is."""
-    if isinstance(value, Tensor):
-        return f"a tensor {shape_of(value)}"
-    if isinstance(value, Mapping):
-        return f"a {type(value).__name__} with the keys {', '.join(map(str, list(value)[:5]))}"
-    if isinstance(value, list | tuple):
-        return f"a {type(value).__name__} of {len(value)}"
-    return "nothing (None)" if value is None else f"{type(value).__name__} {value!r}"[:80]
-
-
-def shape_of(tensor: Tensor) -> str:
-    """Return shape and dtype of a tensor."""
-    return f"{tuple(tensor.shape)} {str(tensor.dtype).removeprefix('torch.')}"

@@ -11,7 +11,7 @@ from sr_train.api.loss_inputs import GENERATOR, IMAGES, TARGETS, resolve_inputs
 from sr_train.config.settings import ObjectiveTermConfig, check
 from sr_train.engine.context import LossInputs
 from sr_train.engine.distributed import fault_of_ranks
-from sr_train.engine.guarding import kind_of
+from sr_train.inference.calling import kind_of
 from sr_train.utils.failures import naming
 
 
@@ -71,11 +71,19 @@ class Term(nn.Module):
         def in_words() -> str:
             return ", ".join(f"{name}: {kind_of(value)}" for name, value in given.items())
 
+        tensors = {name: each for name, each in given.items() if isinstance(each, Tensor)}
+        versions = {name: each._version for name, each in tensors.items()}
         with naming(f"{self.where}.loss", self.loss, in_words, _goes_through):
             try:
                 value = self.loss(**given)
             except ValueError as err:  # images that do not fit the loss
                 raise ConfigError(f"{self.where}: {err}") from err
+        for name, version in versions.items():
+            if tensors[name]._version != version:
+                raise PluginError(
+                    f"{self.where}.loss: {type(self.loss).__name__} changed {name!r} in place, "
+                    "which other terms use too; let it work on a copy: x = x * 2, not x.mul_(2)"
+                )
         if not isinstance(value, Tensor) or value.numel() != 1:
             raise PluginError(
                 f"{self.where}.loss: {type(self.loss).__name__} returned {kind_of(value)}; "

@@ -24,6 +24,7 @@ from torch import Tensor, nn
 
 from sr_train.api.errors import ConfigError, DataError
 from sr_train.api.network import NetSpec
+from sr_train.inference.calling import run_generator
 from sr_train.inference.sizing import SizedTiler
 from sr_train.inference.tiling import TooManyFramesError, out_of_memory_words, raised_cosine
 from sr_train.inference.wrapping import (
@@ -32,7 +33,6 @@ from sr_train.inference.wrapping import (
     check_kind,
     evaluating,
     quantised,
-    run_network,
     stored_tensor,
 )
 from sr_train.utils.memory import is_out_of_memory
@@ -248,7 +248,7 @@ class ClipUpscaler:
             lq = torch.cat([lq, clip[:, :, 3:]], 2)
         try:
             with self._autocast():
-                return run_network(self.net, lq, (*lq.shape[:2], 3))
+                return run_generator(self.net, lq, self.spec)
         except (RuntimeError, MemoryError) as err:
             can_be_shorter = self.frames is not None and self.frames > self._shortest()
             if is_out_of_memory(err) and can_be_shorter:

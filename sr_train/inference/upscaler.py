@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from sr_train.api.errors import ConfigError, DataError
 from sr_train.api.network import NetSpec
+from sr_train.inference.calling import run_generator
 from sr_train.inference.sizing import SizedTiler
 from sr_train.inference.tiling import Patch
 from sr_train.inference.wrapping import (
@@ -19,7 +20,6 @@ from sr_train.inference.wrapping import (
     check_kind,
     evaluating,
     quantised,
-    run_network,
     stored_tensor,
 )
 from sr_train.ops.colour import YCbCr
@@ -122,11 +122,11 @@ class Upscaler:
         lq = window.float() / white
         is_grey = lq.shape[1] == 1
         if is_grey:
-            lq = lq.expand(-1, 3, -1, -1)
+            lq = lq.repeat(1, 3, 1, 1)  # a network may write into it
         if self.spec.colour == "y":
             lq = self._ycbcr.to_y(lq)
         with self._autocast():
-            pred = run_network(self.net, lq, (lq.shape[0], self.spec.out_channels))
+            pred = run_generator(self.net, lq, self.spec)
         return self._ycbcr.to_y(pred.float()) if is_grey and self.spec.colour == "rgb" else pred
 
     def _finished(self, patch: Patch, channels: int, chroma: Pixels | None) -> Tensor:

@@ -9,9 +9,8 @@ import numpy.typing as npt
 import torch
 from torch import Tensor, nn
 
-from sr_train.api.errors import DataError, PluginError, SRTrainError
+from sr_train.api.errors import DataError, SRTrainError
 from sr_train.inference.tiling import Patch
-from sr_train.utils.failures import naming
 
 Pixels = npt.NDArray[Any]
 """(H, W, C), uint8 or uint16."""
@@ -31,29 +30,6 @@ def evaluating(net: nn.Module) -> Iterator[None]:
     finally:
         for module in training:
             module.training = True
-
-
-def run_network(net: nn.Module, lq: Tensor, leading: tuple[int, ...]) -> Tensor:
-    """Return a network's prediction; what goes wrong in it is told with the shape it was given.
-
-    Args:
-        net: the generator.
-        lq: (B, ..., C, h, w) as the network takes it.
-        leading: what the prediction is to have before its height and width.
-
-    Raises:
-        PluginError: naming the network: it failed, or returned something else.
-    """
-    given = f"lq of shape {tuple(lq.shape)}"
-    with naming("arch", net, lambda: given):
-        pred: object = net(lq)
-    made = f"arch: {type(net).__name__}, given {given}, returned"
-    if not isinstance(pred, Tensor):
-        raise PluginError(f"{made} {type(pred).__name__}; expected one tensor")
-    if pred.shape[:-2] != leading:
-        expected = ", ".join([*map(str, leading), "h * scale", "w * scale"])
-        raise PluginError(f"{made} shape {tuple(pred.shape)}; expected ({expected})")
-    return pred
 
 
 def check_finite(patch: Patch, name: str) -> None:

@@ -206,7 +206,7 @@ def check(command, in_folder):
         ("Detached", "arch: no gradient leads from the prediction to the weights"),
         (
             "TrainsOnly",
-            "arch: main/p0: TrainsOnly failed on lq of shape (1, 3, 20, 24): KeyError: 'eval'",
+            "arch: main/p0: TrainsOnly failed on an input of (1, 3, 20, 24) float32: KeyError: 'eval'",
         ),
         ("Unmade", "arch: Unmade is not set up; its __init__ must call super().__init__() first"),
         ("Still", "arch: Still has no parameter that could learn"),

@@ -165,7 +165,7 @@ def test_whatever_one_image_meets_the_others_are_done(own, in_folder):
     done.fails_with(
         "3 of 4 inputs failed",
         "in/p0.png: ",
-        "in/p1.png: arch: Net failed on lq of shape (1, 3, 12, 16): ValueError: multiples of 4",
+        "in/p1.png: arch: Net failed on an input of (1, 3, 12, 16) float32: ValueError: multiples of 4",
         "in/p2.png: cpu has too little memory",
     )
     assert files(in_folder / "up") == ["p3.png"]

@@ -10,12 +10,12 @@ from torch import Tensor
 from sr_train.api.errors import ConfigError, PluginError
 from sr_train.commands.checks.trial import explained
 from sr_train.config.schema import PrecisionName, RunConfig
-from sr_train.engine.guarding import called, checked_output
 from sr_train.engine.model import SRModel
 from sr_train.engine.precision import Precision
 from sr_train.engine.sharding import is_sharded
 from sr_train.engine.untouched import untouched
 from sr_train.factory.models import input_shape
+from sr_train.inference.calling import run_generator
 from sr_train.utils.memory import is_out_of_memory
 
 log = logging.getLogger(__name__)
@@ -85,12 +85,11 @@ def _seconds(model: SRModel, fed: Tensor, precision: Precision) -> float:
     """Return the shortest time of a forward and backward; nothing of the network is changed."""
     net, spec = model.generator.net, model.spec
     taken: list[float] = []
-    shape = (*fed.shape[:-3], spec.out_channels, *(side * spec.scale for side in fed.shape[-2:]))
     with untouched(net):
         while len(taken) < _RUNS or (len(taken) < _MOST_RUNS and sum(taken) < _ENOUGH_SEC):
             started = time.perf_counter()
             with precision.autocast():
-                made = checked_output(called(net, model.layout(fed), "arch"), shape, net, fed)
+                made = run_generator(net, model.layout(fed.clone()), spec)
             made.float().mean().backward()
             taken.append(time.perf_counter() - started)
     return min(taken[1:])

@@ -19,8 +19,8 @@ from sr_train.api.errors import PluginError
 from sr_train.api.text import first_few
 from sr_train.commands.checks.samples import moderate, sizes_of
 from sr_train.config.schema import TilingConfig
-from sr_train.engine.guarding import checked_output
 from sr_train.engine.model import SRModel
+from sr_train.inference.calling import run_generator
 from sr_train.inference.sizing import SizedTiler
 from sr_train.inference.wrapping import evaluating
 from sr_train.utils.failures import in_words
@@ -152,11 +152,13 @@ class _Tried:
 
     def _run(self, fed: Tensor, shapes: dict[str, Tensor] | None) -> str | None:
         spec, net = self._model.spec, self._net
-        shape = (*fed.shape[:-3], spec.out_channels, *(n * spec.scale for n in fed.shape[-2:]))
+
+        def call(net: nn.Module, fed: Tensor) -> object:
+            return net(fed) if shapes is None else functional_call(net, shapes, (fed,))
+
         try:
             with torch.no_grad(), evaluating(net), torch.random.fork_rng([]), _eager(net):
-                made = net(fed) if shapes is None else functional_call(net, shapes, (fed,))
-                checked_output(made, shape, net, fed)
+                run_generator(net, fed, spec, call)
         except PluginError as err:
             return str(err).removeprefix("arch: ")
         except Exception as err:  # a network of anybody's may raise anything

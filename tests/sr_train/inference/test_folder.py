@@ -97,7 +97,7 @@ ERRORS = {
     "numpy": (MemoryError("Unable to allocate 100. GiB for an array"), "memory"),
     "own network": (
         ValueError("H and W must be multiples of 4"),
-        "arch: Fussy failed on lq of shape (1, 3, 6, 9): ValueError: H and W must be",
+        "arch: Fussy failed on an input of (1, 3, 6, 9) float32: ValueError: H and W must be",
     ),
     "device": (OSError(5, "Input/output error", "/mnt/x"), "Input/output error"),
     "decoder": (cv2.error("something in imgcodecs"), "something in imgcodecs"),

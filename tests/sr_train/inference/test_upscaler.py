@@ -230,13 +230,19 @@ def test_other_pixels_raise(pixels, message):
 @pytest.mark.parametrize(
     ("returned", "words"),
     [
-        (lambda pred: None, "returned NoneType; expected one tensor"),
-        (lambda pred: (pred, pred), "returned tuple; expected one tensor"),
-        (lambda pred: 1.5, "returned float"),
-        (lambda pred: {"pred": pred}, "returned dict"),
-        (lambda pred: pred[:, :1], r"returned shape (1, 1, 12, 16); expected (1, 3, h * scale, w"),
-        (lambda pred: pred[0], "returned shape (3, 12, 16)"),
-        (lambda pred: pred[..., 1:], "the network made (12, 15) pixels of a window of (6, 8)"),
+        (
+            lambda pred: None,
+            "returned nothing (None) for (1, 3, 6, 8) float32; expected one",
+        ),
+        (lambda pred: (pred, pred), "returned a tuple of 2 for"),
+        (lambda pred: 1.5, "returned float 1.5"),
+        (lambda pred: {"pred": pred}, "returned a dict with the keys pred"),
+        (
+            lambda pred: pred[:, :1],
+            "made (1, 1, 12, 16) float32 of (1, 3, 6, 8) float32; expected",
+        ),
+        (lambda pred: pred[0], "made (3, 12, 16) float32 of"),
+        (lambda pred: pred[..., 1:], "made (1, 3, 12, 15) float32 of (1, 3, 6, 8) float32"),
         (lambda pred: pred.no_such_thing, "AttributeError"),
     ],
 )
@@ -249,9 +255,37 @@ def test_a_network_that_returns_something_else_is_named_with_what_it_was_given(r
     with pytest.raises(PluginError) as caught:
         Upscaler(net, net.spec)(image(6, 8))
     assert words in str(caught.value)
-    if "pixels of a window" not in words:
-        assert "arch: Odd" in str(caught.value)
-        assert "lq of shape (1, 3, 6, 8)" in str(caught.value)
+    assert "arch: Odd" in str(caught.value)
+    assert "(1, 3, 6, 8) float32" in str(caught.value)
+
+
+@pytest.mark.parametrize("channels", [1, 3])
+@pytest.mark.parametrize("tile", [None, 16])
+def test_a_network_that_changes_its_input_in_place_makes_what_it_would(channels, tile):
+    class InPlace(Nearest):
+        def forward(self, lq):
+            return super().forward(lq.mul_(0.5)) * 2
+
+    spec = NetSpec(scale=2)  # blended tiles overlap
+    pixels = picture(40, 44)[..., :channels]
+    made = Upscaler(InPlace(), spec, tile=tile, overlap=8)(pixels)
+    np.testing.assert_array_equal(made, Upscaler(Nearest(), spec, tile=tile, overlap=8)(pixels))
+
+
+@pytest.mark.parametrize(("tile", "overlap"), [(None, None), (16, 8)])
+def test_inputs_are_mirrored_for_a_network_that_does_not_pad(tile, overlap):
+    class OfEight(Nearest):
+        def forward(self, lq):
+            assert lq.shape[-2] % 8 == lq.shape[-1] % 8 == 0
+            assert min(lq.shape[-2:]) >= 16
+            return super().forward(lq)
+
+    facts = {"size_multiple": 8, "min_size": 16, "pads_inside": False}
+    spec = NetSpec(scale=2, receptive_field=0, **facts)
+    for size in ((1, 1), (7, 30), (41, 55)):
+        pixels = picture(*size)
+        made = Upscaler(OfEight(), spec, tile=tile, overlap=overlap)(pixels)
+        np.testing.assert_array_equal(made, pixels.repeat(2, 0).repeat(2, 1))
 
 
 def test_networks_for_other_things_than_images_raise():
