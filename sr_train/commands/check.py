@@ -20,7 +20,7 @@ from sr_train.commands.checks.dry_step import Static, real_step, shown_size, toy
 from sr_train.commands.checks.half import tell_half_on_cpu
 from sr_train.commands.checks.inputs import check_inputs, sample_problems
 from sr_train.commands.checks.rehearsal import Rehearsal, rehearsal_folder
-from sr_train.commands.checks.sizes import size_problems
+from sr_train.commands.checks.sizes import size_problems, spec_problems
 from sr_train.commands.checks.trial import try_parts
 from sr_train.commands.resuming import check_same_architecture, find_resumed
 from sr_train.config.allowed import forbidden
@@ -253,7 +253,9 @@ def _rehearsed(
     before = len(problems)
     rehearsal.validate(trainer, with_network=works)
     if works and not any(text.startswith("arch") for text in problems[before:]):
-        problems += size_problems(model, cfg.tiling, rehearsal.validation_sets)
+        problems += size_problems(model, cfg.tiling, rehearsal.validation_sets) or spec_problems(
+            model
+        )
     if samples and not faults:
         optimizer = model.generator.optimizer  # all else has been seen to work
         with rehearsal.found.about("optimizer", type(optimizer).__name__):

@@ -47,7 +47,7 @@ def _export(config: ExportConfig) -> None:
         card = weights.card
     kind = weights.card.weights if weights.card is not None else "live"
     remove_leftovers(output.parent)
-    save_weights(output, net, replace(card, weights=kind))
+    save_weights(output, net, replace(card, weights=kind, padding=networks.padding_of(spec)))
     count = sum(p.numel() for p in net.parameters())
     console.print(
         f"written  {output}  ({type(net).__name__} x{spec.scale}, {count:,} parameters, "

@@ -40,9 +40,13 @@ class ModelCard:
     weights: str = "live"
     """`ema`, `swa` or `live`."""
     metrics: dict[str, float] = field(default_factory=dict)
+    padding: dict[str, int] = field(default_factory=dict)
+    """`size_multiple` and `min_size` that inputs must be padded to, where the network does not do
+    so itself. For other programs: this one finds it again."""
 
     def as_metadata(self) -> dict[str, str]:
         """Return the header of a safetensors file: strings alone."""
+        padding = {"padding": json.dumps(self.padding)} if self.padding else {}
         return {
             "format": "pt",
             "producer": "sr_train",
@@ -54,6 +58,7 @@ class ModelCard:
             "weights": self.weights,
             "metrics": json.dumps(self.metrics),
             "versions": json.dumps(versions()),
+            **padding,
         }
 
 

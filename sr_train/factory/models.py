@@ -36,6 +36,8 @@ from sr_train.factory.components import make_precision
 from sr_train.factory.contracts import check_module
 from sr_train.factory.networks import make_net, use_channels_last
 from sr_train.factory.optimizers import called, make_optimizer, make_schedule
+from sr_train.inference.calling import padded
+from sr_train.inference.probing import fit_sizes
 from sr_train.utils.failures import in_words, naming
 
 log = logging.getLogger(__name__)
@@ -56,7 +58,9 @@ def make_model(cfg: RunConfig, device: torch.device, world: World | None = None)
     check_learns(net, "arch")
     fsdp = cfg.distributed.strategy is Strategy.fsdp and world is not None and world.size > 1
     channels_last = use_channels_last(cfg.net_g.channels_last, precision, split=fsdp)
-    net = convert_sync_batchnorm(placed(net, device, channels_last), device, world)
+    net = placed(net, device, channels_last)
+    spec = fit_sizes(net, spec, device)
+    net = convert_sync_batchnorm(net, device, world)
     averages = make_averages(cfg, net)
     full_net = None
     if fsdp:
@@ -65,7 +69,8 @@ def make_model(cfg: RunConfig, device: torch.device, world: World | None = None)
             shard_(split)
     if cfg.net_g.compile:
         sample = torch.rand(input_shape(cfg, spec), device=device)
-        compile_or_tell(net, to_layout(sample, channels_last), precision, "net_g.compile")
+        sample = to_layout(padded(sample, spec), channels_last)
+        compile_or_tell(net, sample, precision, "net_g.compile")
     learner = Learner(
         net,
         make_optimizer(cfg, net),

@@ -21,6 +21,7 @@ from sr_train.factory.components import choose_device, make_precision
 from sr_train.factory.contracts import check_module
 from sr_train.factory.described import network_of_card
 from sr_train.inference.clips import ClipUpscale, ClipUpscaler, frame_by_frame
+from sr_train.inference.probing import fit_sizes
 from sr_train.inference.upscaler import Upscaler
 
 log = logging.getLogger(__name__)
@@ -147,7 +148,14 @@ def card_of(arch: Mapping[str, Any], spec: NetSpec) -> ModelCard:
     """Describe a network for the files its weights go into."""
     left_out = {"_target_", *spec.weight_files}
     arguments = {key: value for key, value in arch.items() if key not in left_out}
-    return ModelCard(str(arch["_target_"]), arguments, spec.scale)
+    return ModelCard(str(arch["_target_"]), arguments, spec.scale, padding=padding_of(spec))
+
+
+def padding_of(spec: NetSpec) -> dict[str, int]:
+    """Return what the inputs of a network must be padded to, for its card; nothing: it does so."""
+    if spec.pads_inside:
+        return {}
+    return {"size_multiple": spec.size_multiple, "min_size": spec.min_size}
 
 
 def load_for_use(cfg: UseConfig) -> tuple[nn.Module, NetSpec, Weights]:
@@ -172,6 +180,7 @@ def load_for_use(cfg: UseConfig) -> tuple[nn.Module, NetSpec, Weights]:
     else:
         raise ConfigError(f"{where}: names no architecture; {_how_to_name(weights)}")
     load_into(net, weights, strict=cfg.strict)
+    spec = fit_sizes(net, spec, torch.device("cpu"))
     log.info("%s x%d from %s", type(net).__name__, spec.scale, weights.source)
     return net, spec, weights
 

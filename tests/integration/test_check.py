@@ -15,6 +15,7 @@ import threading
 import torch
 from torch import nn
 from sr_train.api.dataset import TrainDataset
+from sr_train.api.network import NetSpec
 
 class Net(nn.Module):
     def __init__(self):
@@ -51,6 +52,13 @@ class OfFour(Net):
     def forward(self, lq):
         b, c, h, w = lq.shape
         return super().forward(lq.view(b, c, h // 4, 4, w // 4, 4).reshape(b, c, h, w))
+class Boastful(OfFour):
+    def __init__(self):
+        super().__init__()
+        self.spec = NetSpec(scale=2)
+class InPlace(Net):
+    def forward(self, lq):
+        return super().forward(lq.mul_(255)) / 255
 class TrainsOnly(Net):
     def forward(self, lq):
         if not self.training:
@@ -206,7 +214,7 @@ def check(command, in_folder):
         ("Detached", "arch: no gradient leads from the prediction to the weights"),
         (
             "TrainsOnly",
-            "arch: main/p0: TrainsOnly failed on an input of (1, 3, 20, 24) float32: KeyError: 'eval'",
+            "arch: main/p0: TrainsOnly failed on an input of (1, 3, 20, 24) float32: KeyErr",
         ),
         ("Unmade", "arch: Unmade is not set up; its __init__ must call super().__init__() first"),
         ("Still", "arch: Still has no parameter that could learn"),
@@ -231,11 +239,28 @@ def test_a_discriminator_that_needs_numbers_passes_and_one_that_fails_is_named(c
     done.fails_with("1 problem:", "discriminator.arch: Nothing returned nothing (None)")
 
 
-def test_an_image_that_a_network_cannot_take_is_found_by_its_header(check, in_folder):
-    """The smallest one fits, so that only the sizes tell."""
+def test_a_network_that_wants_a_multiple_has_its_inputs_padded(check, in_folder):
     words = toy_words(in_folder)
     write_image(in_folder / "val/wide.png", stripes(90, 102))
-    check(arch="OfFour", words=words).fails_with(
+    done = check(arch="OfFour", words=words).succeeds()
+    said = "arch: OfFour needs sizes that are multiples of 4; inputs are padded"
+    assert done.out.count(said) == 1
+
+
+def test_a_network_that_changes_its_input_passes(check):
+    done = check(arch="InPlace").succeeds()
+    assert "arch: InPlace changes its input in place; it is given a copy" in done.out
+
+
+def test_a_network_whose_spec_says_too_much_is_told(check, in_folder):
+    """The smallest image fits, so that only the sizes tell."""
+    words = toy_words(in_folder)
+    told = "let its spec say size_multiple=4, pads_inside=False"
+    check(arch="Boastful", words=words).fails_with(
+        "1 problem:", "arch: a network with a spec", told
+    )
+    write_image(in_folder / "val/wide.png", stripes(90, 102))
+    check(arch="Boastful", words=words).fails_with(
         "1 problem:", "of data.val.main the network will see 51x45", "a multiple of 4 works"
     )
 

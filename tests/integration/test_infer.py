@@ -26,6 +26,7 @@ import os
 import signal
 
 import torch
+from sr_train.api.network import NetSpec
 from torch import nn
 
 
@@ -39,6 +40,7 @@ class Net(nn.Module):
         super().__init__()
         self.scale = scale
         self.gain = nn.Parameter(torch.ones(()))
+        self.spec = NetSpec(scale=scale)
 
     def forward(self, lq):
         Net.calls += 1
@@ -165,7 +167,7 @@ def test_whatever_one_image_meets_the_others_are_done(own, in_folder):
     done.fails_with(
         "3 of 4 inputs failed",
         "in/p0.png: ",
-        "in/p1.png: arch: Net failed on an input of (1, 3, 12, 16) float32: ValueError: multiples of 4",
+        "in/p1.png: arch: Net failed on an input of (1, 3, 12, 16) float32: ValueError",
         "in/p2.png: cpu has too little memory",
     )
     assert files(in_folder / "up") == ["p3.png"]

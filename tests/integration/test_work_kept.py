@@ -1,6 +1,7 @@
 """No work is lost: a state is saved before anything that can fail, and the good ones stay."""
 
 import csv
+import json
 import os
 import re
 import signal
@@ -8,10 +9,11 @@ from pathlib import Path
 
 import pytest
 import torch
+from safetensors import safe_open
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from sr_train.engine.weights import read_weights
-from sr_train.io.images import write_image
+from sr_train.io.images import read_image, write_image
 from tests.toys import differing, no_validation, state_of, stripes, toy_words
 
 RUN = Path("runs/toy")
@@ -100,15 +102,41 @@ def test_a_validation_that_fails_leaves_the_state_of_its_step(command, in_folder
     assert "state saved is that of step 3" in done.out
 
 
-def test_a_network_that_fails_on_a_whole_image_leaves_the_state(command, in_folder):
-    words = [*arch_words(in_folder, WANTS_FOURS), "train.val_every=2"]
+def test_a_network_that_fails_on_a_whole_picture_leaves_the_state(command, in_folder):
+    """It takes all sizes that were tried before the first step."""
+    text = WANTS_FOURS.replace("b, c, h, w = lq.shape", "b, c, h, w = lq.shape; 1 // (w - 28)")
+    words = [*arch_words(in_folder, text), "train.val_every=2"]
     (in_folder / "val/p0.png").unlink()
     write_image(in_folder / "val/odd.png", stripes(42, 50))
     done = command("train", *words)
     done.fails_with(
-        "main/odd: arch: Part failed on an input of (1, 3, 21, 25) float32", "mine/parts.py"
+        "main/odd: arch: Part failed on an input of (1, 3, 24, 28) float32", "mine/parts.py"
     )
     assert state_of(RUN, 2)["step"] == 2
+
+
+def test_a_network_that_wants_fours_is_trained_and_used_on_any_size(command, in_folder):
+    words = [*arch_words(in_folder, WANTS_FOURS), "train.val_every=2", "data.lq_size=15"]
+    write_image(in_folder / "val/odd.png", stripes(42, 50))
+    said = "arch: Part needs sizes that are multiples of 4; inputs are padded"
+    done = command("train", *words).succeeds()
+    assert done.out.count(said) == 1
+    assert said in command("infer", "checkpoint=runs/toy", "input=val", "output=up").succeeds().out
+    assert read_image(in_folder / "up/odd.png").pixels.shape == (84, 100, 3)
+    command("export", "checkpoint=runs/toy", "output=net.safetensors").succeeds()
+    with safe_open(in_folder / "net.safetensors", "pt") as file:
+        assert json.loads(file.metadata()["padding"]) == {"size_multiple": 4, "min_size": 4}
+
+
+def test_a_network_that_fails_in_eval_mode_is_told_before_the_first_step(command, in_folder):
+    text = WANTS_FOURS.replace(
+        "b, c, h, w = lq.shape", "b, c, h, w = lq.shape; assert self.training"
+    )
+    done = command("train", *arch_words(in_folder, text))
+    done.fails_with(
+        "arch: in eval mode, as in validation: Part failed on an input of (1, 3, 16, 16)"
+    )
+    assert not list((in_folder / RUN).glob("checkpoints/*.pt"))
 
 
 def test_an_image_too_small_for_a_metric_leaves_the_state(command, in_folder):

@@ -10,6 +10,7 @@ import numpy as np
 from sr_train.api.dataset import ClipInMemory, as_clip
 from sr_train.api.errors import DataError
 from sr_train.api.network import NetSpec
+from sr_train.inference.probing import moderate
 
 log = logging.getLogger(__name__)
 
@@ -24,9 +25,6 @@ _FRAMES = 3
 
 _LARGEST = 256
 """LQ pixels of a side that are looked at, or a little less."""
-
-_GRID = 64
-"""Sizes stay as they are modulo this, so that what a network asks of them is met or not as ever."""
 
 _MOST = 6
 _MOST_UNTOLD = 8
@@ -129,10 +127,3 @@ def _cut(frame: Mapping[str, np.ndarray], scale: int) -> dict[str, np.ndarray]:
     height, width = (moderate(side, _LARGEST) for side in frame["lq"].shape[:2])
     cut = {key: value[:height, :width] for key, value in frame.items() if key != "gt"}
     return {**cut, "gt": frame["gt"][: height * scale, : width * scale]}
-
-
-def moderate(side: int, largest: int) -> int:
-    """Return a side of about `largest` at most that leaves the same remainder on the grid."""
-    if side <= largest:
-        return side
-    return side - -(-(side - largest) // _GRID) * _GRID

@@ -1,41 +1,27 @@
 """Whether a network takes every size that validation will feed it, told without computing.
 
 What a validation set holds is known from headers, and what of it the network sees at once from the
-tiles. The network is run on the `meta` device, where shapes are worked out and nothing else: a
-network that wants a multiple of 4 says so there. What fails is tried once more with numbers.
+tiles; see `sr_train.inference.probing` for how each size is tried.
 """
 
 import logging
 import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
 from typing import Any
 
 import torch
-from torch import Tensor, nn
-from torch.func import functional_call
+from torch import Tensor
 
-from sr_train.api.errors import PluginError
 from sr_train.api.text import first_few
-from sr_train.commands.checks.samples import moderate, sizes_of
+from sr_train.commands.checks.samples import sizes_of
 from sr_train.config.schema import TilingConfig
 from sr_train.engine.model import SRModel
-from sr_train.inference.calling import run_generator
+from sr_train.inference.probing import AWKWARD, SizeProbe, Window
 from sr_train.inference.sizing import SizedTiler
-from sr_train.inference.wrapping import evaluating
-from sr_train.utils.failures import in_words
-from sr_train.utils.memory import is_out_of_memory
 
 log = logging.getLogger(__name__)
 
-Window = tuple[int, int, int]
-"""Frames, height and width of what the network sees at once, LQ pixels."""
-
 _BUDGET_SEC = 10.0
-_LARGEST = 128
-"""LQ pixels of a side that are computed on, where `meta` does not tell."""
-
-_MULTIPLES = (2, 4, 8, 16, 32, 64)
 
 
 def size_problems(model: SRModel, tiling: TilingConfig, sets: Mapping[str, Any]) -> list[str]:
@@ -59,6 +45,23 @@ def size_problems(model: SRModel, tiling: TilingConfig, sets: Mapping[str, Any])
     if tried.skipped:
         log.info("%d sizes of validation sets were not tried: it took too long", tried.skipped)
     return problems
+
+
+def spec_problems(model: SRModel) -> list[str]:
+    """Return what a network that says that it takes any size does not, if shapes tell."""
+    spec, net = model.spec, model.net_for_use()
+    probe = SizeProbe(net, spec, model.device)
+    if not spec.pads_inside or not probe.can_tell():
+        return []
+    frames = max(spec.min_frames, 2) if spec.takes_clips else 1
+    fault = probe.fault((frames, *AWKWARD))
+    if fault is None:
+        return []
+    first = probe.first_multiple((frames, *AWKWARD))
+    advice = "" if first is None else f"; let its spec say size_multiple={first}, pads_inside=False"
+    return [
+        f"arch: a network with a spec takes any size, unless that says otherwise; {fault}{advice}"
+    ]
 
 
 def windows_of(
@@ -94,15 +97,13 @@ def _windows(tiler: SizedTiler, scale: int, height: int, width: int) -> Iterator
 
 
 class _Tried:
-    """Tries a network on sizes, each once."""
+    """Tries a network on sizes, each once, while there is time."""
 
     def __init__(self, model: SRModel) -> None:
         self.skipped = 0
-        self._model = model
-        self._net = model.net_for_use()
+        self._probe = SizeProbe(model.net_for_use(), model.spec, model.device)
         self._known: dict[Window, str | None] = {}
         self._until = time.perf_counter() + _BUDGET_SEC
-        self._meta: bool | None = None
 
     def fault(self, window: Window) -> str | None:
         """Return what is wrong with a size; None where nothing is."""
@@ -110,7 +111,7 @@ class _Tried:
             if time.perf_counter() > self._until:
                 self.skipped += 1
                 return None
-            self._known[window] = self._find(window)
+            self._known[window] = self._probe.fault(window)
         return self._known[window]
 
     def in_time(self, sizes: Sequence[Window]) -> Iterator[Window]:
@@ -122,78 +123,17 @@ class _Tried:
                 return
             yield size
 
-    def works(self, window: Window) -> bool:
-        """Whether a size is taken, as far as shapes tell."""
-        return self._outlined(window) is None
-
-    def _find(self, window: Window) -> str | None:
-        if self._meta is None:  # one that works with numbers must work without them to tell
-            small = _moderate(window)
-            self._meta = self._outlined(small) is None or self._computed(small) is not None
-        if self._meta:
-            return self._outlined(window) and self._computed(window)
-        return self._computed(window)
-
-    def _outlined(self, window: Window) -> str | None:
-        state = {**dict(self._net.named_parameters()), **dict(self._net.named_buffers())}
-        shapes = {name: torch.empty_like(value, device="meta") for name, value in state.items()}
-        return self._run(self._input(window, "meta"), shapes)
-
-    def _computed(self, window: Window) -> str | None:
-        """Try with numbers, on a smaller input that leaves the same remainders."""
-        return self._run(self._input(_moderate(window), self._model.device), None)
-
-    def _input(self, window: Window, device: str | torch.device) -> Tensor:
-        spec = self._model.spec
-        frames, height, width = window
-        channels = spec.in_channels + sum(spec.extra_inputs.values())
-        axes = (1, frames, channels) if spec.takes_clips else (1, channels)
-        return torch.zeros(*axes, height, width, device=device)
-
-    def _run(self, fed: Tensor, shapes: dict[str, Tensor] | None) -> str | None:
-        spec, net = self._model.spec, self._net
-
-        def call(net: nn.Module, fed: Tensor) -> object:
-            return net(fed) if shapes is None else functional_call(net, shapes, (fed,))
-
-        try:
-            with torch.no_grad(), evaluating(net), torch.random.fork_rng([]), _eager(net):
-                run_generator(net, fed, spec, call)
-        except PluginError as err:
-            return str(err).removeprefix("arch: ")
-        except Exception as err:  # a network of anybody's may raise anything
-            if is_out_of_memory(err):
-                return None
-            return in_words(err)
-        return None
-
-
-@contextmanager
-def _eager(net: nn.Module) -> Iterator[None]:
-    """Let a compiled network run as it is: each size would be compiled anew."""
-    compiled, net._compiled_call_impl = net._compiled_call_impl, None
-    try:
-        yield
-    finally:
-        net._compiled_call_impl = compiled
-
-
-def _moderate(window: Window) -> Window:
-    frames, height, width = window
-    return frames, moderate(height, _LARGEST), moderate(width, _LARGEST)
+    def first_multiple(self, window: Window) -> int | None:
+        """Return the multiple that both sides must be rounded up to, as far as shapes tell."""
+        return self._probe.first_multiple(window)
 
 
 def _told(tried: _Tried, path: str, failed: Sequence[Window], count: int) -> str:
-    frames, height, width = failed[0]
     shown = first_few([f"{w}x{h}" for _, h, w in failed], 3)
-    fitting = [n for n in _MULTIPLES if tried.works((frames, _up(height, n), _up(width, n)))]
-    multiple = "" if not fitting else f"; a multiple of {fitting[0]} works"
+    first = tried.first_multiple(failed[0])
+    multiple = "" if first is None else f"; a multiple of {first} works"
     return (
         f"arch: of {path} the network will see {shown} (LQ pixels; {len(failed)} of {count} "
         f"sizes), and it fails: {tried.fault(failed[0])}{multiple}. A network must take any "
         "size: pad inside it, and cut its output"
     )
-
-
-def _up(side: int, multiple: int) -> int:
-    return -(-side // multiple) * multiple

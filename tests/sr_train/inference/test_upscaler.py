@@ -267,7 +267,7 @@ def test_a_network_that_changes_its_input_in_place_makes_what_it_would(channels,
             return super().forward(lq.mul_(0.5)) * 2
 
     spec = NetSpec(scale=2)  # blended tiles overlap
-    pixels = picture(40, 44)[..., :channels]
+    pixels = image(40, 44)[..., :channels]
     made = Upscaler(InPlace(), spec, tile=tile, overlap=8)(pixels)
     np.testing.assert_array_equal(made, Upscaler(Nearest(), spec, tile=tile, overlap=8)(pixels))
 
@@ -283,7 +283,7 @@ def test_inputs_are_mirrored_for_a_network_that_does_not_pad(tile, overlap):
     facts = {"size_multiple": 8, "min_size": 16, "pads_inside": False}
     spec = NetSpec(scale=2, receptive_field=0, **facts)
     for size in ((1, 1), (7, 30), (41, 55)):
-        pixels = picture(*size)
+        pixels = image(*size)
         made = Upscaler(OfEight(), spec, tile=tile, overlap=overlap)(pixels)
         np.testing.assert_array_equal(made, pixels.repeat(2, 0).repeat(2, 1))
 
