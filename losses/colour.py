@@ -1,10 +1,11 @@
 """Losses on colour alone, on lightness alone and on local means."""
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from torch.nn import functional
 
 from losses.common import fixed, pair, widened
+from sr_train.api.loss import Loss
 from sr_train.ops.colour import YCbCr
 from sr_train.ops.resize import resize_tensor
 
@@ -51,7 +52,7 @@ def lightness(rgb: Tensor) -> Tensor:
     return torch.where(y > _LAB_TURN, root, _LAB_SLOPE / 100 * y)
 
 
-class ColourLoss(nn.Module):
+class ColourLoss(Loss):
     """L1 of the block means of Cb and Cr: keeps hue and saturation, leaves lightness free.
 
     BT.601, studio range, in units of 1 / 255 * 8-bit levels; see `sr_train.ops.colour`. Takes
@@ -80,7 +81,7 @@ class ColourLoss(nn.Module):
         return (_block_means(chroma - expected, self.block)).abs().mean()
 
 
-class LumaLoss(nn.Module):
+class LumaLoss(Loss):
     """L1 of CIELAB's L* / 100: lightness as the eye sees it; see `lightness`.
 
     Takes (B, 3, H, W) sRGB images, nominally in [0, 1].
@@ -98,7 +99,7 @@ class LumaLoss(nn.Module):
         return (lightness(pred) - lightness(target)).abs().mean()
 
 
-class AverageColourLoss(nn.Module):
+class AverageColourLoss(Loss):
     """L1 of the means of square blocks: an anchor against drifting colours that leaves detail free.
 
     Takes (B, C, H, W) images of any range and number of channels. Blocks at the right and
@@ -122,7 +123,7 @@ class AverageColourLoss(nn.Module):
         return _block_means(pred - target, self.block).abs().mean()
 
 
-class LQConsistencyLoss(nn.Module):
+class LQConsistencyLoss(Loss):
     """L1 of the low-quality input and the prediction shrunk to its size by MATLAB's bicubic.
 
     An anchor that needs no ground truth: whatever a generator invents, its prediction must shrink

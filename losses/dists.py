@@ -4,10 +4,11 @@ from pathlib import Path
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor, nn
+from torch import Tensor
 
 from losses.features import PLANES, shared_features
 from sr_train.api.errors import CheckpointError
+from sr_train.api.loss import Loss
 from sr_train.io.pretrained import check_numbers, find_weights, read_state
 
 LAYERS = ("relu1_2", "relu2_2", "relu3_3", "relu4_3", "relu5_3")
@@ -18,7 +19,7 @@ _FILE = "dists_weights.pt"
 _URL = f"https://github.com/photosynthesis-team/piq/releases/download/v0.4.1/{_FILE}"
 
 
-class DISTSLoss(nn.Module):
+class DISTSLoss(Loss):
     """1 - sum over channels of alpha * texture + beta * structure, with sum(alpha + beta) = 1.
 
     For one channel with means m, n, variances s, t and covariance v over positions:

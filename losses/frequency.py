@@ -1,12 +1,13 @@
 """Losses on the discrete Fourier transform."""
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from losses.common import pair
+from sr_train.api.loss import Loss
 
 
-class FFTL1Loss(nn.Module):
+class FFTL1Loss(Loss):
     """Mean of |Re D| and |Im D|, D = rfft2(pred) - rfft2(target), not normalised.
 
     The transform is that of each plane, its redundant half left out. The value of white noise
@@ -23,7 +24,7 @@ class FFTL1Loss(nn.Module):
         return torch.view_as_real(torch.fft.rfft2(pred - target)).abs().mean()
 
 
-class FocalFrequencyLoss(nn.Module):
+class FocalFrequencyLoss(Loss):
     """Mean of w |D|^2, D = fft2(pred) - fft2(target) with orthonormal scaling.
 
     The weight w = |D|^alpha, or log(1 + |D|^alpha), divided by its largest value, so that it runs

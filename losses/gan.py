@@ -36,6 +36,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from sr_train.api.loss import Loss
+
 Kind = Literal["vanilla", "lsgan", "wgan", "hinge", "softplus"]
 Logits = Tensor | list[Tensor]
 
@@ -44,7 +46,7 @@ LABELLED = ("vanilla", "lsgan")
 """The kinds whose cost has a label, which can be smoothed."""
 
 
-class GeneratorLoss(nn.Module):
+class GeneratorLoss(Loss):
     """Cost of the discriminator's logits for the generated images, taken towards `real`.
 
     This is the non-saturating form. `hinge` has no margin here: like `wgan` it is -mean(x).
@@ -66,7 +68,7 @@ class GeneratorLoss(nn.Module):
         return torch.stack(scales).mean()
 
 
-class DiscriminatorLoss(nn.Module):
+class DiscriminatorLoss(Loss):
     """Mean of the cost of real images towards `real` and of generated ones towards `fake`.
 
     Args:
@@ -98,7 +100,7 @@ class DiscriminatorLoss(nn.Module):
         return torch.stack(scales).mean()
 
 
-class RelativisticGeneratorLoss(nn.Module):
+class RelativisticGeneratorLoss(Loss):
     """Relativistic average loss of the generator: generated more real than real on average.
 
     With x_f and x_r the logits: the mean of the cost of x_f - mean(x_r) towards `real` and of
@@ -129,7 +131,7 @@ class RelativisticGeneratorLoss(nn.Module):
         return torch.stack(scales).mean()
 
 
-class RelativisticDiscriminatorLoss(nn.Module):
+class RelativisticDiscriminatorLoss(Loss):
     """Relativistic average loss of the discriminator: real more real than generated on average.
 
     The loss of `RelativisticGeneratorLoss` with the roles of real and generated changed. The
@@ -163,7 +165,7 @@ class RelativisticDiscriminatorLoss(nn.Module):
         return torch.stack(scales).mean()
 
 
-class R1Penalty(nn.Module):
+class R1Penalty(Loss):
     """Gradient penalty on real images: every * 1/2 * E |grad_x D(x)|^2, on every n-th step.
 
     Lazy regularisation: the term is worked out on steps that are multiples of `every`, and then
@@ -199,7 +201,7 @@ class R1Penalty(nn.Module):
         return torch.stack(squares).mean() * (self.every / 2)
 
 
-class GradientPenalty(nn.Module):
+class GradientPenalty(Loss):
     """WGAN-GP: E (|grad_x D(x)| - 1)^2 at random points between real and generated images.
 
     x = a * real + (1 - a) * fake with one a per image, uniform in [0, 1) from torch's generator
@@ -242,7 +244,7 @@ class GradientPenalty(nn.Module):
         return torch.stack(penalties).mean()
 
 
-class FeatureMatchingLoss(nn.Module):
+class FeatureMatchingLoss(Loss):
     """Mean over the layers of the L1 distance of the discriminator's features.
 
     The real features are a target: no gradient goes there. The published weight is 10.

@@ -1,12 +1,13 @@
 """Losses on the derivatives of the image."""
 
-from torch import Tensor, nn
+from torch import Tensor
 
 from losses.common import pair
+from sr_train.api.loss import Loss
 from sr_train.ops.filters import sobel
 
 
-class GradientLoss(nn.Module):
+class GradientLoss(Loss):
     """Mean of |Sx pred - Sx target| plus mean of |Sy pred - Sy target|, with Sobel's Sx and Sy.
 
     The filters are unscaled (a ramp of 1 per pixel gives 8) and repeat the border. Takes
@@ -23,7 +24,7 @@ class GradientLoss(nn.Module):
         return across.abs().mean() + down.abs().mean()
 
 
-class GradientVarianceLoss(nn.Module):
+class GradientVarianceLoss(Loss):
     """Mean squared difference of the variances that Sobel's derivatives have in square patches.
 
     mean (var(Sx pred) - var(Sx target))^2 + mean (var(Sy pred) - var(Sy target))^2, unbiased

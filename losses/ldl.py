@@ -1,9 +1,10 @@
 """Locally discriminative learning: L1 where the prediction looks like artefacts."""
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from losses.common import fixed, pair
+from sr_train.api.loss import Loss
 from sr_train.ops.filters import local_variance
 
 
@@ -34,7 +35,7 @@ def artefact_map(pred: Tensor, target: Tensor, ema_pred: Tensor, window: int) ->
         return torch.where(residual < residual_ema, torch.zeros_like(weight), weight)
 
 
-class LDLLoss(nn.Module):
+class LDLLoss(Loss):
     """Mean of M |pred - target|, with the artefact map M; see `artefact_map`.
 
     M is taken as a constant. The loss and its gradient are 0 where the residual is flat, at

@@ -5,10 +5,11 @@ from pathlib import Path
 from typing import Literal
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from losses.features import BACKBONES, PLANES, Precision, shared_features
 from sr_train.api.errors import CheckpointError
+from sr_train.api.loss import Loss
 from sr_train.io.pretrained import read_state, stored_tensor
 
 LAYERS = {
@@ -17,7 +18,7 @@ LAYERS = {
 }
 
 
-class LPIPSLoss(nn.Module):
+class LPIPSLoss(Loss):
     """LPIPS, version 0.1: sum over layers of mean over positions of w_c * |f_c - g_c|^2.
 
     f and g are the features of a position, each scaled to length one. The calibrated w come with

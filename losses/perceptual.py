@@ -7,10 +7,11 @@ from typing import ClassVar, Literal
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor, nn
+from torch import Tensor
 
 from losses.features import PLANES, Precision, check_layers, shared_features
 from losses.pixel import charbonnier
+from sr_train.api.loss import Loss
 
 Criterion = Literal["l1", "mse", "charbonnier"]
 
@@ -22,7 +23,7 @@ ESRGAN_LAYERS = {"conv1_2": 0.1, "conv2_2": 0.1, "conv3_4": 1.0, "conv4_4": 1.0,
 GATYS_LAYERS = {"relu1_1": 1.0, "relu2_1": 1.0, "relu3_1": 1.0, "relu4_1": 1.0, "relu5_1": 1.0}
 
 
-class _LayerLoss(nn.Module):
+class _LayerLoss(Loss):
     """Weighted sum over layers of VGG19 of a distance of what `describe` makes of them."""
 
     planes = PLANES

@@ -3,9 +3,10 @@
 import math
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from losses.common import pair
+from sr_train.api.loss import Loss
 
 
 def charbonnier(pred: Tensor, target: Tensor, eps: float = 1e-3) -> Tensor:
@@ -29,21 +30,21 @@ def charbonnier(pred: Tensor, target: Tensor, eps: float = 1e-3) -> Tensor:
     return (torch.sqrt(difference * difference + eps * eps) - eps).mean()
 
 
-class L1Loss(nn.Module):
+class L1Loss(Loss):
     """Mean absolute error: mean of |pred - target|."""
 
     def forward(self, pred: Tensor, target: Tensor) -> Tensor:
         return _difference(pred, target).abs().mean()
 
 
-class MSELoss(nn.Module):
+class MSELoss(Loss):
     """Mean squared error: mean of (pred - target)^2."""
 
     def forward(self, pred: Tensor, target: Tensor) -> Tensor:
         return _difference(pred, target).square().mean()
 
 
-class CharbonnierLoss(nn.Module):
+class CharbonnierLoss(Loss):
     """Charbonnier loss, a differentiable L1; see `charbonnier`.
 
     Args:
@@ -60,7 +61,7 @@ class CharbonnierLoss(nn.Module):
         return charbonnier(pred, target, self.eps)
 
 
-class HuberLoss(nn.Module):
+class HuberLoss(Loss):
     """Huber loss: mean of d^2 / 2 where |d| < delta, of delta (|d| - delta / 2) elsewhere.
 
     With d = pred - target. Images in [0, 1] never leave the quadratic zone of the default; a
@@ -88,7 +89,7 @@ class HuberLoss(nn.Module):
         return (inside * (size - 0.5 * inside)).mean()
 
 
-class PSNRLoss(nn.Module):
+class PSNRLoss(Loss):
     """Negative PSNR in dB: mean over the batch of 10 log10(mse + eps), mse of one image.
 
     For a peak of 1. Images of (B, ..., H, W) count one by one, whatever their error. The value

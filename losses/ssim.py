@@ -11,10 +11,11 @@ Gaussian, over windows wholly inside of the image, each channel by itself.
 """
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from torch.nn import functional
 
 from losses.common import pair
+from sr_train.api.loss import Loss
 from sr_train.ops.filters import gaussian_inside, gaussian_same
 
 _C1 = 0.01**2
@@ -87,7 +88,7 @@ def ms_ssim(pred: Tensor, target: Tensor, window: int = 11, sigma: float = 1.5) 
     return result
 
 
-class SSIMLoss(nn.Module):
+class SSIMLoss(Loss):
     """1 - SSIM, from 0 to 2, averaged over windows, channels and images.
 
     Takes (B, C, H, W) images, nominally in [0, 1], of any number of channels.
@@ -112,7 +113,7 @@ class SSIMLoss(nn.Module):
         return 1 - _similarity(pred, target, self.window, self.sigma)[0].mean()
 
 
-class MSSSIMLoss(nn.Module):
+class MSSSIMLoss(Loss):
     """1 - MS-SSIM, from 0 to 1, averaged over channels and images; see `ms_ssim`.
 
     Args:
@@ -134,7 +135,7 @@ class MSSSIMLoss(nn.Module):
         return 1 - ms_ssim(pred, target, self.window, self.sigma).mean()
 
 
-class MSSSIML1Loss(nn.Module):
+class MSSSIML1Loss(Loss):
     """alpha (1 - MS-SSIM) + (1 - alpha) mean(G * |pred - target|), the paper's L_Mix.
 
     G is a Gaussian of the paper's coarsest sigma, cut at two sigmas and, at the border, to the

@@ -3,15 +3,16 @@
 from pathlib import Path
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from losses.common import fixed, pair
+from sr_train.api.loss import Loss
 from sr_train.io.pretrained import find_weights
 from sr_train.ops.flow import flow_warp
 from sr_train.ops.spynet import PUBLISHED, URL, make_spynet
 
 
-class TemporalDifferenceLoss(nn.Module):
+class TemporalDifferenceLoss(Loss):
     """Mean of |(pred_t - pred_t-1) - (target_t - target_t-1)|: what flickers or smears.
 
     It needs no flow: where the target changes, the prediction is to change alike.
@@ -32,7 +33,7 @@ class TemporalDifferenceLoss(nn.Module):
         return (changes[0] - changes[1]).abs().mean()
 
 
-class TemporalConsistencyLoss(nn.Module):
+class TemporalConsistencyLoss(Loss):
     """Mean of M_t |pred_t - warp(pred_t-1)|, along the target's motion.
 
     M_t = exp(-alpha |target_t - warp(target_t-1)|^2), a sum over channels, is small where the

@@ -1,13 +1,14 @@
 """Total variation: of the whole image, or of what should be flat."""
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from torch.nn import functional
 
 from losses.common import pair, widened
+from sr_train.api.loss import Loss
 
 
-class TotalVariationLoss(nn.Module):
+class TotalVariationLoss(Loss):
     """Mean of |pred[y, x + 1] - pred[y, x]| plus mean of |pred[y + 1, x] - pred[y, x]|.
 
     Anisotropic; 0 for flat images and for one pixel, not at identity. Takes (B, C, H, W)
@@ -22,7 +23,7 @@ class TotalVariationLoss(nn.Module):
         return _mean(across.abs()) + _mean(down.abs())
 
 
-class MaskedTotalVariationLoss(nn.Module):
+class MaskedTotalVariationLoss(Loss):
     """Total variation of the prediction, only where the target is flat.
 
     A pixel is flat where, in the 3x3 pixels around it, no channel of the target varies by more

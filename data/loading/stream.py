@@ -15,7 +15,7 @@ from torch import Tensor
 from data.cache.filling import CacheFiller
 from data.index.damage import DamageLog
 from data.loading.sampler import InfiniteSampler
-from data.loading.workers import Workers
+from data.loading.workers import Workers, make_batch
 from sr_train.api.dataset import TrainDataset
 from sr_train.api.errors import DataError
 from sr_train.utils.memory import available_bytes
@@ -191,7 +191,7 @@ class _Maker:
         self._pool = pool
 
     def __call__(self, number: int) -> Batch:
-        return self._dataset.batch(self._order.batch(number, self._batch_size), self._pool)
+        return make_batch(self._dataset, self._order.batch(number, self._batch_size), self._pool)
 
 
 class _FromWorkers:

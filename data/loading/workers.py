@@ -7,6 +7,8 @@ import signal
 import threading
 import time
 import traceback
+from collections.abc import Sequence
+from concurrent.futures import Executor
 from dataclasses import dataclass
 from multiprocessing import Pipe, Process, connection
 
@@ -17,6 +19,7 @@ from torch import Tensor
 from data.loading.sampler import InfiniteSampler
 from sr_train.api.dataset import TrainDataset
 from sr_train.api.errors import DataError, SRTrainError
+from sr_train.utils.failures import naming
 from sr_train.utils.launch import call
 
 _WATCH_SEC = 1.0
@@ -142,6 +145,24 @@ class Workers:
         self._pipes.clear()
 
 
+def make_batch(
+    dataset: TrainDataset, positions: Sequence[tuple[int, int]], pool: Executor | None = None
+) -> dict[str, Tensor]:
+    """Return the samples of some (epoch, index) as a batch.
+
+    Raises:
+        PluginError: naming a user's own data set and the sample, where it fails.
+    """
+    try:
+        return dataset.batch(positions, pool)
+    except Exception as err:
+        if type(dataset).__module__.startswith("data."):
+            raise  # a defect of ours
+        sample = next(iter(getattr(err, "__notes__", ())), f"a batch of {len(positions)}")
+        with naming("data.train", dataset, lambda: sample):
+            raise
+
+
 def _memory(tensor: Tensor) -> memoryview:
     """Return the bytes of a contiguous tensor."""
     return tensor.reshape(-1).view(torch.uint8).numpy().data
@@ -170,7 +191,7 @@ def _work(
     try:
         for number in itertools.count(first, stride):
             try:
-                batch = dataset.batch(order.batch(number, batch_size))
+                batch = make_batch(dataset, order.batch(number, batch_size))
             except SRTrainError as error:
                 pipe.send(_Failure(str(error), is_user_error=True))
                 return

@@ -1,17 +1,21 @@
 """What a data set offers: samples for training, uncropped images and clips for validation."""
 
+import hashlib
 import threading
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Executor
 from dataclasses import dataclass
 from functools import partial
+from pathlib import PurePath
 from types import MappingProxyType
-from typing import NamedTuple, Protocol, runtime_checkable
+from typing import Any, NamedTuple, Protocol, runtime_checkable
 
 import numpy as np
 import torch
 from torch import Tensor
+
+from sr_train.api.errors import DataError, SRTrainError
 
 
 class SetFile(NamedTuple):
@@ -24,10 +28,24 @@ class SetFile(NamedTuple):
 
 
 class TrainDataset(ABC):
-    """Samples by (epoch, index); the base class of every training set.
+    """The base class of every data set; a place in the config required_inputs for one more method.
 
-    A set of one's own needs `__len__` and `sample`. It must be picklable, and a sample must
-    depend on nothing but the arguments and what the constructor was given.
+    A set to train on needs `__len__` and `sample`, a set to validate on `__len__` and `whole`. All
+    else has a default. It must be picklable, and a sample must depend on nothing but the arguments
+    and what the constructor was given, which comes from the config.
+
+    Example:
+        >>> class Noise(TrainDataset):
+        ...     def __init__(self, lq_size=48):
+        ...         self.lq_size = lq_size
+        ...
+        ...     def __len__(self):
+        ...         return 1000
+        ...
+        ...     def sample(self, epoch, index):
+        ...         random = torch.Generator().manual_seed(1000 * epoch + index)
+        ...         gt = torch.rand(3, 2 * self.lq_size, 2 * self.lq_size, generator=random)
+        ...         return {"lq": torch.nn.functional.avg_pool2d(gt, 2), "gt": gt}
     """
 
     num_frames: int | None = None
@@ -41,14 +59,62 @@ class TrainDataset(ABC):
 
     @abstractmethod
     def __len__(self) -> int:
-        """Return the number of samples in an epoch."""
+        """Return the number of samples in an epoch, or of what `whole` returns."""
 
-    @abstractmethod
     def sample(self, epoch: int, index: int) -> dict[str, Tensor]:
-        """Return one sample, e.g. `lq` (3, h, w) and `gt` (3, h * scale, w * scale), uint8.
+        """Return one sample, e.g. `lq` (3, h, w) and `gt` (3, h * scale, w * scale).
 
-        Of clips, `lq` (T, 3, h, w) and so on; further tensors by name, (T, S, h, w).
+        Values are uint8, uint16, or float in [0, 1]. Of clips, `lq` (T, 3, h, w) and so on; further
+        tensors by name, (T, S, h, w).
         """
+        raise NotImplementedError
+
+    def whole(self, index: int) -> "WholeImage | WholeClip":
+        """Return an uncropped pair, for validation."""
+        raise NotImplementedError
+
+    def whole_sizes(self) -> list[tuple[int, int, int]] | None:
+        """Return (frames, height, width) on the LQ grid of each `whole`, without reading them.
+
+        `check` tries the network on each of them. None: this is not known.
+        """
+        return None
+
+    def report(self) -> object:
+        """Return what `str()` makes a line or more of for the log: what is used, what is not.
+
+        An attribute `left_out` of it holds what is not used, as a sequence.
+        """
+        return f"{type(self).__name__}: {len(self)} items"
+
+    def fingerprint(self) -> str:
+        """Return a short text, the same for the same data only.
+
+        It goes into the run's manifest, and the processes of a run compare theirs. Here it is
+        made of the length and of `gt_files`.
+        """
+        files = [
+            (PurePath(file.path).name, file.num_bytes, file.number) for file in self.gt_files()
+        ]
+        return hashlib.sha256(repr((len(self), files)).encode()).hexdigest()[:16]
+
+    def verify(self) -> list[str]:
+        """Read everything once; return one line for each item that cannot be read."""
+        faults = []
+        for index in range(len(self)):
+            try:
+                self._read(index)
+            except Exception as err:  # whatever a data set of anybody's raises
+                faults.append(f"item {index}: {type(err).__name__}: {err}")
+        return faults
+
+    def _read(self, index: int) -> None:
+        if getattr(self.whole, "__func__", None) is TrainDataset.whole:
+            self.sample(0, index)
+            return
+        clip = as_clip(self.whole(index))
+        for t in range(len(clip)):
+            clip.lq(t), clip.gt(t), clip.extras(t)
 
     @property
     def in_ram(self) -> bool:
@@ -104,14 +170,20 @@ class TrainDataset(ABC):
             pool: threads that may make them side by side; None: one after the other.
         """
         if pool is None:
-            samples = [self.sample(*position) for position in positions]
+            samples = [_sample(self, position) for position in positions]
         else:
             samples = list(pool.map(partial(_sample, self), positions))
         return {key: torch.stack([sample[key] for sample in samples]) for key in samples[0]}
 
 
 def _sample(dataset: TrainDataset, position: tuple[int, int]) -> dict[str, Tensor]:
-    return dataset.sample(*position)
+    try:
+        return dataset.sample(*position)
+    except SRTrainError:
+        raise
+    except Exception as err:
+        err.add_note(f"sample{position}")  # for whoever names what failed
+        raise
 
 
 @dataclass(frozen=True)
@@ -209,7 +281,51 @@ class ClipsInMemory:
 
 
 def as_clip(whole: WholeImage | WholeClip) -> WholeClip:
-    """Return a clip as it is, and an image as a clip of one frame without a name."""
+    """Return a clip as it is, and an image as a clip of one frame without a name.
+
+    Raises:
+        DataError: if it is neither.
+    """
     if isinstance(whole, WholeClip):
         return whole
+    missing = [key for key in ("name", "lq", "gt") if not hasattr(whole, key)]
+    if missing:
+        raise DataError(
+            f"{type(whole).__name__} without {', '.join(missing)}; expected a WholeImage(name, "
+            "lq, gt) or a WholeClip of sr_train.api.dataset"
+        )
     return ClipInMemory(whole.name, [{"lq": whole.lq, "gt": whole.gt}], [""])
+
+
+def adopt(dataset: Any) -> TrainDataset:
+    """Return a data set as it is, or one of another base class with the defaults it lacks."""
+    if isinstance(dataset, TrainDataset):
+        return dataset
+    kind: type[_Adopted] = type(type(dataset).__name__, (_Adopted,), {})
+    return kind(dataset)
+
+
+class _Adopted(TrainDataset):
+    """A data set of another base class."""
+
+    def __init__(self, part: Any) -> None:
+        self._part = part
+        for name in dir(TrainDataset):
+            if not name.startswith("_") and name != "in_ram" and hasattr(part, name):
+                setattr(self, name, getattr(part, name))
+
+    def __len__(self) -> int:
+        return len(self._part)
+
+    @property
+    def in_ram(self) -> bool:
+        """Whether samples are cut from memory."""
+        return bool(getattr(self._part, "in_ram", False))
+
+    def __getattr__(self, name: str) -> Any:
+        if name == "_part":
+            raise AttributeError(name)
+        return getattr(self._part, name)
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return adopt, (self._part,)

@@ -133,12 +133,9 @@ def _data(cfg: CheckConfig, told: Sequence[str]) -> components.Attempt:
         made.advice += attempt.advice
     if cfg.decode:
         for path, dataset in made.made.items():
-            verify = getattr(dataset, "verify", None)
-            if verify is None:
-                log.info("%s: has no verify(), its files are not decoded", path)
-                continue
             log.info("%s: decoding every file", path)
-            made.problems += [f"{path}: {problem}" for problem in verify()]
+            with naming(path, dataset, lambda: "verify()"):
+                made.problems += [f"{path}: {problem}" for problem in dataset.verify()]
     return made
 
 

@@ -7,16 +7,18 @@ of two. Several ranks share the images and clips; all of them get the scores tha
 import math
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any, Protocol
 
 import numpy as np
 
 from sr_train.api.dataset import WholeClip, WholeImage, as_clip
-from sr_train.api.errors import ConfigError, PluginError
+from sr_train.api.errors import ConfigError, DataError, PluginError
+from sr_train.api.metric import ClipMetric, as_number
 from sr_train.engine.distributed import World
+from sr_train.inference.calling import kind_of
 from sr_train.inference.clips import ClipUpscale
 from sr_train.inference.wrapping import NonFinitePredictionError
-from sr_train.metrics.base import ClipMetric
 from sr_train.ops.resize import imresize
 from sr_train.utils.failures import naming
 
@@ -140,7 +142,7 @@ class Validator:
         with self.world.together():
             try:
                 for number, set_name, index in self._rank_indices():
-                    clip = as_clip(self.sets[set_name].whole(index))
+                    clip = self._whole(set_name, index)
                     results = self._results(upscale, clip, set_name, index)
                     values = self._values(_stopping(results, stop), on_frame)
                     rows[number] = (set_name, clip.name, values)
@@ -162,17 +164,33 @@ class Validator:
         for number in range(self.world.rank, len(places), self.world.size):
             yield number, *places[number]
 
+    def _whole(self, set_name: str, index: int) -> WholeClip:
+        source, where = self.sets[set_name], f"data.val.{set_name}"
+        with naming(where, source, lambda: f"whole({index})"):
+            whole = source.whole(index)
+        try:
+            return as_clip(whole)
+        except DataError as err:
+            label = type(source).__name__
+            raise PluginError(f"{where}: whole({index}) of {label} returned {err}") from None
+
     def _results(
         self, upscale: ClipUpscale, clip: WholeClip, set_name: str, index: int
     ) -> Iterator[Scored]:
         """Yield the frames of a clip as they are made; its truth is read just then."""
         count = len(clip)
-        frames = ({"lq": clip.lq(t), **clip.extras(t)} for t in range(count))
-        where = f"{set_name}/{clip.name}"
+        path, where = f"data.val.{set_name}", f"{set_name}/{clip.name}"
+
+        def read(t: int) -> dict[str, np.ndarray]:
+            with naming(path, clip, lambda: f"lq({t}) and extras({t}) of {clip.name}"):
+                return {"lq": clip.lq(t), **clip.extras(t)}
+
+        frames = (read(t) for t in range(count))
         preds = _told_where(upscale(frames, where), where)
         for t, pred in zip(range(count), preds, strict=True):
             name = "/".join(part for part in (clip.name, clip.frame_name(t)) if part)
-            lq, gt = clip.lq(t), clip.gt(t)
+            with naming(path, clip, partial(str, f"gt({t}) of {clip.name}")):
+                lq, gt = clip.lq(t), clip.gt(t)
             yield Scored(set_name, name, index, t, count, lq, gt, pred)
 
     def _values(
@@ -207,13 +225,13 @@ class Validator:
 
         with naming(f"metrics.{name}", metric, given):
             value = metric(pred, gt, self.scale)
-        try:
-            return float(value)
-        except (TypeError, ValueError):
+        number = as_number(value)
+        if number is None:
             raise PluginError(
-                f"metrics.{name}: {type(metric).__name__} returned {type(value).__name__}; "
-                "expected one number"
-            ) from None
+                f"metrics.{name}: {type(metric).__name__} returned {kind_of(value)}; expected one "
+                "number"
+            )
+        return number
 
 
 def _told_where(preds: Iterable[np.ndarray], where: str) -> Iterator[np.ndarray]:

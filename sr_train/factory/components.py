@@ -10,11 +10,12 @@ from typing import Any
 
 import torch
 
+from sr_train.api.dataset import TrainDataset
 from sr_train.api.errors import ConfigError, Problems, SRTrainError, did_you_mean
 from sr_train.config.build import build
 from sr_train.config.schema import PrecisionConfig
 from sr_train.engine.precision import Precision, resolve_precision
-from sr_train.factory.contracts import LOGGER, METRIC, check_contract, check_set
+from sr_train.factory.contracts import LOGGER, METRIC, check_contract, checked_set, fingerprint_of
 from sr_train.utils.failures import naming
 
 log = logging.getLogger(__name__)
@@ -176,10 +177,9 @@ def attempt_sets(nodes: Mapping[str, Any], plugins: list[str]) -> Attempt:
         for path, dataset in attempt.made.items():
             with naming(path, dataset, lambda: "report()"):
                 log.info("%s: %s", path, dataset.report())
+            fingerprint_of(dataset, path)
     return attempt
 
 
-def _set(node: Any, path: str, plugins: list[str]) -> Any:
-    dataset = build(node, path, plugins)
-    check_set(dataset, path)
-    return dataset
+def _set(node: Any, path: str, plugins: list[str]) -> TrainDataset:
+    return checked_set(build(node, path, plugins), path)

@@ -7,13 +7,16 @@ midst of a run. Nothing is called here but `len()` of a data set.
 import inspect
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, get_args, get_type_hints
 
 from torch import nn
 from torch.optim import Optimizer
 
 from sr_train.api.callback import EVENTS
+from sr_train.api.dataset import TrainDataset, adopt
 from sr_train.api.errors import ConfigError, did_you_mean
+from sr_train.api.metric import Metric
+from sr_train.utils.failures import naming
 
 
 @dataclass(frozen=True)
@@ -27,16 +30,49 @@ class Contract:
     """Attributes, and what they are: for `isinstance`, and in words."""
     optional: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     """Methods that may be missing; what is there must take the arguments."""
+    base: type | None = None
+    """The base class that has a default for them, if there is one."""
 
     def __str__(self) -> str:
         words = [f"{name} ({kind})" for name, (_, kind) in self.values.items()]
         words += [_call(name, given) for name, given in self.calls.items()]
-        return f"a {self.name} has {', '.join(words)}"
+        see = "" if self.base is None else f"; see {self.base.__module__}.{self.base.__name__}"
+        return f"a {self.name} has {', '.join(words)}{see}"
 
 
-METRIC = Contract(
-    "metric", {"__call__": ("pred", "gt", "scale")}, {"higher_is_better": (bool, "True or False")}
-)
+def contract_of(name: str, base: type, *needs: str) -> Contract:
+    """Return what a base class says of its place: its methods, with their parameters.
+
+    Args:
+        name: of the place, for messages.
+        base: abstract methods are needed, and attributes that are declared as True or False and
+            have no value; all others have a default.
+        needs: further methods that are needed there.
+    """
+    calls = {
+        each: tuple(list(inspect.signature(getattr(base, each)).parameters)[1:])
+        for each in [*needs, *dir(base)]
+        if inspect.isfunction(getattr(base, each, None)) and _is_open(each, base)
+    }
+    needed = [*base.__abstractmethods__, *needs]  # type: ignore[attr-defined]
+    return Contract(
+        name,
+        {each: given for each, given in calls.items() if each in needed},
+        {
+            each: (bool, "True or False")
+            for each, hint in get_type_hints(base).items()
+            if bool in get_args(hint) and not hasattr(base, each)
+        },
+        {each: given for each, given in calls.items() if each not in needed},
+        base,
+    )
+
+
+def _is_open(name: str, base: type) -> bool:
+    return not name.startswith("_") or name in base.__abstractmethods__  # type: ignore[attr-defined]
+
+
+METRIC = contract_of("metric", Metric)
 
 LOGGER = Contract(
     "logger",
@@ -48,19 +84,9 @@ LOGGER = Contract(
     },
 )
 
-_SET = {"__len__": (), "report": (), "fingerprint": ()}
-_TOLD: dict[str, tuple[str, ...]] = {
-    "warnings": ("num_samples",),
-    "verify": (),
-    "whole_sizes": (),
-    "gt_files": (),
-}
+TRAINING_SET = contract_of("training set", TrainDataset, "sample")
 
-TRAINING_SET = Contract(
-    "training set", {**_SET, "sample": ("epoch", "index")}, optional={**_TOLD, "batch": ("places",)}
-)
-
-VALIDATION_SET = Contract("validation set", {**_SET, "whole": ("index",)}, optional=_TOLD)
+VALIDATION_SET = contract_of("validation set", TrainDataset, "whole")
 
 STREAM = Contract(
     "stream",
@@ -102,8 +128,15 @@ def contract_problems(part: Any, contract: Contract, path: str) -> list[str]:
             method = part  # of a function, the attribute does not say what it takes
         if method is None and name in contract.optional:
             continue
+        if contract.base is not None and _is_of(contract.base, name, part):
+            method = None if name in contract.calls else method
         faults += [fault] if (fault := _fault_of_call(method, name, given)) else []
     return [f"{path}: {label}: {fault} ({contract})" for fault in faults]
+
+
+def _is_of(base: type, name: str, part: Any) -> bool:
+    """Whether a method is that of the base class, which the part has not made its own."""
+    return getattr(type(part), name, None) is getattr(base, name)
 
 
 def check_contract(part: Any, contract: Contract, path: str) -> None:
@@ -136,20 +169,37 @@ def check_callback(callback: Any, path: str) -> None:
         raise ConfigError("; ".join(faults))
 
 
-def check_set(dataset: Any, path: str) -> None:
-    """Raise where a data set lacks something, or is empty.
+def checked_set(dataset: Any, path: str) -> TrainDataset:
+    """Return a data set with a default for all that it may lack.
 
     Args:
         dataset: as it was built.
         path: config path; `data.train` is to be trained on.
 
     Raises:
-        ConfigError: saying what it lacks.
+        ConfigError: saying what it must have and lacks, or that it is empty.
     """
     check_contract(dataset, TRAINING_SET if path == "data.train" else VALIDATION_SET, path)
-    count = len(dataset)
+    with naming(path, dataset, lambda: "len()"):
+        count = len(dataset)
     if count == 0:
         raise ConfigError(f"{path}: {type(dataset).__name__} is empty: its length is 0")
+    return adopt(dataset)
+
+
+def fingerprint_of(dataset: TrainDataset, path: str) -> str:
+    """Return a data set's fingerprint.
+
+    Raises:
+        PluginError: naming a set of a user's own, where it fails.
+        ConfigError: if it is no text.
+    """
+    with naming(path, dataset, lambda: "fingerprint()"):
+        found: object = dataset.fingerprint()
+    if not isinstance(found, str):
+        label = type(dataset).__name__
+        raise ConfigError(f"{path}: fingerprint() of {label} returned {found!r:.60}, expected text")
+    return found
 
 
 def check_kind(part: Any, kind: type, path: str) -> None:

@@ -4,7 +4,7 @@ Every metric is called as `metric(pred, gt, scale)` and gives one float: with tw
 or, a `ClipMetric`, with two neighbouring frames of each clip.
 """
 
-from sr_train.metrics.base import ClipMetric, Metric
+from sr_train.api.metric import ClipMetric, Metric
 from sr_train.metrics.lpips import LPIPS
 from sr_train.metrics.psnr import PSNR
 from sr_train.metrics.ssim import SSIM

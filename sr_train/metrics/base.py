@@ -1,41 +1,19 @@
-"""What the metrics share: the call, the checks of a pair, the border and the units."""
+"""What the metrics share: the checks of a pair, the border and the units."""
 
-from abc import ABC, abstractmethod
-from collections.abc import Sequence
-from typing import Any, ClassVar, Literal, Protocol
+from typing import Literal
 
 import numpy as np
 import numpy.typing as npt
 
 from sr_train.api.errors import ConfigError, DataError
+from sr_train.api.metric import Pixels
 from sr_train.ops.colour import luma
 
-Pixels = npt.NDArray[Any]
 Border = int | Literal["scale"]
 MetricColour = Literal["rgb", "y"]
 
 PEAK = 255.0
 """Largest value in the units that `to_units` returns, whatever the dtype."""
-
-
-class Metric(Protocol):
-    """A number that compares a prediction with the ground truth, image by image."""
-
-    higher_is_better: bool
-
-    def __call__(self, pred: Pixels, gt: Pixels, scale: int) -> float:
-        """Return the value for one pair of (H, W, C) images of equal shape and dtype."""
-        ...
-
-
-class ClipMetric(ABC):
-    """A number that compares two neighbouring frames with those of the ground truth."""
-
-    higher_is_better: ClassVar[bool]
-
-    @abstractmethod
-    def __call__(self, pred: Sequence[Pixels], gt: Sequence[Pixels], scale: int) -> float:
-        """Return the value for (earlier, later) frames, each (H, W, C), all of one shape."""
 
 
 def check_border(border: Border) -> Border:

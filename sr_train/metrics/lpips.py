@@ -10,8 +10,9 @@ import torch
 from torch import Tensor, nn
 
 from sr_train.api.errors import ConfigError
+from sr_train.api.metric import Metric, Pixels
 from sr_train.io.pretrained import find_weights, read_state, stored_tensor
-from sr_train.metrics.base import Border, Pixels, check_border, cropped_pair
+from sr_train.metrics.base import Border, check_border, cropped_pair
 
 log = logging.getLogger(__name__)
 
@@ -20,7 +21,7 @@ _SMALLEST = {"alex": 31, "vgg": 16}
 """Least side for which the last layer still has a pixel."""
 
 
-class LPIPS:
+class LPIPS(Metric):
     """Return the LPIPS distance, version 0.1: 0 for identical images, lower is better.
 
     The calibrated layers come with the `lpips` package. The backbone is torchvision's ImageNet

@@ -4,11 +4,11 @@ import math
 
 import cv2
 
+from sr_train.api.metric import Metric, Pixels
 from sr_train.metrics.base import (
     PEAK,
     Border,
     MetricColour,
-    Pixels,
     check_border,
     check_colour,
     cropped_pair,
@@ -16,7 +16,7 @@ from sr_train.metrics.base import (
 )
 
 
-class PSNR:
+class PSNR(Metric):
     """Return 10 log10(peak^2 / mean squared error) in dB.
 
     The mean runs over all pixels and channels inside the border. Identical images have no

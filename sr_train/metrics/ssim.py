@@ -4,11 +4,11 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 
+from sr_train.api.metric import Metric, Pixels
 from sr_train.metrics.base import (
     PEAK,
     Border,
     MetricColour,
-    Pixels,
     check_border,
     check_colour,
     cropped_pair,
@@ -25,7 +25,7 @@ _STRIP = 64
 Plane = npt.NDArray[np.float32]
 
 
-class SSIM:
+class SSIM(Metric):
     """Return the mean structural similarity, at most 1.
 
     Gaussian window 11x11 with sigma 1.5, K1 = 0.01, K2 = 0.03, windows wholly inside the image

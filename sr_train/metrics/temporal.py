@@ -5,11 +5,10 @@ from collections.abc import Sequence
 import cv2
 import numpy as np
 
+from sr_train.api.metric import ClipMetric, Pixels
 from sr_train.metrics.base import (
     Border,
-    ClipMetric,
     MetricColour,
-    Pixels,
     check_border,
     check_colour,
     cropped_pair,

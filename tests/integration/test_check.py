@@ -12,9 +12,10 @@ from tests.toys import clip_words, fill, fill_clips, state_of, stripes, toy_word
 
 PARTS = """
 import threading
+import numpy as np
 import torch
 from torch import nn
-from sr_train.api.dataset import TrainDataset
+from sr_train.api.dataset import TrainDataset, WholeImage
 from sr_train.api.network import NetSpec
 
 class Net(nn.Module):
@@ -118,6 +119,12 @@ class Silent(Metric):
 class Raising(Metric):
     def __call__(self, pred, gt, scale):
         raise ValueError("no luck")
+class WordyMetric(Metric):
+    def __call__(self, pred, gt, scale):
+        return "3.5"
+class Several(Metric):
+    def __call__(self, pred, gt, scale):
+        return torch.zeros(2)
 class NotANumber(Metric):
     def __call__(self, pred, gt, scale):
         return float("nan")
@@ -151,20 +158,53 @@ class Set(TrainDataset):
         return 4
     def sample(self, epoch, index):
         return {k: torch.full((3, self.sides[k], self.sides[k]), self.value) for k in self.keys}
-    def report(self):
-        return "own"
-    def fingerprint(self):
-        return "0"
 class Bare:
     def __len__(self):
         return 4
     def sample(self, epoch, index): ...
-    def report(self):
-        return "bare"
+class Sampleless(TrainDataset):
+    def __len__(self):
+        return 4
+class Alike:
+    def __len__(self):
+        return 4
+    def sample(self, epoch, index):
+        return {"lq": torch.zeros(3, 16, 16), "gt": torch.zeros(3, 32, 32)}
+class Least(TrainDataset):
+    __len__, sample = Alike.__len__, Alike.sample
+class Mute(Least):
     def fingerprint(self):
-        return "0"
-class Reportless(Set):
-    report = None
+        return 3
+class Unreported(Least):
+    def report(self):
+        raise KeyError("x")
+class Bytes(Alike):
+    def sample(self, epoch, index):
+        return {k: v + 255 for k, v in super().sample(epoch, index).items()}
+class Whole(TrainDataset):
+    def __init__(self, dtype="uint8", given=None):
+        self.dtype, self.given = dtype, given
+    def __len__(self):
+        return 2
+    def whole(self, index):
+        if self.given == "pair":
+            return (1, 2)
+        if self.given == "error":
+            raise KeyError(index)
+        lq, gt = np.zeros((20, 24, 3), self.dtype), np.zeros((40, 48, 3), self.dtype)
+        return WholeImage(f"p{index}", lq, gt)
+class Constant(nn.Module):
+    def forward(self, pred, target):
+        return (pred.detach() - target).abs().mean()
+class Vector(nn.Module):
+    def forward(self, pred, target):
+        return (pred - target).abs().mean(dim=(1, 2, 3))
+class Infinite(nn.Module):
+    def forward(self, pred, target):
+        return pred.mean() / 0
+class Greedy(nn.Module):
+    def forward(self, pred, label):
+        return pred.mean()
 class Stream:
     wait_seconds = 0.0
     def __init__(self, dataset, batch_size, seed, pin_memory, rank, world_size, num_workers=0,
@@ -278,7 +318,9 @@ def test_an_image_that_a_metric_cannot_take_is_found(check, in_folder):
     [
         ("Undirected", "metrics.own: Undirected: has no higher_is_better, expected True or False"),
         ("OfTwo", "metrics.own: OfTwo: its __call__(pred, gt) is called as __call__(pred, gt, sca"),
-        ("Silent", "metrics.own: on an image of 48x40: Silent returned nothing"),
+        ("Silent", "metrics.own: on an image of 48x40: Silent returned nothing (None)"),
+        ("WordyMetric", "metrics.own: on an image of 48x40: WordyMetric returned str '3.5'"),
+        ("Several", "metrics.own: on an image of 48x40: Several returned a tensor (2,) float32"),
         ("Raising", "metrics.own: on an image of 48x40: ValueError: no luck"),
     ],
 )
@@ -341,12 +383,63 @@ def test_samples_that_are_none_are_told(check, in_folder, arguments, words):
 @pytest.mark.parametrize(
     ("kind", "words"),
     [
-        ("Reportless", ("1 problem:", "data.train: Reportless: has no report()")),
-        ("Bare", ("data.stream: ", "'Bare' object has no attribute")),
+        ("Sampleless", ("1 problem:", "data.train: Sampleless: has no sample(epoch, index)")),
+        ("Mute", ("1 problem:", "data.train: fingerprint() of Mute returned 3, expected text")),
+        ("Unreported", ("1 problem:", "data.train: Unreported failed on report(): KeyError: 'x'")),
+        ("Bare", ("data.train: its samples are NoneType, expected a mapping with lq and gt",)),
+        (
+            "Bytes",
+            ("2 problems:", "have lq of torch.float32 with values up to 255, expected [0, 1]"),
+        ),
     ],
 )
 def test_a_data_set_that_is_none_is_told(check, in_folder, kind, words):
     check(words=own_data(in_folder, kind)).fails_with(*words)
+
+
+@pytest.mark.parametrize("kind", ["Least", "Alike"])
+def test_a_data_set_needs_two_methods(check, in_folder, kind):
+    done = check("decode=true", words=own_data(in_folder, kind)).succeeds()
+    assert f"data.train: {kind}: 4 items" in done.out
+    assert "no problem found" in done.out
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        ("given: nothing", None),
+        ("given: pair", "data.val.main: whole(0): tuple without name, lq, gt; expected a WholePi"),
+        ("given: error", "data.val.main: whole(0): KeyError: 0 ("),
+        (
+            "dtype: float32",
+            "data.val.main: whole(0): p0: lq is (20, 24, 3) float32, expected (H,",
+        ),
+    ],
+)
+def test_a_validation_set_needs_two_methods(check, in_folder, arguments, words):
+    given = [word for word in toy_words(in_folder) if not word.startswith("data.val")]
+    node = f"+data.val={{main: {{_target_: own_parts.Whole, {arguments}}}}}"
+    done = check(words=[*given, "~data.val.main", node])
+    if words is None:
+        done.succeeds()
+    else:
+        done.fails_with("1 problem:", words)
+
+
+@pytest.mark.parametrize(
+    ("loss", "words"),
+    [
+        ("Constant", "objective.own: no gradient leads from its value to the weights"),
+        (
+            "Vector",
+            "objective.own.loss: Vector returned a tensor (2,) float32; expected a tensor",
+        ),
+        ("Infinite", "objective.own: gives "),
+        ("Greedy", "objective.own.loss: Greedy.forward asks for 'label'"),
+    ],
+)
+def test_a_loss_that_is_none_is_named(check, loss, words):
+    check(f"+objective.own.loss._target_=own_parts.{loss}").fails_with("1 problem:", words)
 
 
 @pytest.mark.parametrize(

@@ -4,6 +4,7 @@ import logging
 from collections.abc import Iterator, Mapping
 from typing import Any
 
+from sr_train.api.dataset import SetFile
 from sr_train.api.errors import PluginError, SRTrainError
 from sr_train.api.loss_inputs import DISCRIMINATOR_INPUTS
 from sr_train.commands.checks.overlap import overlap_warning
@@ -117,23 +118,26 @@ def _is_nought(node: Any, path: str, cfg: RunConfig) -> bool:
 def data_advice(sets: Mapping[str, Any]) -> Iterator[str]:
     """Yield what data sets let one doubt, by what a few of their samples show."""
     for path, dataset in sets.items():
-        told = getattr(dataset, "warnings", None)
-        if told is None:
-            continue
         try:
             with naming(path, dataset, lambda: f"warnings({_SAMPLES})"):
-                yield from (f"{path}: {text}" for text in told(_SAMPLES))
+                yield from (f"{path}: {text}" for text in dataset.warnings(_SAMPLES))
         except PluginError as err:
             yield str(err)
         except SRTrainError as err:  # a damaged file, which whoever needs it tells
             log.debug("%s: %s", path, err)
-    train = _files(sets.get("data.train"))
+    train = _files("data.train", sets.get("data.train"))
     for path, dataset in sets.items():
-        text = None if path == "data.train" else overlap_warning(path, train, _files(dataset))
+        text = None if path == "data.train" else overlap_warning(path, train, _files(path, dataset))
         if text is not None:
             yield text
 
 
-def _files(dataset: Any) -> Any:
-    told = getattr(dataset, "gt_files", None)
-    return [] if told is None else told()
+def _files(path: str, dataset: Any) -> list[SetFile]:
+    if dataset is None:
+        return []
+    try:
+        with naming(path, dataset, lambda: "gt_files()"):
+            return [SetFile(*file) for file in dataset.gt_files()]
+    except PluginError as err:
+        log.warning("warning: %s", err)
+        return []

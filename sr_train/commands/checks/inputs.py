@@ -12,6 +12,9 @@ from sr_train.config.schema import RunConfig
 
 _PIXELS = (torch.uint8, torch.uint16)
 
+_MOST = 2.0
+"""Floats beyond it are not those of [0, 1] that filters have let ring."""
+
 
 def check_inputs(spec: NetSpec, sets: Mapping[str, Any]) -> None:
     """Raise where a data set does not give what the network is fed.
@@ -92,5 +95,12 @@ def sample_problems(sample: Any, cfg: RunConfig, spec: NetSpec) -> Iterator[str]
             yield f"{path} have {name} of {tuple(value.shape)}, expected {shape}"
         elif value.is_floating_point() and not bool(torch.isfinite(value).all()):
             yield f"{path} have values in {name} that are not finite"
+        elif (
+            name in {"lq", "gt"} and value.is_floating_point() and float(value.abs().max()) > _MOST
+        ):
+            yield (
+                f"{path} have {name} of {value.dtype} with values up to {float(value.max()):g}, "
+                "expected [0, 1]; return uint8 for 0 to 255"
+            )
         elif name in {"lq", "gt"} and not (value.is_floating_point() or value.dtype in _PIXELS):
             yield f"{path} have {name} of {value.dtype}, expected uint8, uint16 or float in [0, 1]"

@@ -23,6 +23,7 @@ from omegaconf import OmegaConf
 from sr_train.api.callback import Callback
 from sr_train.api.dataset import ClipsInMemory
 from sr_train.api.errors import ConfigError, PluginError, SRTrainError
+from sr_train.api.metric import ClipMetric, as_number
 from sr_train.commands.checks.samples import Item, first_items
 from sr_train.config.schema import RunConfig, UseConfig
 from sr_train.engine.checkpoint import newest_state
@@ -35,8 +36,8 @@ from sr_train.engine.weights import save_weights
 from sr_train.factory import components, networks
 from sr_train.factory.callbacks import callback_makers
 from sr_train.factory.trainer import make_trainer, part_makers
+from sr_train.inference.calling import kind_of
 from sr_train.inference.clips import ClipUpscale, Frame, frame_by_frame
-from sr_train.metrics.base import ClipMetric
 from sr_train.utils.failures import in_words, users_place
 from sr_train.utils.memory import is_out_of_memory
 
@@ -367,18 +368,16 @@ def watched_upscale(
 
 
 def _number(value: Any, metric: Any) -> float:
-    """Return what a metric gave, if it is a number, be it NumPy's or a tensor of one.
+    """Return what a metric gave.
 
     Raises:
-        ConfigError: saying what it is instead.
+        ConfigError: where it is no number.
     """
-    try:
-        if not isinstance(value, str):
-            return float(value)
-    except (TypeError, ValueError, RuntimeError):
-        pass
-    kind = "nothing" if value is None else type(value).__name__
-    raise ConfigError(f"{type(metric).__name__} returned {kind}; expected one number")
+    number = as_number(value)
+    if number is None:
+        label = type(metric).__name__
+        raise ConfigError(f"{label} returned {kind_of(value)}; expected one number")
+    return number
 
 
 def _shapes(pred: Any) -> str:

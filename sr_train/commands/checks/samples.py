@@ -7,10 +7,11 @@ from typing import Any
 
 import numpy as np
 
-from sr_train.api.dataset import ClipInMemory, as_clip
+from sr_train.api.dataset import ClipInMemory, TrainDataset, as_clip
 from sr_train.api.errors import DataError
 from sr_train.api.network import NetSpec
 from sr_train.inference.probing import moderate
+from sr_train.utils.failures import naming
 
 log = logging.getLogger(__name__)
 
@@ -26,6 +27,8 @@ _FRAMES = 3
 _LARGEST = 256
 """LQ pixels of a side that are looked at, or a little less."""
 
+_PIXELS = (np.uint8, np.uint16)
+
 _MOST = 6
 _MOST_UNTOLD = 8
 """Items that are read of a set that does not tell its sizes."""
@@ -39,10 +42,15 @@ class Item(ClipInMemory):
         return f"{width}x{height}" + (f", {len(self)} frames" if len(self) > 1 else "")
 
 
-def sizes_of(dataset: Any) -> list[Size] | None:
-    """Return the size of each item, from headers; None where the set does not tell."""
-    told = getattr(dataset, "whole_sizes", None)
-    return None if told is None else list(told())
+def sizes_of(path: str, dataset: TrainDataset) -> list[Size] | None:
+    """Return the size of each item, from headers; None where the set does not tell.
+
+    Raises:
+        PluginError: naming a set of a user's own, where it fails.
+    """
+    with naming(path, dataset, lambda: "whole_sizes()"):
+        told = dataset.whole_sizes()
+        return None if told is None else [(frames, height, width) for frames, height, width in told]
 
 
 def smallest(sizes: Iterable[Size]) -> list[Size]:
@@ -65,14 +73,16 @@ def first_items(path: str, dataset: Any, spec: NetSpec, about: About) -> list[It
     """
     frames = max(_FRAMES, spec.min_frames)
     items = []
-    for index in _chosen(path, dataset, frames):
-        with about(path, f"item {index}"):
+    for index in _chosen(path, dataset, frames, about):
+        with about(path, f"whole({index})"):
             items.append(_read(dataset.whole(index), frames, spec))
     return items
 
 
-def _chosen(path: str, dataset: Any, frames: int) -> list[int]:
-    sizes = sizes_of(dataset)
+def _chosen(path: str, dataset: Any, frames: int, about: About) -> list[int]:
+    sizes = None
+    with about(path, ""):
+        sizes = sizes_of(path, dataset)
     if sizes is None:
         count = min(len(dataset), _MOST_UNTOLD)
         if count < len(dataset):
@@ -101,10 +111,10 @@ def _read(whole: Any, frames: int, spec: NetSpec) -> Item:
     found = [{"lq": clip.lq(t), "gt": clip.gt(t), **clip.extras(t)} for t in range(count)]
     names = [clip.frame_name(t) for t in range(count)]
     if not found:
-        raise DataError(f"{whole.name}: has no frame")
+        raise DataError(f"{clip.name}: has no frame")
     for frame in found:
-        _check(frame, str(whole.name), spec)
-    return Item(str(whole.name), [_cut(frame, spec.scale) for frame in found], names)
+        _check(frame, str(clip.name), spec)
+    return Item(str(clip.name), [_cut(frame, spec.scale) for frame in found], names)
 
 
 def _check(frame: Mapping[str, Any], name: str, spec: NetSpec) -> None:
@@ -112,6 +122,11 @@ def _check(frame: Mapping[str, Any], name: str, spec: NetSpec) -> None:
         if not isinstance(pixels, np.ndarray) or pixels.ndim != 3:
             kind = getattr(pixels, "shape", type(pixels).__name__)
             raise DataError(f"{name}: {key} is {kind}, expected an array (H, W, C)")
+        if key in {"lq", "gt"} and (pixels.dtype not in _PIXELS or pixels.shape[2] != 3):
+            raise DataError(
+                f"{name}: {key} is {pixels.shape} {pixels.dtype}, expected (H, W, 3) of uint8 or "
+                "uint16"
+            )
         if pixels.dtype.kind == "f" and not np.isfinite(pixels).all():
             raise DataError(f"{name}: {key} holds values that are not finite")
     lq, gt = frame["lq"], frame["gt"]

@@ -12,6 +12,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from sr_train.api.errors import SRTrainError
 from sr_train.api.text import first_few
 from sr_train.commands.checks.samples import sizes_of
 from sr_train.config.schema import TilingConfig
@@ -35,7 +36,10 @@ def size_problems(model: SRModel, tiling: TilingConfig, sets: Mapping[str, Any])
     problems = []
     tried = _Tried(model)
     for path, dataset in sets.items():
-        sizes = sizes_of(dataset)
+        try:
+            sizes = sizes_of(path, dataset)
+        except SRTrainError:
+            continue  # the rehearsal tells of it
         if sizes is None:
             continue
         windows = sorted(windows_of(model, tiling, tried.in_time(sizes)))

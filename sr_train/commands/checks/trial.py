@@ -99,10 +99,11 @@ def _fault(
                 return f"{where}: gives {float(value.detach())} on a training crop"
             if value.requires_grad:
                 value.backward()
-            elif where == "arch":
+            elif where == "arch" or not _may_rest(model, where):
+                what = "the prediction" if where == "arch" else "its value"
                 return (
-                    "arch: no gradient leads from the prediction to the weights; is it detached, "
-                    "or made under torch.no_grad()?"
+                    f"{where}: no gradient leads from {what} to the weights; is it detached, or "
+                    "made under torch.no_grad()?"
                 )
     except SRTrainError as err:
         return explained(cfg, model, where, str(err)) or str(err)
@@ -116,6 +117,15 @@ def _fault(
             raise  # a defect of ours
         return f"{where}: its backward fails: {in_words(err)}"
     return None
+
+
+def _may_rest(model: SRModel, where: str) -> bool:
+    """Whether a term may be a constant here, as it goes by the step."""
+    group, name = where.split(".", 1)
+    objective = model.objective
+    if group != "objective" and model.adversary is not None:
+        objective = model.adversary.objective
+    return "step" in objective.terms[name].required_inputs
 
 
 def explained(cfg: RunConfig, model: SRModel, where: str, text: str) -> str | None:

@@ -16,7 +16,7 @@ import torch
 from data.images import ImageDataset
 from data.loading.stream import TrainLoader
 from sr_train.api.dataset import TrainDataset
-from sr_train.api.errors import DataError
+from sr_train.api.errors import DataError, SRTrainError
 from tests.data.conftest import fill
 
 WAYS = [
@@ -135,10 +135,22 @@ def test_error_comes_at_its_place(way):
 
 
 @pytest.mark.parametrize("num_workers", [0, 2])
-def test_a_defect_keeps_its_traceback(num_workers):
+def test_a_set_of_ones_own_that_fails_is_named_with_its_sample(num_workers):
     stream = TrainLoader(Numbers(bad=3, error=KeyError), 20, num_workers=num_workers)
-    with pytest.raises((KeyError, RuntimeError), match="image 3 is bad"):
+    told = r"^data\.train: Numbers failed on sample\(0, 3\): KeyError: 'image 3 is bad' \("
+    with pytest.raises(SRTrainError, match=told):
         next(stream)
+
+
+@pytest.mark.parametrize("num_workers", [0, 2])
+def test_a_defect_of_a_shipped_set_keeps_its_traceback(gt_dir, monkeypatch, num_workers):
+    fill(gt_dir, ["one"])
+    images = ImageDataset(str(gt_dir), 2, lq_size=8)
+    monkeypatch.setattr(ImageDataset, "_write", lambda *args: {}["defect"])
+    stream = TrainLoader(images, 8, num_workers=num_workers)
+    with pytest.raises((KeyError, RuntimeError), match="defect") as caught:
+        next(stream)
+    assert not isinstance(caught.value, SRTrainError)
 
 
 def test_damaged_image_in_a_worker_is_named(gt_dir):

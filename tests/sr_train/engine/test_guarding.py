@@ -34,8 +34,8 @@ class Critic(nn.Module):
         super().__init__()
         self.head = nn.Conv2d(3, 1, 3)
 
-    def forward(self, pictures, with_features=False):
-        logits = self.head(pictures.mul_(2).sub_(1))
+    def forward(self, images, with_features=False):
+        logits = self.head(images.mul_(2).sub_(1))
         return (logits, [logits]) if with_features else logits
 
 

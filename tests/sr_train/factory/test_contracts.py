@@ -3,6 +3,7 @@
 import pytest
 from torch import nn, optim
 
+from sr_train.api.dataset import TrainDataset
 from sr_train.api.errors import ConfigError, PluginError, Problems
 from sr_train.config.schema import RunConfig, TrainConfig
 from sr_train.factory.components import (
@@ -20,7 +21,7 @@ from sr_train.factory.contracts import (
     TRAINING_SET,
     VALIDATION_SET,
     check_kind,
-    check_set,
+    checked_set,
     contract_problems,
 )
 from sr_train.factory.optimizers import called, make_schedule
@@ -101,6 +102,17 @@ class TellingAll(Set):
     def warnings(self): ...
 
 
+class WithoutSample(TrainDataset):
+    def __len__(self):
+        return 3
+
+
+class OfOneSample(WithoutSample):
+    def sample(self, epoch, index): ...
+
+    def batch(self, positions): ...
+
+
 class Broken(Set):
     def report(self):
         raise KeyError("x")
@@ -145,8 +157,9 @@ def test_what_fits_passes(part, contract):
         (OfTwo(), METRIC, "is called as __call__(pred, gt, scale): too many positional"),
         (WithoutClose(None, 1), LOGGER, "has no close()"),
         (OneLogger(None, 1), LOGGER, "its scalars(values) is called as scalars(values, step)"),
-        (without(Set, "report")(), TRAINING_SET, "has no report()"),
-        (without(Set, "fingerprint")(), TRAINING_SET, "has no fingerprint()"),
+        (WithoutSample(), TRAINING_SET, "has no sample(epoch, index)"),
+        (WithoutSample(), VALIDATION_SET, "has no whole(index)"),
+        (OfOneSample(), TRAINING_SET, "its batch(positions) is called as batch(positions, pool)"),
         (without(Set, "sample")(), TRAINING_SET, "has no sample(epoch, index)"),
         (TellingAll(), TRAINING_SET, "its warnings() is called as warnings(num_samples)"),
         (without(Set, "whole")(), VALIDATION_SET, "has no whole(index)"),
@@ -165,13 +178,17 @@ def test_what_is_lacking_is_told_with_what_is_expected(part, contract, words):
 
 def test_a_contract_in_words():
     assert str(METRIC) == (
-        "a metric has higher_is_better (True or False), __call__(pred, gt, scale)"
+        "a metric has higher_is_better (True or False), __call__(pred, gt, scale); see "
+        "sr_train.api.metric.Metric"
+    )
+    assert str(TRAINING_SET) == (
+        "a training set has sample(epoch, index), __len__(); see sr_train.api.dataset.TrainDataset"
     )
 
 
 def test_an_empty_set_is_told():
     with pytest.raises(ConfigError, match=r"^data\.val\.x: Set is empty: its length is 0"):
-        check_set(Set(0), "data.val.x")
+        checked_set(Set(0), "data.val.x")
 
 
 def test_kinds():

@@ -1,10 +1,8 @@
 """What makes one doubt a run, told before it starts."""
 
-from types import SimpleNamespace
-
 import pytest
 
-from sr_train.api.dataset import SetFile
+from sr_train.api.dataset import SetFile, adopt
 from sr_train.api.errors import DataError
 from sr_train.commands.checks.advice import config_advice, data_advice
 from tests.configs import composed
@@ -88,7 +86,7 @@ def test_what_sets_tell_is_passed_on_with_their_path():
 
 
 def test_a_set_of_ones_own_need_not_tell():
-    assert list(data_advice({"data.train": SimpleNamespace()})) == []
+    assert list(data_advice({"data.train": adopt([])})) == []
 
 
 class Damaged(Set):

@@ -6,7 +6,7 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
-from sr_train.api.dataset import WholeClip
+from sr_train.api.dataset import TrainDataset, WholeClip
 from sr_train.api.errors import DataError
 from sr_train.api.network import NetSpec
 from sr_train.commands.checks.samples import Item, first_items, moderate, smallest
@@ -33,7 +33,7 @@ def image(height, width, name="p", scale=2, dtype=np.uint8):
     return SimpleNamespace(name=name, lq=np.zeros((height, width, 3), dtype), gt=gt)
 
 
-class Images:
+class Images(TrainDataset):
     def __init__(self, *sizes, tells=True):
         self.items = [image(*size, name=f"p{n}") for n, size in enumerate(sizes)]
         self.read = []

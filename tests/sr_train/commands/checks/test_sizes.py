@@ -121,7 +121,12 @@ def test_a_network_that_wants_an_even_number_of_frames_is_told():
 
 
 def test_a_set_that_tells_no_sizes_is_left_out():
-    assert size_problems(model(OfFour()), AUTO, {"data.val.x": SimpleNamespace()}) == []
+    assert (
+        size_problems(
+            model(OfFour()), AUTO, {"data.val.x": SimpleNamespace(whole_sizes=lambda: None)}
+        )
+        == []
+    )
 
 
 def test_what_takes_too_long_is_left_out_and_counted(monkeypatch, caplog):
