@@ -17,6 +17,7 @@ from sr_train.engine.optimizer_state import OptimizerState
 from sr_train.engine.precision import LossScaler
 from sr_train.engine.schedule import Schedule
 from sr_train.engine.sharding import global_max_abs, global_norm, to_local
+from sr_train.utils.failures import is_not_users, naming
 
 
 @dataclass(frozen=True)
@@ -160,12 +161,16 @@ class Learner:
             # The protocol of torch's fused optimizers, which torch.amp.GradScaler uses too.
             self.optimizer.grad_scale = None  # type: ignore[attr-defined]
             self.optimizer.found_inf = found_inf  # type: ignore[attr-defined]
-            self.optimizer.step()
+            self._move()
             return None
         finite = not bool(found_inf)
         if finite:
-            self.optimizer.step()
+            self._move()
         return finite
+
+    def _move(self) -> None:
+        with naming("optimizer", self.optimizer, lambda: f"step {self.steps + 1}", is_not_users):
+            self.optimizer.step()
 
     def parameters_without_grad(self) -> list[str]:
         """Name the trainable parameters that the last gradient did not reach (none or all zero).

@@ -5,6 +5,7 @@ from torch import Tensor
 from torch.optim import Optimizer
 
 from sr_train.engine.schedule import Schedule
+from sr_train.utils.failures import is_not_users, naming
 
 _FIRST_LENGTH = 4096
 
@@ -71,11 +72,15 @@ class LearningRates:
         return self._rates_at(max(int(self.applied) - 1, 0))
 
     def _rates_at(self, step: int) -> list[float]:
-        factor = self.schedule(step)
+        factor = self._factor(step)
         return [
             float(group["initial_lr"]) * factor if step >= group["start"] else 0.0
             for group in self._groups
         ]
+
+    def _factor(self, step: int) -> float:
+        with naming("scheduler", self.schedule, lambda: f"step {step}", is_not_users):
+            return self.schedule(step)
 
     def _bind(self, steps: int) -> None:
         self._groups = self._optimizer.param_groups
@@ -101,6 +106,6 @@ class LearningRates:
 
     def _extend(self, length: int) -> None:
         known = len(self._factors)
-        added = torch.tensor([self.schedule(step) for step in range(known, length)])
+        added = torch.tensor([self._factor(step) for step in range(known, length)])
         added = added.to(self._factors.device, non_blocking=True)
         self._factors = torch.cat([self._factors, added])

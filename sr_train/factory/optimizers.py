@@ -23,12 +23,16 @@ from sr_train.utils.failures import naming
 
 log = logging.getLogger(__name__)
 
+_LOOKS = 200
+"""Steps of a schedule that are looked at before it is used."""
+
 
 def make_schedule(node: Any, path: str, cfg: RunConfig) -> Schedule:
-    """Build a learning-rate schedule, and see that it gives a factor for first and last step."""
+    """Build a learning-rate schedule, and see that it gives a factor for steps all along a run."""
     schedule: Schedule = build(node, path, cfg.plugins)
     check_contract(schedule, SCHEDULE, path)
-    for step in {0, cfg.train.steps - 1}:
+    last = cfg.train.steps - 1
+    for step in dict.fromkeys([0, last, *range(0, last, max(1, last // _LOOKS))]):
         with naming(path, schedule, partial(str, f"step {step}")):
             factor = schedule(step)
         if not isinstance(factor, Real) or not 0 <= factor < math.inf:

@@ -29,6 +29,11 @@ def users_place(err: BaseException) -> str | None:
     return _innermost(err, lambda file: not file.startswith((*_OWN, *_LIBRARIES, "<")))
 
 
+def is_not_users(err: BaseException) -> bool:
+    """Return whether no code of a user's own has a part in an exception; see `naming`."""
+    return users_place(err) is None
+
+
 def in_words(err: BaseException) -> str:
     """Return an exception in one line: its kind, its words, and the place it comes from."""
     text = " ".join(str(err).split())

@@ -353,7 +353,7 @@ def test_a_logger_leaves_nothing_behind(check, in_folder):
 @pytest.mark.parametrize(
     ("optimizer", "words"),
     [
-        ("Optimizer", "optimizer: Optimizer: KeyError: 'step'"),
+        ("Optimizer", "optimizer: Optimizer failed on step 1: KeyError: 'step' ("),
         ("Storing", "optimizer: a training state cannot be read again"),
     ],
 )

@@ -14,7 +14,7 @@ from sr_train.engine.model import to_layout
 from sr_train.engine.objective import Term
 
 from .conftest import TinyNet
-from .gans import critical, judging, make_gan
+from .gans import discriminator_term, generator_term, make_gan
 
 
 class InPlace(TinyNet):
@@ -116,9 +116,9 @@ def test_a_network_that_changes_its_input_later_is_named():
 @pytest.mark.parametrize("with_features", [False, True])
 def test_the_discriminator_changes_neither_pred_nor_gt(make_batch, with_features):
     term = Reads()
-    terms = {"gan": judging("gan", GeneratorLoss()), "reads": judging("reads", term)}
-    judges = {"gan": critical("gan", DiscriminatorLoss("hinge"))}
-    model = make_gan(critic=Critic(), terms=terms, judges=judges)
+    terms = {"gan": generator_term("gan", GeneratorLoss()), "reads": generator_term("reads", term)}
+    terms_d = {"gan": discriminator_term("gan", DiscriminatorLoss("hinge"))}
+    model = make_gan(critic=Critic(), terms=terms, terms_d=terms_d)
     model.wants_features = with_features
     batch = make_batch()
     for _ in range(2):

@@ -4,6 +4,7 @@ import pytest
 import torch
 from torch import nn
 
+from sr_train.api.errors import PluginError
 from sr_train.engine.learner import Learner
 from sr_train.engine.precision import LossScaler
 from sr_train.engine.schedule import Constant, Cosine, MultiStep
@@ -115,3 +116,22 @@ def test_cosine_values():
 def test_impossible_schedules_are_refused(make_schedule):
     with pytest.raises(ValueError, match=r"must"):
         make_schedule()
+
+
+class OwnSGD(torch.optim.SGD):
+    def step(self, closure=None):
+        raise KeyError("momentum")
+
+
+def own_schedule(step):
+    return {0: 1.0}[step]
+
+
+def test_what_fails_in_an_optimizer_or_a_schedule_of_ones_own_is_named(make_batch, make_model):
+    batch = make_batch()
+    model = make_model(optimizer=OwnSGD, fused=False)
+    with pytest.raises(PluginError, match=r"^optimizer: OwnSGD failed on step 1: KeyError: 'mom"):
+        model.optimize_parameters(batch, last_micro_batch=True)
+    model = make_model(optimizer=torch.optim.SGD, fused=False, schedule=own_schedule)
+    with pytest.raises(PluginError, match=r"^scheduler: function failed on step 1: KeyError"):
+        model.optimize_parameters(batch, last_micro_batch=True)

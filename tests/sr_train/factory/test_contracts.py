@@ -247,6 +247,7 @@ class Giving:
         (-1, "gives -1 for step 0"),
         (float("inf"), "gives inf"),
         ({0: 1.0}, "failed on step 9: KeyError"),
+        ({**dict.fromkeys(range(10), 1.0), 4: -1.0}, "gives -1.0 for step 4"),
     ],
 )
 def test_a_schedule_that_gives_no_factor(value, words):
