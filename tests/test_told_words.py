@@ -54,7 +54,7 @@ def texts() -> Iterator[tuple[str, str]]:
         yield _place(path), comment.replace("\n    ", " ")  # a command goes on in such a line
         if path.parent.name == "configs":
             hydra = OmegaConf.load(path).get("hydra")
-            yield _place(path), "" if hydra is None else hydra.help.template
+            yield _place(path), "" if hydra is None else hydra.help.get("header") or ""
     for path in sorted((ROOT / "sr_train").rglob("*.py")):
         for node in ast.walk(ast.parse(path.read_text())):
             if isinstance(node, ast.Constant) and isinstance(node.value, str):

@@ -140,9 +140,7 @@ def _config_dir(hydra_yaml: Path) -> Path | None:
 
 def _is_kept(item: Any) -> bool:
     """Whether an entry of a command's defaults stays: the schema, and what is said of Hydra."""
-    if isinstance(item, str):
-        return item.startswith("schema_")
-    return any(str(name).startswith("override hydra/") for name in item)
+    return isinstance(item, str) and (item.startswith("schema_") or item == "command")
 
 
 def _drop(config: DictConfig, key: str) -> None:

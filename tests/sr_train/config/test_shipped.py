@@ -127,11 +127,10 @@ def test_an_experiment_trains(name, command, in_folder):
     fill(in_folder / "gt", 2, (80, 96))
     for folder in ("DIV2K_train_HR", "DIV2K_valid_HR", "Flickr2K", "train/T91"):
         fill(in_folder / "sets" / folder, 1, (80, 96))
-    for folder in ("train/BSDS500_train", "Set5/HR", "val/Set5/HR"):
+    for folder in ("train/BSDS500_train", "val/Set5/HR"):
         fill(in_folder / "sets" / folder, 1, (80, 96), first_seed=5)
-    for root in ("Set5", "val/Set5"):
-        folder = in_folder / "sets" / root
-        fill_lq(folder / f"LR_bicubic/X{cfg.scale}", folder / "HR", cfg.scale)
+    set5 = in_folder / "sets/val/Set5"
+    fill_lq(set5 / f"LR_bicubic/X{cfg.scale}", set5 / "HR", cfg.scale)
     on_clips = cfg.arch["_target_"].startswith(CLIPS)
     if on_clips:
         shutil.rmtree(in_folder / "gt")
@@ -304,3 +303,29 @@ def test_every_group_is_tested():
     tested |= {"debug"}  # by tests/integration/test_debug.py
     folders = {path.parent.name for path in (ROOT / "configs").glob("*/*.yaml")}
     assert folders == tested
+
+
+def test_a_set_is_the_same_wherever_it_stands():
+    """A validation set of one name has one path, whichever file of the group chooses it."""
+    found: dict[str, dict[str, object]] = {}
+    for path in sorted((ROOT / "configs/dataset").glob("*.yaml")):
+        config = OmegaConf.to_container(OmegaConf.load(path))
+        is_val = path.read_text().startswith("# @package data.val\n")
+        for name, node in (config if is_val else config.get("val", {})).items():
+            if name != "main":  # the user's own, in images or clips
+                found.setdefault(name, {})[path.stem] = node
+    assert {"set5", "set14", "bsd100", "urban100", "vid4", "reds4", "div2k"} <= set(found)
+    differing = {name for name, nodes in found.items() if len({*map(str, nodes.values())}) > 1}
+    assert differing == {"gopro"}  # in clips, and in images
+
+
+def test_test_sets_lie_in_one_folder():
+    for name, folder in {
+        "set5": "Set5",
+        "set14": "Set14",
+        "bsd100": "BSD100",
+        "urban100": "Urban100",
+        "vid4": "Vid4",
+    }.items():
+        node = OmegaConf.to_container(OmegaConf.load(ROOT / f"configs/dataset/{name}.yaml"))[name]
+        assert str(node["gt"]).startswith(f"${{data.root}}/val/{folder}/")
