@@ -27,7 +27,7 @@ def forbidden(config: Any) -> list[str]:
 def misplaced(config: Any) -> list[str]:
     """Return the plug-ins that there cannot be, and every component where none is expected.
 
-    The check of components tells what is wrong with those in their places.
+    The check of components reports what is wrong with those in their places.
     """
     values = asdict(config)
     return [

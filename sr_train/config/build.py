@@ -100,7 +100,7 @@ def _takes_scale(arch: Mapping[str, Any], plugins: Sequence[str]) -> bool:
         target = resolve_target(arch.get("_target_"), "arch", plugins)
         return "scale" in inspect.signature(target).parameters
     except (ConfigError, TypeError, ValueError):
-        return True  # the check of the node tells what is wrong with it
+        return True  # the check of the node reports what is wrong with it
 
 
 def is_node(value: Any) -> bool:
@@ -150,7 +150,7 @@ def _value(value: Any, path: str, plugins: Sequence[str], kind: str | None) -> A
 
 
 def _called(call: Callable[[], Any], where: str, path: str) -> Any:
-    """Call a constructor; what it raises is told with the config path, whatever it is."""
+    """Call a constructor; what it raises is reported with the config path, whatever it is."""
     try:
         return call()
     except CheckpointError as err:  # a file that the component needs
@@ -205,7 +205,7 @@ def _is_partial(kind: str | None, node: Mapping[str, Any]) -> bool:
 
 
 def _kind_inside(target: type, name: str, plugins: Sequence[str]) -> str | None:
-    """Return the kind of component that an argument may be; None: a plain value alone.
+    """Return the kind of component that an argument may be; None: only a plain value.
 
     A class says so by annotating it as a module. A user's own class need not.
     """

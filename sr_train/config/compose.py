@@ -1,4 +1,4 @@
-"""From a composed Hydra config to a typed one, with every problem told at once."""
+"""From a composed Hydra config to a typed one, with every problem reported at once."""
 
 from dataclasses import fields, is_dataclass
 from typing import Any, TypeVar, get_args, get_origin, get_type_hints
@@ -175,7 +175,7 @@ class _Resolved:
             try:
                 value = node[name]
             except (MissingMandatoryValue, InterpolationToMissingValueError):
-                continue  # told as missing
+                continue  # reported as missing
             except Exception as err:
                 self.problems.append(f"{place}={_written(node, name)}: {self._why(place, err)}")
                 continue

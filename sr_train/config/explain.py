@@ -57,7 +57,7 @@ class Explanation:
         self._accepted: list[str] = []
 
     def of(self, words: Sequence[Prepared], err: Exception) -> SRTrainError:
-        """Return what to tell a person.
+        """Return what a person reads.
 
         Args:
             words: the overrides of one run.
@@ -125,7 +125,7 @@ class Explanation:
     def _further(self, whole: bool) -> list[str]:
         """Look at what is left of a config after its unusable overrides are taken out.
 
-        Values are only told as missing where the config is `whole`: a choice may have brought them.
+        Only where the config is `whole` are values reported as missing: a choice may bring them.
         """
         schema = SCHEMAS[self.command]
         if self._failure([]) is not None or not issubclass(schema, RunConfig):
@@ -277,8 +277,10 @@ def _told(err: BaseException) -> str:
     if isinstance(err, RecursionError):
         return "refers to itself, or lies too deep"
     lines = [line.strip() for line in _text(err).splitlines() if line.strip()]
-    telling = [line for line in lines if not line.startswith(("full_key", "object_type", "See "))]
-    text = first_line(ConfigError(" ".join(telling[:2]) if telling else str(err)))
+    informative = [
+        line for line in lines if not line.startswith(("full_key", "object_type", "See "))
+    ]
+    text = first_line(ConfigError(" ".join(informative[:2]) if informative else str(err)))
     for pattern, words in _IN_WORDS:
         text = re.sub(pattern, words, text)
     return text

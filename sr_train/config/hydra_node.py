@@ -58,7 +58,7 @@ _UNPICKLES = "optuna.samplers.CmaEsSampler"
 def check_search_path(overrides: Sequence[Override]) -> None:
     """Raise for a search path of Hydra's, which imports the packages that it names.
 
-    A sweep's parameters become overrides, too, so this is no matter of what was typed alone.
+    A sweep's parameters become overrides, too, so this concerns more than what was typed.
 
     Raises:
         Problems: before anything is composed.
@@ -197,7 +197,7 @@ def _leaves(parent: DictConfig | ListConfig, name: Any, path: str) -> Iterator[t
         try:
             value = parent[name]
         except InterpolationToMissingValueError:
-            value = None  # told as missing later
+            value = None  # reported as missing later
         except OmegaConfBaseException:
             value = _Unresolved(value)
         if isinstance(value, DictConfig | ListConfig):

@@ -90,7 +90,7 @@ class Loader(ConfigLoaderImpl):
 
         Raises:
             ComposeError: whatever went wrong. All of it stems from words and files of the user,
-                so nothing of it is a defect to be told as one.
+                so nothing of it is a defect to be reported as one.
         """
         self._overrides = overrides
         try:
@@ -164,7 +164,7 @@ def _check_name(cfg: DictConfig) -> None:
     try:
         name = cfg.name
     except OmegaConfBaseException:
-        return  # told when all values are resolved
+        return  # reported when all values are resolved
     problems = name_problems(str(name))
     if problems:
         raise Problems(problems)

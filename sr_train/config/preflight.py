@@ -1,4 +1,4 @@
-"""Every problem of a run's config that can be told without opening data, all at once."""
+"""Every problem of a run's config that can be found without opening data, all at once."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict
@@ -75,7 +75,7 @@ def use_problems(cfg: UseConfig) -> list[str]:
 
 
 def _usable(plugins: Sequence[str]) -> list[str]:
-    """Return the plug-ins that there can be: what is wrong with the others is told by then."""
+    """Return the plug-ins that there can be: what is wrong with the others is reported by then."""
     return [name for name in plugins if not plugin_problems([name])]
 
 
@@ -195,7 +195,7 @@ def _averages(cfg: RunConfig) -> Iterator[str]:
     try:
         target = resolve_target(node["_target_"], "optimizer", cfg.plugins)
     except ConfigError:
-        return  # the check of components tells it
+        return  # the check of components reports it
     if not averages_itself(target):
         return
     name = node["_target_"]

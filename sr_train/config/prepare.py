@@ -44,7 +44,7 @@ class Preparation:
         self._typed = list(words)
         self._words = [self._with_plus_for_group(Word.of(word)) for word in words]
         self.config = self._composed(config_name, many)
-        """What the groups alone compose to; None where nothing does."""
+        """What only the groups compose to; None where nothing does."""
         self._many = many or self._asks_for_many()
         self._nodes = self._with_values()
 
@@ -120,7 +120,7 @@ class Preparation:
         found = self._try(config_name, groups)
         if found is not None or not groups:
             return found
-        accepted: list[str] = []  # those at fault are told when all of it is composed
+        accepted: list[str] = []  # those at fault are reported when all of it is composed
         for group in groups:
             if self._try(config_name, [*accepted, group]) is not None:
                 accepted.append(group)
@@ -154,7 +154,7 @@ class Preparation:
             try:
                 value = _PARSER.parse_override(f"key={word.value}").value()
                 OmegaConf.update(nodes, word.key, value, merge=True, force_add=True)
-            except Exception:  # whatever OmegaConf trips over is told when all is composed
+            except Exception:  # whatever OmegaConf trips over is reported when all is composed
                 continue
         return nodes
 
@@ -188,7 +188,7 @@ class Preparation:
         try:
             return hints_of(resolve_target(target._value(), path, self.plugins, kind))
         except (ConfigError, OmegaConfBaseException):
-            return {}  # it is told when all of it is checked
+            return {}  # it is reported when all of it is checked
 
 
 def _kind_of_hint(hint: Any) -> Kind | None:

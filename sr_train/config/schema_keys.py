@@ -83,8 +83,8 @@ def hint_at(schema: type, key: str) -> tuple[Any, tuple[str, ...]] | None:
 
 def _hints_in(schema: Any) -> dict[str, Any]:
     """Return the annotation of each field, or what its metadata say where OmegaConf has none."""
-    told = {each.name: each.metadata["hint"] for each in fields(schema) if "hint" in each.metadata}
-    return typing.get_type_hints(schema) | told
+    hints = {each.name: each.metadata["hint"] for each in fields(schema) if "hint" in each.metadata}
+    return typing.get_type_hints(schema) | hints
 
 
 def is_open(schema: type, key: str) -> bool:

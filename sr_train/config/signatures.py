@@ -48,7 +48,7 @@ def signature_problems(
     try:
         parameters = inspect.signature(target).parameters
     except (TypeError, ValueError):
-        return []  # a builtin without a signature: its constructor will tell
+        return []  # a builtin without a signature: its constructor will report it
     kinds = {parameter.kind for parameter in parameters.values()}
     known = [name for name in parameters if name not in {"self", *runtime}]
     problems = []
@@ -80,7 +80,7 @@ def hints_of(target: type) -> dict[str, Any]:
 
 
 def options_of(hint: Any) -> tuple[Any, ...]:
-    """Return what a union allows; of another annotation, itself alone."""
+    """Return what a union allows; of another annotation, only itself."""
     if typing.get_origin(hint) in {Union, types.UnionType}:
         return tuple(each for option in typing.get_args(hint) for each in options_of(option))
     return (hint,)

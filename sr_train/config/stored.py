@@ -1,4 +1,4 @@
-"""The config that a run's folder holds, taken up so that `resume=runs/NAME` needs nothing else."""
+"""The config that a run's folder holds, read so that `resume=runs/NAME` needs nothing else."""
 
 import json
 from collections.abc import Iterable, Sequence
@@ -39,7 +39,7 @@ class StoredRun:
         """Make the stored config one that Hydra composes; return its name.
 
         Args:
-            command: that goes on with the run.
+            command: that resumes the run.
             replaced: groups that the command line chooses anew, whose stored values are left out.
 
         Raises:
@@ -66,7 +66,7 @@ class StoredRun:
 
 
 def stored_run(words: Sequence[str]) -> StoredRun | None:
-    """Return the run that `resume=` names, where the words alone would be no whole config.
+    """Return the run that `resume=` names, where the words by themselves would be no whole config.
 
     A line that chooses an experiment or a network says by itself what to train.
 
@@ -119,7 +119,7 @@ def _no_run(path: Path) -> str:
 def _last_that_ran(launches: Sequence[Path], manifest: Path) -> Path:
     """Return the folder of the last launch that began to train.
 
-    One that failed before it did leaves a config behind, too, but no entry in the manifest.
+    One that failed before it did leaves a config, too, but no entry in the manifest.
     """
     try:
         noted = json.loads(manifest.read_text())[-1]["config"]

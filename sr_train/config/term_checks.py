@@ -1,4 +1,4 @@
-"""Problems of loss terms and of the discriminator that can be told before anything is built."""
+"""Problems of loss terms and of the discriminator that can be found before anything is built."""
 
 from collections.abc import Iterator, Sequence
 from typing import Any
@@ -68,7 +68,7 @@ def _common(
     try:
         forward = _forward(term.loss, cfg.plugins)
     except ConfigError:
-        return  # the check of components tells it
+        return  # the check of components reports it
     if forward is not None:
         try:
             loss_inputs.resolve_inputs(forward, where, available_inputs)
@@ -81,7 +81,7 @@ def _gives_features(arch: Any, plugins: Sequence[str]) -> bool:
     try:
         forward = _forward(arch, plugins, "network")
     except ConfigError:
-        return True  # the check of components tells it
+        return True  # the check of components reports it
     return forward is None or "with_features" in loss_inputs.names_of(forward)
 
 

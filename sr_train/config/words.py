@@ -51,7 +51,7 @@ class Word:
 
     @property
     def group(self) -> str:
-        """The key without the package that may stand behind it."""
+        """The key without the package that may follow it."""
         return self.key.split("@")[0]
 
     def __str__(self) -> str:
@@ -118,7 +118,7 @@ def of_first_run(text: str) -> str | None:
     try:
         override = _PARSER.parse_override(text)
     except HydraException:
-        return text  # told when all of it is composed
+        return text  # reported when all of it is composed
     if not override.is_sweep_override():
         return text
     if override.is_choice_sweep() or override.is_range_sweep():
