@@ -145,7 +145,7 @@ class TrainDataset(ABC):
         """Return one line for each thing that makes one doubt the set, though it can be used.
 
         Args:
-            num_samples: how many samples may be decoded to tell.
+            num_samples: how many samples may be decoded to find out.
         """
         return []
 
@@ -156,7 +156,7 @@ class TrainDataset(ABC):
     def newly_damaged(self) -> list[tuple[str, str]]:
         """Return (path, why) of files found damaged since the last call, in this process.
 
-        Only where the set goes on without them and other samples stand in for theirs.
+        Only where the set continues without them and other samples stand in for theirs.
         """
         return []
 

@@ -17,7 +17,7 @@ _MOST_COMPARED = 2000
 
 
 class SRTrainError(Exception):
-    """Something a user can mend: what is wrong, where, what was expected, what to do.
+    """Something a user can fix: what is wrong, where, what was expected, what to do.
 
     Names from outside may be part of the words: what would steer a terminal is written out.
     """

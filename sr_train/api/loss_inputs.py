@@ -19,7 +19,7 @@ GENERATOR: tuple[str, ...] = (
     "num_frames",
 )
 """For a term of the generator; `target` is `gt` or `lq_up` as its term says. Images of clips
-lie one behind the other, `num_frames` (1 without clips) for each clip."""
+lie one after the other, `num_frames` (1 without clips) for each clip."""
 
 DISCRIMINATOR_INPUTS: tuple[str, ...] = (
     "fake_logits",

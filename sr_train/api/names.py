@@ -24,7 +24,7 @@ class Renames(Protocol):
 
 @runtime_checkable
 class Describes(Protocol):
-    """A network that can tell from names and shapes with which arguments weights were made."""
+    """A network that can see from names and shapes with which arguments weights were made."""
 
     def arguments_in(self, shapes: Mapping[str, Shape]) -> dict[str, Argument] | None:
         """Read arguments of the network's class off names and shapes.
@@ -33,7 +33,7 @@ class Describes(Protocol):
             shapes: by name, in the network's own naming where it knows the names.
 
         Returns:
-            Arguments by name, this network's where the weights do not tell; text for what is no
+            Arguments by name, this network's where the weights do not say; text for what is no
             argument, in which weights of the class may differ all the same. None: they are not
             weights of this class.
         """

@@ -19,7 +19,7 @@ class NetSpec:
     out_channels: int = 3
     """Channels of `pred`."""
     colour: Literal["rgb", "y"] = "rgb"
-    """`y`: the network sees and produces BT.601 studio-range luma alone."""
+    """`y`: the network sees and produces BT.601 studio-range luma only."""
     size_multiple: int = 1
     """Grid on which tile origins must lie for a tile to equal the whole: what both sides of an
     input are padded up to a multiple of; neutral: 1."""

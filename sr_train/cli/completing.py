@@ -21,7 +21,7 @@ from sr_train.config.schema_keys import hint_at, keys_of
 from sr_train.config.signatures import options_of
 
 _PROGRAMS = ("sr_train", "sr-train")
-"""The module behind `python -m`, and the console script."""
+"""The module that `python -m` runs, and the console script."""
 
 _SCRIPT = """\
 _sr_train_complete() {
@@ -44,7 +44,7 @@ _GONE = "complete -r sr-train python python3\nunset -f _sr_train_complete\n"
 
 
 def complete(words: Sequence[str], commands: Sequence[str]) -> str:
-    """Return what the words behind `-sc` ask for.
+    """Return what the words after `-sc` ask for.
 
     Args:
         words: install=SHELL, uninstall=SHELL, or query=SHELL, which the shell asks with the line
@@ -74,7 +74,7 @@ def complete(words: Sequence[str], commands: Sequence[str]) -> str:
 def candidates(line: str, commands: Sequence[str]) -> Iterator[str]:
     """Yield what may stand for the last word of a line, as far as the shell replaces it.
 
-    Shells take `=` for the end of a word, so that only what stands behind it is given.
+    Shells take `=` for the end of a word, so that only what follows it is given.
     """
     *before, word = _words(line)
     place = next((n for n, each in enumerate(before) if Path(each).name in _PROGRAMS), None)

@@ -32,7 +32,7 @@ _REFUSED = {
     "--config-path": "the shipped configs stay; add your own with --config-dir DIR",
     "--config-name": "each command has its config; choose yours with --config-dir DIR "
     "+experiment=NAME",
-    "--experimental-rerun": "goes on with nothing; use resume=runs/NAME",
+    "--experimental-rerun": "resumes nothing; use resume=runs/NAME",
 }
 """Hydra's flags that would put another config in the place of a command's own."""
 
@@ -50,7 +50,7 @@ _HABITS = {
     **dict.fromkeys(("auto_resume", "resume"), "write resume=auto, or resume=runs/NAME"),
     **dict.fromkeys(("debug", "dry_run"), "python -m sr_train check ... looks without training"),
     "version": "python -m sr_train --version",
-    "verbose": "the log tells all there is; hydra.verbose=true adds that of the libraries",
+    "verbose": "the log says all there is; hydra.verbose=true adds that of the libraries",
 }
 
 
@@ -75,7 +75,7 @@ def parse(command: str, words: Sequence[str]) -> tuple[list[str], Flags]:
 
     Args:
         command: whose words they are.
-        words: behind the command.
+        words: after the command.
 
     Returns:
         The overrides, as typed, and the flags.

@@ -19,7 +19,7 @@ USER_ERROR = 2
 INTERRUPTED = 130
 
 _PATIENCE_BEFORE, _PATIENCE_AFTER = 60.0, 10.0
-"""Seconds that a rank waits for rank 0 to tell an error: it may be slower to find it."""
+"""Seconds that a rank waits for rank 0 to report an error: it may be slower to find it."""
 
 _OF_THE_MACHINE = {
     errno.ENOSPC,
@@ -31,7 +31,7 @@ _OF_THE_MACHINE = {
     errno.ENFILE,
     errno.ENOMEM,
 }
-"""Errors of the system that need no path to be told from ours."""
+"""Errors of the system that need no path to be distinguished from ours."""
 
 Result = TypeVar("Result")
 
@@ -40,7 +40,7 @@ WANTS_TRACEBACK = os.environ.get("HYDRA_FULL_ERROR") == "1"
 
 
 def reported(job: Callable[[DictConfig], Result]) -> Callable[[DictConfig], Result]:
-    """Let a Hydra job end with code 2 and a message on what a user can mend.
+    """Let a Hydra job end with code 2 and a message on what a user can fix.
 
     The exit passes through Hydra, which would add lines of its own to an exception.
     """
@@ -59,7 +59,7 @@ def reported(job: Callable[[DictConfig], Result]) -> Callable[[DictConfig], Resu
 
 
 def user_error_of(err: Exception) -> Exception | None:
-    """Return what to tell about an error that a user can mend; None for a defect of ours."""
+    """Return what to report of an error that a user can fix; None for a defect of ours."""
     if isinstance(err, SRTrainError) or (isinstance(err, OSError) and is_environment_error(err)):
         return err
     if isinstance(err, RuntimeError):
@@ -84,7 +84,7 @@ def message_of(err: Exception) -> str:
 def report(err: Exception) -> int:
     """Print an error for people; return the exit code.
 
-    Of several ranks, rank 0 tells what all of them met; another tells what it alone met.
+    Of several ranks, rank 0 reports what all of them met; another reports what only it met.
     """
     if WANTS_TRACEBACK:
         traceback.print_exception(err)
@@ -99,7 +99,7 @@ def report(err: Exception) -> int:
 
 
 def _among_ranks(launch: Launch, text: str, *, shared: bool) -> None:
-    """Let the other ranks know of rank 0's error; of another rank, tell what rank 0 does not."""
+    """Let the other ranks know of rank 0's error; of another rank, report what rank 0 does not."""
     from sr_train.engine import rank_errors
 
     if launch.rank == 0:

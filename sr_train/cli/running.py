@@ -55,7 +55,7 @@ def run_job(request: Request) -> None:
 
     Raises:
         SRTrainError: if the config does not compose, with everything that is wrong with it.
-        SystemExit: where the command failed by what a user can mend, which was told.
+        SystemExit: where the command failed by what a user can fix, which was reported.
     """
     command = COMMANDS[request.command]
     try:

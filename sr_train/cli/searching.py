@@ -22,7 +22,7 @@ def is_search(config: DictConfig) -> bool:
 
 
 def prepare_search(config: DictConfig) -> None:
-    """Check a search, and let one that was stopped go on where it was.
+    """Check a search, and let one that was stopped resume where it was.
 
     `n_trials` counts the trials of all launches. Each launch has folders of its own: trials are
     numbered from 0 again, and a folder must not be taken for that of another trial.
@@ -53,13 +53,13 @@ def _check_direction(config: DictConfig) -> None:
         raise ConfigError("search: trials are compared by best_metric, which needs data.val")
     best = config.best_metric
     if best not in config.metrics:
-        return  # each run tells that
+        return  # each run reports that
     target: Any = resolve_target(
         config.metrics[best]._target_, f"metrics.{best}", list(config.plugins)
     )
     rises = getattr(target, "higher_is_better", None)
     if not isinstance(rises, bool):
-        return  # each run tells that, or an object of the class knows
+        return  # each run reports that, or an object of the class knows
     fitting = "maximize" if rises else "minimize"
     found = config.hydra.sweeper.direction
     found = getattr(found, "name", found)

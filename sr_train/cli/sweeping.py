@@ -32,7 +32,7 @@ _UNTIL_KILLED_SEC = 600.0
 
 
 class FailedRunError(SRTrainError):
-    """One run of a sweep failed; the others go on.
+    """One run of a sweep failed; the others continue.
 
     Args:
         text: the run and its error.
@@ -50,7 +50,7 @@ class FailedRunError(SRTrainError):
 
 
 class SweepWatch(Callback):
-    """Look at a sweep before its first run, and sum it up behind the last."""
+    """Look at a sweep before its first run, and sum it up after the last."""
 
     def __init__(self) -> None:
         self._words: list[str] = []
@@ -88,7 +88,7 @@ def _show_runs(sweep_dir: Path) -> None:
 
 def _prepare(config: DictConfig) -> None:
     for name, level in (("hydra", logging.WARNING), ("hydra_plugins", logging.ERROR)):
-        logging.getLogger(name).setLevel(level)  # what they say is told here, by run
+        logging.getLogger(name).setLevel(level)  # what they say is reported here, by run
     if Launch.from_environment().several:
         raise ConfigError("a sweep runs in one process; start torchrun once for each value")
     sweep_dir = Path(config.hydra.sweep.dir)
@@ -104,7 +104,7 @@ def _prepare(config: DictConfig) -> None:
 
 
 def one_of_many(job: Callable[[DictConfig], float | None]) -> Callable[[DictConfig], float | None]:
-    """Let a job be a run on its own, or one of a sweep whose failure leaves the others alone."""
+    """Let a job be a run on its own, or one of a sweep whose failure does not affect the others."""
     alone = reported(job)
 
     @functools.wraps(job)

@@ -33,7 +33,7 @@ class Command:
 COMMANDS = {
     "train": Command(
         "train",
-        "train a network, or go on with a run (resume=auto)",
+        "train a network, or resume a run (resume=auto)",
         of_a_run=True,
         several=True,
         sweeps=True,

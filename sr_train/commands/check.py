@@ -47,7 +47,7 @@ _COPIES = 3
 
 
 def run(cfg: DictConfig) -> None:
-    """Look for problems everywhere and tell all of them.
+    """Look for problems everywhere and report all of them.
 
     Raises:
         Problems: if there is any.
@@ -184,7 +184,7 @@ def _run(
 
 
 def _take_up(cfg: CheckConfig, resolved: dict[str, Any], model: SRModel) -> None:
-    """Put the state that a run would go on from into the model; say so where there is one already.
+    """Put the state that a run would resume from into the model; say so where there is one already.
 
     Raises:
         SRTrainError: if there is no such state, or it is of another network.

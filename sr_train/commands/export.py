@@ -23,7 +23,7 @@ def run(cfg: DictConfig) -> None:
     """Write a network's weights with architecture and scale in the metadata.
 
     Raises:
-        SRTrainError: for everything a user can mend.
+        SRTrainError: for everything a user can fix.
         SystemExit: where a signal ended it; nothing is written then.
     """
     start_logging()

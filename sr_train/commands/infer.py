@@ -73,7 +73,7 @@ def run(cfg: DictConfig) -> None:
     as the frames that are done, and the exit code is that of the signal.
 
     Raises:
-        SRTrainError: for everything a user can mend; after the rest is done, also where single
+        SRTrainError: for everything a user can fix; after the rest is done, also where single
             inputs could not be used.
         SystemExit: where a signal ended the work.
     """
@@ -328,7 +328,7 @@ def _video_wish(config: InferConfig, codec: str, jobs: Sequence[ClipJob]) -> Vid
     makes_video = [job for job in jobs if job.makes_video]
     needs_rate = [job for job in makes_video if not is_video_file(job.source)]
     if fps is None and needs_rate:
-        problems.append("fps: images tell no frame rate; add fps=25, for example")
+        problems.append("fps: images hold no frame rate; add fps=25, for example")
     if fps is not None and not needs_rate:
         problems.append("fps: is for a folder of images that becomes a video; leave it out")
     for path in {job.target.suffix.lower(): job.target for job in makes_video}.values():

@@ -37,7 +37,7 @@ def run(cfg: DictConfig) -> None:
     """Do one `overfit`.
 
     Raises:
-        SRTrainError: for everything a user can mend, or where the network learns too little.
+        SRTrainError: for everything a user can fix, or where the network learns too little.
     """
     config = typed(cfg, OverfitConfig)
     raise_all(overfit_problems(config))
@@ -99,7 +99,7 @@ def without_gan(cfg: OverfitConfig) -> OverfitConfig:
     if dropped:
         log.info("without the GAN terms: %s (gan=true keeps them)", ", ".join(dropped))
     if not kept:
-        raise ConfigError("objective: has GAN terms alone; add another, or set gan=true")
+        raise ConfigError("objective: has only GAN terms; add another, or set gan=true")
     return replace(cfg, objective=kept, objective_d={}, discriminator=DiscriminatorConfig())
 
 

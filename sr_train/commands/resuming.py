@@ -1,4 +1,4 @@
-"""Finding the state that a run goes on from, and taking it up."""
+"""Finding the state that a run resumes from, and restoring it."""
 
 import logging
 from collections.abc import Mapping
@@ -31,12 +31,12 @@ FIXED = ("scale", "arch")
 """Config keys under which a resumed run may not differ from the stored one."""
 
 FREE_WITHIN_FIXED = ("arch.gradient_checkpointing",)
-"""What changes memory and speed alone, so that a resumed run may change it."""
+"""What changes only memory and speed, so that a resumed run may change it."""
 
 
 @dataclass(frozen=True)
 class ResumeState:
-    """A stored state that a run goes on from."""
+    """A stored state that a run resumes from."""
 
     path: Path
     state: dict[str, Any]
@@ -49,7 +49,7 @@ class ResumeState:
 
 
 def find_resumed(cfg: RunConfig, folder: RunFolder) -> ResumeState | None:
-    """Find the state to go on from, or make sure that the run's folder is free.
+    """Find the state to resume from, or make sure that the run's folder is free.
 
     Raises:
         ConfigError: if the folder is not free, or holds weights that a new run would overwrite.
@@ -83,8 +83,8 @@ def _newest(folder: RunFolder, asked: str) -> ResumeState | None:
         resumed = ResumeState(*found)
         if went_back(folder.checkpoints, resumed.state["step"]):
             log.info(
-                "the run diverged behind step %d: going back to that step; the states saved "
-                "behind it are in %s",
+                "the run diverged after step %d: going back to that step; the states saved "
+                "after it are in %s",
                 resumed.state["step"],
                 folder.checkpoints / DIVERGED,
             )
@@ -94,7 +94,7 @@ def _newest(folder: RunFolder, asked: str) -> ResumeState | None:
         start = folder.checkpoints / (weights[-1] if "last.safetensors" in weights else weights[0])
         raise ConfigError(
             f"resume={asked}: {folder.checkpoints} holds weights ({', '.join(weights)}) but no "
-            "training state to go on from, and a new run would overwrite them; to start a new run "
+            "training state to resume from, and a new run would overwrite them; to start a new run "
             f"from them: name=ANOTHER_NAME net_g.pretrained={start}"
         )
     log.info("resume=%s: no training state in %s; starting at step 0", asked, folder.checkpoints)
@@ -159,7 +159,7 @@ def check_same_architecture(resumed: ResumeState, resolved: Mapping[str, Any]) -
     ]
     if faults:
         raise ConfigError(
-            f"resume: {resumed.path} is of another network, which cannot be gone on with:\n  - "
+            f"resume: {resumed.path} is of another network, which cannot be resumed:\n  - "
             + "\n  - ".join(faults)
             + "\n  to start a new run from its weights: name=... "
             f"net_g.pretrained={resumed.path} net_g.strict=false"

@@ -1,4 +1,4 @@
-"""What a launch of `train` came to in precision, speed, memory and trouble, told at its end."""
+"""What a launch of `train` came to in precision, speed, memory and trouble, reported at its end."""
 
 from collections.abc import Iterator, Mapping
 from typing import Any

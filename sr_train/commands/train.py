@@ -57,7 +57,7 @@ def run(cfg: DictConfig) -> float | None:
     """Do one training run; return the best value of `best_metric`, for a search.
 
     Raises:
-        SRTrainError: for everything a user can mend.
+        SRTrainError: for everything a user can fix.
         Stopped: after a signal.
     """
     config = typed(cfg, RunConfig)
@@ -103,7 +103,7 @@ def run_training(
         What the run came to, after a signal, too.
 
     Raises:
-        SRTrainError: for everything a user can mend.
+        SRTrainError: for everything a user can fix.
     """
     set_max_megapixels(cfg.io.max_megapixels)
     device = device_of_rank(components.choose_device(cfg.device))
@@ -150,7 +150,7 @@ def prepare(
     world: World,
     launch: str | None,
 ) -> Trainer:
-    """Build the trainer, at the step it goes on from, and note the launch in the manifest."""
+    """Build the trainer, at the step it resumes from, and note the launch in the manifest."""
     keep_heap()
     seed_everything(cfg.seed)
     use_deterministic(cfg)
@@ -175,7 +175,7 @@ def prepare(
         if world.is_main:
             for moved in set_aside_newer(folder.checkpoints, resumed.state["step"]):
                 shown = shown_path(moved)
-                log.info("set aside, of a later step than the one gone on from: %s", shown)
+                log.info("set aside, of a later step than the one resumed from: %s", shown)
         best = best_so_far(best, folder, world)
     health = health_of(folder, resumed, world)
     validated = resumed is None or bool(resumed.state.get("validated", True))
@@ -207,7 +207,7 @@ def train_to_end(trainer: Trainer) -> str | None:
     log.info("%s, %.2f M parameters", trainer.card.architecture, parameters / 1e6)
     if trainer.step >= trainer.cadence.steps:
         log.info(
-            "step %d of %d is done already; raise train.steps to go on",
+            "step %d of %d is done already; raise train.steps to continue",
             trainer.step,
             trainer.cadence.steps,
         )
@@ -215,7 +215,7 @@ def train_to_end(trainer: Trainer) -> str | None:
     if trainer.callbacks.stopped is not None:
         log.info("step %d: ended by %s", trainer.step, trainer.callbacks.stopped)
     if stopped_by is None and trainer.scores is None and trainer.validation is not None:
-        trainer.score()  # for the tables alone: a run that is done gets no more rows
+        trainer.score()  # only for the tables: a run that is done gets no more rows
     return stopped_by
 
 
@@ -258,7 +258,7 @@ def close_run(trainer: Trainer, folder: RunFolder, stopped_by: str | None) -> No
 
 
 def _again(world: World, folder: RunFolder) -> str:
-    """Return the command line that goes on with this run; its folder holds the config."""
+    """Return the command line that resumes this run; its folder holds the config."""
     resume = f"resume={shown_path(folder.root)}"
     here = os.environ.get("LOCAL_WORLD_SIZE")  # set by torchrun; srun starts what was typed
     if here is None or world.size == 1:

@@ -31,12 +31,12 @@ from sr_train.utils.signals import Stop
 def run(cfg: DictConfig) -> None:
     """Score a checkpoint on every configured set; write and print the results.
 
-    Processes that torchrun started share the images and clips; rank 0 tells the results.
+    Processes that torchrun started share the images and clips; rank 0 reports the results.
 
     Ctrl-C, SIGTERM and SIGHUP end it at once: scores of a part would mislead.
 
     Raises:
-        SRTrainError: for everything a user can mend.
+        SRTrainError: for everything a user can fix.
         SystemExit: where a signal ended it; no scores are written then.
     """
     rank = Launch.from_environment().rank

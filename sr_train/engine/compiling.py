@@ -37,7 +37,7 @@ def compile_or_tell(net: nn.Module, sample: Tensor, precision: Precision, where:
         _try(net, sample, precision)
     except Exception as err:
         if is_out_of_memory(err):
-            return True  # a matter of the step, which knows how to go on
+            return True  # a matter of the step, which knows how to continue
         net._compiled_call_impl = None  # what nn.Module.compile sets; there is no public undo
         _try(net, sample, precision)  # an error of the network itself is not one of compiling
         log.warning(

@@ -31,7 +31,7 @@ class GracefulStop:
     exchanged the time before; the steps between cost nothing.
 
     Args:
-        world: ranks that stop together; None: this process alone.
+        world: ranks that stop together; None: only this process.
     """
 
     def __init__(self, world: World | None = None) -> None:

@@ -13,7 +13,7 @@ _WORKSPACE = "CUBLAS_WORKSPACE_CONFIG"
 
 
 def use_deterministic(cfg: RunConfig) -> None:
-    """Let torch take deterministic algorithms alone, or whatever is fastest, as configured."""
+    """Let torch take only deterministic algorithms, or whatever is fastest, as configured."""
     wanted = cfg.train.deterministic
     torch.use_deterministic_algorithms(wanted)
     if not wanted:

@@ -66,7 +66,7 @@ def use_channels_last(wish: ChannelsLast, precision: Precision, *, split: bool =
     Args:
         wish: of the config.
         precision: of the run.
-        split: whether the weights are split over ranks, which FSDP2 does in NCHW alone.
+        split: whether the weights are split over ranks, which FSDP2 does only in NCHW.
 
     Raises:
         ConfigError: where the wish cannot be had.
@@ -186,7 +186,7 @@ def load_for_use(cfg: UseConfig) -> tuple[nn.Module, NetSpec, Weights]:
 
 
 def _described(cfg: UseConfig, weights: Weights) -> tuple[nn.Module, NetSpec]:
-    """Build the network of a file's card, of the scale that the card tells."""
+    """Build the network of a file's card, of the scale that the card says."""
     card, where = weights.card, f"checkpoint={weights.source}"
     assert card is not None
     if cfg.scale is not None and card.scale not in (None, cfg.scale):

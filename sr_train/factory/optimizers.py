@@ -50,7 +50,7 @@ def make_optimizer(cfg: RunConfig, net: nn.Module) -> Optimizer:
     optimizer = called(factory, groups, "optimizer")
     if is_sharded(net) and is_fused(optimizer) and not isinstance(optimizer, torch.optim.Adam):
         raise ConfigError(
-            f"optimizer.fused=true: torch splits fused Adam and AdamW alone over processes, not "
+            f"optimizer.fused=true: torch splits only fused Adam and AdamW over processes, not "
             f"{type(optimizer).__name__}; with distributed.strategy=fsdp set optimizer.fused=false"
         )
     return optimizer

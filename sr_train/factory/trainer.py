@@ -72,7 +72,7 @@ def part_makers(
     sets: Mapping[str, Any],
     world: World,
 ) -> dict[str, Callable[[], Any]]:
-    """Return what makes loggers (rank 0 alone has them), metrics and stream, by config path."""
+    """Return what makes loggers (only rank 0 has them), metrics and stream, by config path."""
     nodes = cfg.logger if world.is_main else {}
     first_step = model.generator.steps + 1
     metrics = cfg.metrics if cfg.data.val else {}

@@ -203,7 +203,7 @@ def writing_video(
     info = source.info
     fps = wish.fps if info is None else info.fps
     if fps is None:
-        raise ConfigError(f"{source.path}: images tell no frame rate; add fps=25, for example")
+        raise ConfigError(f"{source.path}: images hold no frame rate; add fps=25, for example")
     make_folder(path.parent)
     opened = VideoWriter(
         path,

@@ -88,7 +88,7 @@ class Meter:
 
         Args:
             combine: adds up what several processes measured, see
-                `sr_train.engine.distributed.World.combine`; None: this process alone.
+                `sr_train.engine.distributed.World.combine`; None: only this process.
         """
         sums: Mapping[str, RunningSum] = self._sums()
         self._values.clear()

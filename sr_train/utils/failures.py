@@ -58,7 +58,7 @@ def naming(
         where: config path of the part.
         part: the object; its class is named.
         given: returns what it was called with, in words.
-        passes: tells further exceptions that go through.
+        passes: says which further exceptions go through.
 
     Raises:
         PluginError: in the place of any other exception.

@@ -47,7 +47,7 @@ def give_back_large_blocks() -> None:
 
 
 def peak_host_bytes() -> int | None:
-    """Return the largest resident size of this process so far; None where it is not told."""
+    """Return the largest resident size of this process so far; None where it is not known."""
     status = Path("/proc/self/status")
     if status.exists():
         line = next(x for x in status.read_text().splitlines() if x.startswith("VmHWM"))
@@ -61,7 +61,7 @@ def peak_host_bytes() -> int | None:
 
 
 def resident_bytes() -> int | None:
-    """Return the resident size of this process now; None where it is not told."""
+    """Return the resident size of this process now; None where it is not known."""
     statm = Path("/proc/self/statm")
     if not statm.exists():
         return None
@@ -131,4 +131,4 @@ class PeakMemory:
             )
         if self.host is not None:
             parts.append(f"{self.host / _GIB:.2f} GiB of host memory")
-        return "peak " + ", ".join(parts or ["not told by this system"])
+        return "peak " + ", ".join(parts or ["not known on this system"])

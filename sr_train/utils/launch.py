@@ -37,7 +37,7 @@ class Launch(NamedTuple):
 
 
 class SharedError(SRTrainError):
-    """An error that every rank raises with the same words, so that one of them tells it."""
+    """An error that every rank raises with the same words, so that one of them reports it."""
 
 
 class Stopped(SystemExit):
@@ -51,7 +51,7 @@ class Stopped(SystemExit):
 def adopt_srun() -> None:
     """Repeat in torchrun's words what srun says, where it started the processes of one run.
 
-    Steps alone count: the script of an sbatch job also has a SLURM_PROCID, but is one process.
+    Only steps count: the script of an sbatch job also has a SLURM_PROCID, but is one process.
     """
     count = int(os.environ.get("SLURM_STEP_NUM_TASKS", "1"))
     if "RANK" in os.environ or count == 1:
@@ -72,7 +72,7 @@ def adopt_srun() -> None:
 def end_with_launcher() -> None:
     """Get SIGTERM when torchrun, which started this process, is gone: nobody else would end it.
 
-    Linux alone tells a process of its parent's end. Reference: prctl(2), PR_SET_PDEATHSIG.
+    Only Linux tells a process of its parent's end. Reference: prctl(2), PR_SET_PDEATHSIG.
     """
     if sys.platform != "linux" or "TORCHELASTIC_RUN_ID" not in os.environ:
         return

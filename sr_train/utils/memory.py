@@ -1,4 +1,4 @@
-"""How much memory this process may still use, and errors that tell it was too little."""
+"""How much memory this process may still use, and errors that show it was too little."""
 
 import os
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""Being told to end from outside: said at once, honoured where nothing is lost by it."""
+"""Being asked to end from outside: said at once, honoured where nothing is lost by it."""
 
 import os
 import signal
@@ -95,7 +95,7 @@ class Stop:
 
     @contextmanager
     def holding(self) -> Iterator[None]:
-        """Let no signal break off the block; one that would have ends it behind the block."""
+        """Let no signal break off the block; one that would have ends it after the block."""
         self._held += 1
         try:
             yield

@@ -24,7 +24,7 @@ def for_each(
 
     Args:
         items: what to call it for.
-        call: returns whether to go on.
+        call: returns whether to continue.
         threads: how many.
         stop: no item is begun any more once it is set.
 

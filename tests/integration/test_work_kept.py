@@ -269,7 +269,7 @@ def test_a_run_that_diverged_goes_back_to_the_newest_healthy_state(command, in_f
     assert (folder / "diverged/last.safetensors").is_file()
     assert read_weights(in_folder / RUN).card.step == 4
     again = command(*diverging_words(in_folder, 99), "resume=auto").succeeds()
-    assert "the run diverged behind step 4: going back to that step" in again.out
+    assert "the run diverged after step 4: going back to that step" in again.out
     assert "at step 4" in again.out
     assert state_of(RUN, 16)["step"] == 16
 

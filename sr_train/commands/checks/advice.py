@@ -36,7 +36,7 @@ def tell_advice(cfg: RunConfig, sets: Mapping[str, Any]) -> list[str]:
 
 
 def config_advice(cfg: RunConfig) -> Iterator[str]:
-    """Yield what a config alone lets one doubt."""
+    """Yield what a config by itself lets one doubt."""
     steps = cfg.train.steps
     yield from _late_terms(cfg, steps)
     yield from _still_weights(cfg, steps)
@@ -112,7 +112,7 @@ def _is_nought(node: Any, path: str, cfg: RunConfig) -> bool:
         with naming(path, schedule, lambda: "a step"):
             return all(schedule(step) == 0 for step in steps)
     except SRTrainError:
-        return False  # whoever builds it tells what is wrong with it
+        return False  # whoever builds it reports what is wrong with it
 
 
 def data_advice(sets: Mapping[str, Any]) -> Iterator[str]:
@@ -123,7 +123,7 @@ def data_advice(sets: Mapping[str, Any]) -> Iterator[str]:
                 yield from (f"{path}: {text}" for text in dataset.warnings(_SAMPLES))
         except PluginError as err:
             yield str(err)
-        except SRTrainError as err:  # a damaged file, which whoever needs it tells
+        except SRTrainError as err:  # a damaged file, which whoever needs it reports
             log.debug("%s: %s", path, err)
     train = _files("data.train", sets.get("data.train"))
     for path, dataset in sets.items():

@@ -34,7 +34,7 @@ _SAFE = 0.9
 """Share of the memory that a step may take."""
 
 _TELLING = 64 * 2**20
-"""Bytes of activations from which on they tell how many those of a larger step will be."""
+"""Bytes of activations from which on they show how many those of a larger step will be."""
 
 _HOPELESS = 4
 """Times the memory there is that a step is expected to take, beyond which none larger is tried."""
@@ -118,7 +118,7 @@ def real_step(
 ) -> list[str]:
     """Measure the memory of a step; return what to change where it does not fit.
 
-    Ever larger steps are measured, as long as the last one tells that the next will fit, and that
+    Ever larger steps are measured, as long as the last one shows that the next will fit, and that
     the whole may: the memory of the host is that of everybody.
 
     Args:
@@ -287,7 +287,7 @@ def largest_divisor(number: int, most: int) -> int | None:
 
 
 def _least_bytes(spec: NetSpec) -> float:
-    """Return what each LQ pixel takes for its input, prediction and truth alone, in fp32."""
+    """Return what each LQ pixel takes for its input, prediction and truth, in fp32."""
     return 4.0 * (spec.in_channels + 2 * spec.out_channels * spec.scale**2)
 
 
@@ -313,7 +313,7 @@ def _cut(sample: Sample, size: Size, scale: int) -> dict[str, Tensor]:
 
 
 def _one_step(model: SRModel, batch: Mapping[str, Tensor], accum: int) -> None:
-    """Take a step of the same micro-batch over and over, as often as tells anything new."""
+    """Take a step of the same micro-batch over and over, as often as shows anything new."""
     take_step(model, [batch] * min(accum, _MICRO_BATCHES))
 
 

@@ -45,7 +45,7 @@ def tell_half_on_cpu(cfg: RunConfig, model: SRModel) -> float | None:
         ratio, shape = _measured(model, input_shape(cfg, model.spec))
     except (RuntimeError, PluginError) as err:
         if is_out_of_memory(err):
-            return None  # a matter of the step, which knows how to go on
+            return None  # a matter of the step, which knows how to continue
         raise ConfigError(explained(cfg, model, "arch", str(err)) or f"arch: {err}") from err
     words = (cfg.precision.name.value, ratio, "x".join(map(str, shape)))
     if ratio > _WORTH_SAYING:

@@ -66,7 +66,7 @@ def overlap_warning(name: str, train: Sequence[SetFile], val: Sequence[SetFile])
         same += f" (the same as {one_line(example[0])})"
     return (
         f"{name}: {found} of {count} files that were looked at are trained on too, such as {same}; "
-        "scores on them tell nothing about other images"
+        "scores on them say nothing about other images"
     )
 
 

@@ -1,6 +1,6 @@
 """The first validation and the first save of a run, on little data and in a folder that goes again.
 
-Everything is made as `train` makes it. What fails is told, all of it, and what stands in for it
+Everything is made as `train` makes it. What fails is reported, all of it, and what stands in for it
 keeps the rest going.
 """
 
@@ -61,7 +61,7 @@ class Found:
 
     @contextmanager
     def about(self, path: str, label: str = "", *, once: bool = True) -> Iterator[None]:
-        """Note what fails in the block, and go on behind it.
+        """Note what fails in the block, and continue after it.
 
         A defect of the program itself, and memory that is too little, go through.
 
@@ -94,7 +94,7 @@ class Found:
 def rehearsal_folder(out_dir: Path) -> Iterator[RunFolder]:
     """Return a folder beside those of runs, which is gone after the block.
 
-    Those that a killed process left behind are removed, too.
+    Those that a killed process left are removed, too.
 
     Args:
         out_dir: of the runs; where it does not exist yet, the folder lies above it.

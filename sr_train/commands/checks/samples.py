@@ -31,7 +31,7 @@ _PIXELS = (np.uint8, np.uint16)
 
 _MOST = 6
 _MOST_UNTOLD = 8
-"""Items that are read of a set that does not tell its sizes."""
+"""Items that are read of a set that does not report its sizes."""
 
 
 class Item(ClipInMemory):
@@ -87,7 +87,7 @@ def _chosen(path: str, dataset: Any, frames: int, about: About) -> list[int]:
         count = min(len(dataset), _MOST_UNTOLD)
         if count < len(dataset):
             log.info(
-                "%s: tells no sizes (whole_sizes), so that %d of %d items are looked at",
+                "%s: reports no sizes (whole_sizes), so that %d of %d items are looked at",
                 path,
                 count,
                 len(dataset),

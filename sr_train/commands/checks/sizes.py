@@ -1,4 +1,4 @@
-"""Whether a network takes every size that validation will feed it, told without computing.
+"""Whether a network takes every size that validation will feed it, found without computing.
 
 What a validation set holds is known from headers, and what of it the network sees at once from the
 tiles; see `sr_train.inference.probing` for how each size is tried.
@@ -31,7 +31,7 @@ def size_problems(model: SRModel, tiling: TilingConfig, sets: Mapping[str, Any])
     Args:
         model: whose network has been seen to work on some size.
         tiling: of validation.
-        sets: for validation, by config path; one that tells no sizes is left out.
+        sets: for validation, by config path; one that reports no sizes is left out.
     """
     problems = []
     tried = _Tried(model)
