@@ -97,7 +97,7 @@ class Adversary:
 
         Returns:
             Scalars for the log: the terms (`loss_d/...`), and how well the two kinds of images
-            are told apart (`gan/...`).
+            are distinguished (`gan/...`).
         """
         inputs = AdversaryContext(ctx, self.learner, model)
         with self.learner.synchronised(last):
@@ -137,7 +137,7 @@ def discriminator_stats(real_logits: Logits, fake_logits: Logits) -> dict[str, T
     """Return the means of both logits and the accuracy, as tensors on the device.
 
     The accuracy is the fraction of real logits above the mean of the fake ones and of fake logits
-    below the mean of the real ones, averaged: 0.5 where the two cannot be told apart, 1 where
+    below the mean of the real ones, averaged: 0.5 where the two cannot be distinguished, 1 where
     they are apart, for every kind of GAN loss, relativistic and Wasserstein ones included. Where a
     logit is not finite there is none: it is NaN.
     """

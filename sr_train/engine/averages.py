@@ -164,8 +164,8 @@ class OptimizerAverage(AveragedWeights):
     """Show the average that an optimizer keeps, in the place of an EMA.
 
     It is brought up to date when it is looked at. The live weights are put back bit for bit
-    afterwards, so that validating or saving does not change a run; `eval()` followed by `train()`
-    alone would, by rounding.
+    afterwards, so that validating or saving does not change a run; only `eval()` followed by
+    `train()` would, by rounding.
 
     Reference: Defazio et al., The Road Less Scheduled, NeurIPS 2024,
         https://arxiv.org/abs/2405.15682

@@ -38,7 +38,7 @@ def write_atomically(path: Path, data: bytes | memoryview) -> None:
     """Write a file so that a crash leaves the old one or the new one, never a part.
 
     Raises:
-        CheckpointError: if it cannot be written; nothing is left behind.
+        CheckpointError: if it cannot be written; nothing is left over.
     """
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -46,7 +46,7 @@ def write_atomically(path: Path, data: bytes | memoryview) -> None:
     except OSError as err:
         raise CheckpointError(
             f"{path}: could not be written ({err.strerror}); what was there before is intact. "
-            "Mend that, then try again; a run goes on with resume=auto"
+            "Fix that, then try again; a run resumes with resume=auto"
         ) from err
 
 
@@ -88,7 +88,7 @@ def states(folder: Path) -> list[Path]:
 
 
 def step_of(path: Path) -> int:
-    """Return the step that the name of a training state tells."""
+    """Return the step that the name of a training state says."""
     return int(path.stem.removeprefix("step_"))
 
 
@@ -113,7 +113,7 @@ def move_states(folder: Path, step: int, to: str) -> list[Path]:
 
 
 def set_aside_newer(folder: Path, step: int) -> list[Path]:
-    """Move states of later steps into `abandoned`: a run that goes on from `step` replaces them."""
+    """Move states of later steps into `abandoned`: a run that resumes from `step` replaces them."""
     return move_states(folder, step, "abandoned")
 
 

@@ -89,7 +89,7 @@ def _add_bytes(digest: Any, data: bytes) -> None:
 
 
 def _plain(value: Any) -> bytes:
-    """Return bytes that tell a plain value and its type; of any other object, the type alone."""
+    """Return bytes that identify a plain value and its type; of any other object, only the type."""
     name = type(value).__name__
     if isinstance(value, bytes | bytearray):
         return name.encode() + bytes(value)

@@ -18,7 +18,7 @@ def compile_or_tell(net: nn.Module, sample: Tensor, precision: Precision, where:
     One forward and backward are run, of the shapes of training, so that this is also the
     compilation that training uses. Weights, buffers and random numbers are left as they were. A
     network that cannot be compiled stays as it is, and the log says which and why; one that
-    compiles in several parts only is told with the reason of the break.
+    compiles only in several parts is reported with the reason of the break.
 
     Args:
         net: on its device, as it is trained.

@@ -251,7 +251,7 @@ class AdversaryContext:
         return self._discriminate(self.real)
 
     def image(self, name: str, colour: str) -> Tensor:
-        """Return `fake` or `real`; a discriminator sees the network's own planes alone."""
+        """Return `fake` or `real`; a discriminator sees only the network's own planes."""
         assert colour == "rgb", colour
         image: Tensor = getattr(self, name)
         return image

@@ -32,7 +32,7 @@ Item = TypeVar("Item")
 
 
 class LostRankError(SRTrainError):
-    """Another rank has ended or does not answer, so this one cannot go on."""
+    """Another rank has ended or does not answer, so this one cannot continue."""
 
 
 @dataclass(frozen=True)
@@ -157,7 +157,7 @@ def reduce_scalars(
 
 
 def start_world(device: torch.device, timeout_sec: float = 600.0) -> World:
-    """Join the processes that torchrun started with this one; alone, do nothing.
+    """Join the processes that torchrun started with this one; do nothing for a single one.
 
     Python objects and scalars travel by Gloo, gradients on CUDA by NCCL.
 
@@ -200,7 +200,7 @@ def device_of_rank(device: torch.device) -> torch.device:
     """Return the device of this rank: with several processes, each has a GPU of its own.
 
     Raises:
-        ConfigError: where there are fewer GPUs than processes, or for a kind of one alone.
+        ConfigError: where there are fewer GPUs than processes, or for a kind that serves only one.
     """
     launch = Launch.from_environment()
     if not launch.several or device.type == "cpu":
@@ -219,7 +219,7 @@ def device_of_rank(device: torch.device) -> torch.device:
 
 
 def fault_of_ranks(err: BaseException) -> SRTrainError | None:
-    """Return what to tell about an error that only several ranks meet; else None."""
+    """Return what to report of an error that only several ranks meet; else None."""
     if isinstance(err, RuntimeError) and "find_unused_parameters" in str(err):
         return SharedError(
             "some weights got no gradient in a step (a warning of the first step names them), "
@@ -229,7 +229,7 @@ def fault_of_ranks(err: BaseException) -> SRTrainError | None:
 
 
 def lost_rank(err: BaseException) -> LostRankError | None:
-    """Return what to tell about an error of a collective whose partner is gone; else None.
+    """Return what to report of an error of a collective whose partner is gone; else None.
 
     Gloo raises plain RuntimeErrors, so they are known by their words.
     """
@@ -240,7 +240,7 @@ def lost_rank(err: BaseException) -> LostRankError | None:
     last = str(err).strip().splitlines()[-1]
     return LostRankError(
         "another rank has ended or does not answer, so this one ends too; see what it said, then "
-        f"go on with resume=auto ({last})"
+        f"resume with resume=auto ({last})"
     )
 
 

@@ -1,4 +1,4 @@
-"""What is looked at on a logged step alone, because it costs an extra backward or reduction."""
+"""What is looked at only on a logged step, because it costs an extra backward or reduction."""
 
 import torch
 from torch import Tensor

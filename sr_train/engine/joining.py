@@ -30,7 +30,7 @@ def wrap_ddp(model: SRModel, cfg: DistributedConfig, world: World) -> None:
     Args:
         model: of this rank, the same on each.
         cfg: how.
-        world: the ranks; nothing to do for one alone.
+        world: the ranks; nothing to do for a single one.
     """
     if world.size == 1:
         return
@@ -52,7 +52,7 @@ def wrap_ddp(model: SRModel, cfg: DistributedConfig, world: World) -> None:
 def check_same_data(sets: Mapping[str, Any], world: World) -> None:
     """Make sure that all ranks see the same data. A collective.
 
-    Ranks take their samples by number, so that others behind the same number would be trained on,
+    Ranks take their samples by number, so that others of the same number would be trained on,
     or scored, without anybody's notice.
 
     Args:
@@ -86,7 +86,7 @@ def convert_sync_batchnorm(net: nn.Module, device: torch.device, world: World | 
         return net
     if device.type == "cpu":
         log.warning(
-            "warning: %s has BatchNorm, whose statistics are of each process alone on CPUs: the "
+            "warning: %s has BatchNorm, whose statistics are of each process only on CPUs: the "
             "gradient is not quite that of one process with the whole batch",
             type(net).__name__,
         )

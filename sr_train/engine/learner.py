@@ -99,7 +99,7 @@ class Learner:
         return self._rates.last()
 
     def synchronised(self, last: bool) -> AbstractContextManager[object]:
-        """Return the region of a micro-batch: ranks average gradients on the last one alone."""
+        """Return the region of a micro-batch: ranks average gradients only on the last one."""
         if isinstance(self.wrapped, FSDPModule):
             self.wrapped.set_requires_gradient_sync(last)
         if isinstance(self.wrapped, DistributedDataParallel) and not last:
@@ -200,7 +200,7 @@ class Learner:
         }
 
     def faults(self, state: Mapping[str, Any]) -> list[str]:
-        """Name what in a stored state the optimizer could not go on with."""
+        """Name what in a stored state the optimizer could not use."""
         return self._optimizer_state.faults(state["optimizer"])
 
     def load_state_dict(self, state: dict[str, object]) -> list[str]:

@@ -13,8 +13,8 @@ _FIRST_LENGTH = 4096
 class LearningRates:
     """Set the learning rates of an optimizer from a schedule of applied steps.
 
-    A step that was skipped does not move the schedule. How many were applied is known on the
-    device alone, so the factors of a schedule lie there as a table, and the learning rates are
+    A step that was skipped does not move the schedule. How many were applied only the device
+    knows, so the factors of a schedule lie there as a table, and the learning rates are
     tensors that are looked up in it. An optimizer that cannot take such tensors gets floats; that
     each of its steps was applied or skipped, the host knows already.
 

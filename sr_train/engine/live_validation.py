@@ -32,7 +32,7 @@ _Panel = tuple[str, np.ndarray]
 
 
 class LiveValidation:
-    """Score the network of the moment; rank 0 alone shows images and writes them.
+    """Score the network of the moment; only rank 0 shows images and writes them.
 
     Of a clip, the frame in its middle is shown.
 

@@ -1,4 +1,4 @@
-"""What a run tells at its log interval: scalars to files and sinks, a line to people."""
+"""What a run reports at its log interval: scalars to files and sinks, a line to people."""
 
 import logging
 import math
@@ -42,10 +42,10 @@ _SILENT_LOOKS = 3
 
 
 class MetricLogger:
-    """Read the meter and everything else that is logged; rank 0 alone writes.
+    """Read the meter and everything else that is logged; only rank 0 writes.
 
     Args:
-        model: what is told of.
+        model: what is reported on.
         steps: length of the run, for people.
         folder: the run's folder.
         monitor: the watch over non-finite numbers.
@@ -111,7 +111,7 @@ class MetricLogger:
         self.clock.restart(self.model.generator.steps)
 
     def read(self, wait_seconds: float) -> tuple[LogWindow, str]:
-        """Write every scalar of the window; return it, and the note behind the bar.
+        """Write every scalar of the window; return it, and the note after the bar.
 
         Args:
             wait_seconds: time that the loop waited for data.
@@ -166,7 +166,7 @@ class MetricLogger:
             looks.update(silent)
             found = [each for each in silent if looks[each] == after]
             for each in found:
-                looks[each] = _SILENT_LOOKS  # told; counting on, it is not told again
+                looks[each] = _SILENT_LOOKS  # reported; counting on, it is not reported again
             if found and self._world.is_main:
                 shown = first_few(found)
                 log.warning(

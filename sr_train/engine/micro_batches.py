@@ -45,7 +45,7 @@ class MicroBatcher:
     """Take whole steps; on running out of memory, take the same step in smaller micro-batches.
 
     The gradient of a step is the mean over its samples, and splits are of equal size, so that
-    splitting changes memory and speed alone. What is computed over a batch as a whole is excepted:
+    splitting changes only memory and speed. What is computed over a batch as a whole is excepted:
     BatchNorm's statistics and the means of a relativistic GAN loss are then those of a split. It
     stays for the rest of the launch; a resumed run begins with the micro-batches of its config and
     learns it anew, at the price of one broken-off step. With several ranks nothing is split,
@@ -101,7 +101,7 @@ class MicroBatcher:
             if self._model.updating or self._model.generator.steps > before:
                 raise SRTrainError(
                     f"step {before + 1}: out of memory while the weights were being changed; "
-                    f"go on from the last state with resume=auto and {self._less()}"
+                    f"resume from the last state with resume=auto and {self._less()}"
                 ) from err
             if self._world.size > 1:
                 raise InsufficientMemoryError(self._advice()) from err
@@ -126,7 +126,7 @@ class MicroBatcher:
             raise InsufficientMemoryError(self._advice())
         self.num_splits = finer[0]
         log.warning(
-            "warning: step %d: out of memory; each step goes on in %d micro-batches, each of %d "
+            "warning: step %d: out of memory; each step continues in %d micro-batches, each of %d "
             "sample(s), with the same gradient. To start like this: train.accum=%d",
             self._model.generator.steps + 1,
             self.micro_batches,

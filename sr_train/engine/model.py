@@ -70,7 +70,7 @@ class SRModel:
         Nothing here waits for the device.
 
         Args:
-            batch: `lq` (B, C, H, W) and `gt` (B, C, H*scale, W*scale), or clips with T behind B,
+            batch: `lq` (B, C, H, W) and `gt` (B, C, H*scale, W*scale), or clips with T after B,
                 uint8, uint16 or float in [0, 1], on any device; and the generator's extra inputs
                 by name, on the grid of `lq`, whose values are taken as they are.
             last_micro_batch: False keeps the gradient for the next micro-batch.

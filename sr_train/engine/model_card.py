@@ -31,11 +31,11 @@ class ModelCard:
     """What a file of weights says about itself."""
 
     architecture: str
-    """Dotted path of the class; empty: the file tells no class, or none with its arguments."""
+    """Dotted path of the class; empty: the file says no class, or none with its arguments."""
     arguments: dict[str, Any] = field(default_factory=dict)
     """Arguments of its constructor, plain Python."""
     scale: int | None = 1
-    """None: the file does not tell it."""
+    """None: the file does not say it."""
     step: int = 0
     weights: str = "live"
     """`ema`, `swa` or `live`."""
@@ -77,7 +77,7 @@ def read_card(
 ) -> ModelCard | None:
     """Read and verify the metadata of a safetensors file; None: another program wrote it.
 
-    What is missing or cannot be read is left at its default, and told in the log.
+    What is missing or cannot be read is left at its default, and reported in the log.
 
     Raises:
         CheckpointError: if the file is not what was written, or has a newer layout.

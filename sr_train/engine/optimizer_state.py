@@ -44,7 +44,7 @@ class OptimizerState:
         }
 
     def faults(self, state: Mapping[str, Any]) -> list[str]:
-        """Name the parameters whose stored moments the optimizer could not go on with.
+        """Name the parameters whose stored moments the optimizer could not use.
 
         Args:
             state: as stored; that of another class is dropped and has no faults.

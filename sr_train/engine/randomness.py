@@ -34,7 +34,7 @@ def random_state(device: torch.device) -> dict[str, Any]:
     """Return the state of this process's generators as tensors and plain Python.
 
     Args:
-        device: of the run; those of GPUs are left alone where it is none.
+        device: of the run; those of GPUs are left as they are where it is none.
     """
     algorithm, keys, *rest = np.random.get_state(legacy=True)  # noqa: NPY002
     return {

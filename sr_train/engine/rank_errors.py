@@ -1,8 +1,8 @@
-"""What rank 0 tells the other ranks about its errors, so that a fault of all is told once.
+"""What rank 0 tells the other ranks of its errors, so that a fault of all is reported once.
 
 It works before the ranks have joined, through the key-value store that torchrun keeps for them:
 most errors of a config are found long before. Without torchrun's store nothing is exchanged and
-each rank tells its own errors.
+each rank reports its own errors.
 """
 
 import os

@@ -101,6 +101,6 @@ class RunFolder:
             rows = len(self.metrics_file.read_bytes().splitlines())
         if rows > 1 or any(self.checkpoints.glob("*")):
             raise ConfigError(
-                f"{self.root}: holds a run already; go on with it by resume=auto, or choose "
+                f"{self.root}: holds a run already; resume it with resume=auto, or choose "
                 "another name=..."
             )

@@ -68,7 +68,7 @@ class CosineRestarts:
 
     After a linear rise of `warmup` steps, which are not counted in `periods`, the i-th cosine
     takes `periods[i]` steps: w * (1 - final) * (1 + cos(pi * t / period)) / 2 + final. Each begins
-    with its own weight at once; behind the last, the factor stays at `final`.
+    with its own weight at once; after the last, the factor stays at `final`.
 
     Attributes:
         periods: steps of each cosine.
@@ -117,7 +117,7 @@ class OneCycle:
     is left, and ends, at the last step, at `1 / (div_factor * final_div_factor)`.
 
     Reference: Smith and Topin, Super-Convergence, 2019, https://arxiv.org/abs/1708.07120, in the
-    form of torch's OneCycleLR with two phases; the momentum is left alone.
+    form of torch's OneCycleLR with two phases; the momentum is not changed.
     """
 
     steps: int

@@ -1,7 +1,7 @@
 """Weights split over the ranks (FSDP2), for networks whose training state fits on no single GPU.
 
 Each rank keeps 1/N of every weight, gradient, moment and average, and gathers the weights of one
-block while it computes. Stored states are whole: a run may go on in one process, or by DDP.
+block while it computes. Stored states are whole: a run may resume in one process, or by DDP.
 
 Reference: Zhao et al., PyTorch FSDP: Experiences on Scaling Fully Sharded Data Parallel, VLDB 2023,
     https://arxiv.org/abs/2304.11277

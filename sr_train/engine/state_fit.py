@@ -17,7 +17,7 @@ def check_fits(state: Mapping[str, Any], model: "SRModel") -> None:
     """Raise where a state of the right parts is of other networks, or of spoilt weights.
 
     Raises:
-        CheckpointError: telling each part that does not fit.
+        CheckpointError: naming each part that does not fit.
     """
     generator = model.generator
     faults = _net_faults("net_g", state["net_g"], generator.net)

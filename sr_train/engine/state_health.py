@@ -18,7 +18,7 @@ class StateHealth:
     """Tell good states from those that a diverging run saved.
 
     The step before the first NaN may have blown the weights up already, so nothing that is seen up
-    to a state vouches for it. It counts as healthy once a whole log window behind it was finite.
+    to a state vouches for it. It counts as healthy once a whole log window after it was finite.
 
     Args:
         saved: steps of the states that are there.
@@ -46,7 +46,7 @@ class StateHealth:
 
     @property
     def awaiting(self) -> int | None:
-        """The newest state that the log window under way began behind, which it may confirm."""
+        """The newest state that the log window under way began after, which it may confirm."""
         return max((step for step in self.saved if step <= self._window_start), default=None)
 
     @property
@@ -83,7 +83,7 @@ def _is_finite(window: LogWindow) -> bool:
 def write_healthy(folder: Path, step: int) -> None:
     """Note the newest healthy state beside the states; a state itself cannot know it.
 
-    Where that fails, the states tell the one before.
+    Where that fails, the states give the one before.
     """
     with contextlib.suppress(OSError):
         write_atomically(folder / _NOTE, f"{step}\n".encode(), sync=False)
@@ -97,7 +97,7 @@ def read_healthy(folder: Path) -> int | None:
 
 
 def set_aside_diverged(folder: Path, healthy: int | None, weights: Iterable[Path]) -> None:
-    """Move the states behind the newest healthy one, and weights of the same time, aside.
+    """Move the states after the newest healthy one, and weights of the same time, aside.
 
     Args:
         folder: of the states.
@@ -113,7 +113,7 @@ def set_aside_diverged(folder: Path, healthy: int | None, weights: Iterable[Path
 
 
 def way_back(folder: Path, healthy: int | None, kept: int | None) -> str:
-    """Say how a run that diverged goes on.
+    """Say how a run that diverged resumes.
 
     Args:
         folder: of the states.
@@ -123,7 +123,7 @@ def way_back(folder: Path, healthy: int | None, kept: int | None) -> str:
     if healthy is None:
         way = "No state was followed by finite steps: start as before, resume=auto begins anew"
     else:
-        way = f"resume=auto goes on from step {healthy}, the newest state before it went wrong"
+        way = f"resume=auto resumes from step {healthy}, the newest state before it went wrong"
     way = f"{way}; what was saved since is in checkpoints/{DIVERGED}"
     if kept is None:
         return way
@@ -131,7 +131,7 @@ def way_back(folder: Path, healthy: int | None, kept: int | None) -> str:
 
 
 def only_state(folder: Path, step: int) -> str:
-    """Say how a run goes on whose first state makes predictions that are not finite."""
+    """Say how a run resumes whose first state makes predictions that are not finite."""
     state = folder / f"step_{step:08d}.pt"
     return (
         f"{_if_sound(state)}\n  if its weights are, start anew with a smaller learning rate, under "
@@ -141,7 +141,7 @@ def only_state(folder: Path, step: int) -> str:
 
 def _if_sound(state: Path) -> str:
     return (
-        "if that image or the network's own code is at fault and not the weights, mend it and "
+        "if that image or the network's own code is at fault and not the weights, fix it and "
         f"type the same with resume={state}"
     )
 

@@ -127,7 +127,7 @@ class Validator:
         Args:
             upscale: what upscales.
             on_frame: sees each result of this rank once.
-            stop: asked behind each image and frame; returns why to break off, or None.
+            stop: asked after each image and frame; returns why to break off, or None.
 
         Returns:
             The same scores on every rank, in the order of the sets.
@@ -235,7 +235,7 @@ class Validator:
 
 
 def _told_where(preds: Iterable[np.ndarray], where: str) -> Iterator[np.ndarray]:
-    """Yield predictions; what a part of the user's own fails on is told with its name."""
+    """Yield predictions; what a part of the user's own fails on is reported with its name."""
     try:
         yield from preds
     except PluginError as err:

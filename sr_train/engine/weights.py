@@ -52,7 +52,7 @@ def tensors_to_store(net: nn.Module) -> dict[str, Tensor]:
         if not isinstance(value, Tensor):
             raise PluginError(
                 f"arch: the state_dict of {type(net).__name__} holds {name!r}, "
-                f"{type(value).__name__}; a file of weights takes tensors alone"
+                f"{type(value).__name__}; a file of weights takes only tensors"
             )
         stored = value.detach().cpu().contiguous()
         place = stored.untyped_storage().data_ptr()
@@ -66,7 +66,7 @@ def tensors_to_store(net: nn.Module) -> dict[str, Tensor]:
 def read_weights(path: Path, which: str = "ema") -> Weights:
     """Read weights from a run folder, a training state, a .safetensors or a .pth file.
 
-    What a file is its content tells, whatever its name.
+    What a file is shows in its content, whatever its name.
 
     Args:
         path: the file or folder.
@@ -109,7 +109,7 @@ def check_fit(fit: Fit, net: nn.Module, weights: Weights, *, strict: bool) -> No
     """Raise where `load_into` would.
 
     Raises:
-        CheckpointError: telling what does not fit.
+        CheckpointError: saying what does not fit.
     """
     kind, source = type(net).__name__, weights.source
     if fit.misfits and (strict or not fit.fitting):

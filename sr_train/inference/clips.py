@@ -62,14 +62,14 @@ class _Chunk:
     fade_in: range
     """Frames blended with the chunk before; those before them are dropped."""
     fade_out: range
-    """Frames blended with the next chunk; those behind them are dropped."""
+    """Frames blended with the next chunk; those after them are dropped."""
 
 
 class ClipUpscaler:
     """Upscale clips in chunks of frames and tiles of space, keeping their depth.
 
     Values are divided by 255 (or 65535), and the prediction is clipped and rounded half up. Extra
-    inputs go to the network as they are, behind the channels of `lq`. A clip that is shorter than
+    inputs go to the network as they are, after the channels of `lq`. A clip that is shorter than
     the network wants is lengthened by its last frame and cut again.
 
     Args:
@@ -164,7 +164,7 @@ class ClipUpscaler:
         return max(2 * self.frames - self.frame_overlap + 1 - held, 0)
 
     def _plan(self, held: int, overlap_before: int) -> tuple[_Chunk, int]:
-        """Return the next chunk and how many frames the one behind it shares with it.
+        """Return the next chunk and how many frames the one after it shares with it.
 
         Args:
             held: frames from the chunk's first on, as far as they are known.
@@ -266,7 +266,7 @@ class ClipUpscaler:
         self.frames = max(self.frames // 2, self._shortest())
         if torch.cuda.is_available():
             torch.cuda.empty_cache()
-        log.warning("%s: going on with tiling.frames=%d", reason, self.frames)
+        log.warning("%s: continuing with tiling.frames=%d", reason, self.frames)
 
 
 def frame_by_frame(upscale: Upscale) -> ClipUpscale:

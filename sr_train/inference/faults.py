@@ -1,4 +1,4 @@
-"""What to tell where one input fails, so that the others need not."""
+"""What to report where one input fails, so that the others need not."""
 
 import re
 import struct
@@ -18,7 +18,7 @@ _DECODERS = (cv2.error, av.FFmpegError, UnicodeError, EOFError, struct.error, zl
 
 
 def told(err: Exception, source: Path) -> str | None:
-    """Return what to tell a person about an input that failed; None for a defect of ours."""
+    """Return what to report of an input that failed; None for a defect of ours."""
     name = one_line(source)
     if isinstance(err, SRTrainError):
         # A name as short as `f` stands in many words.
@@ -51,7 +51,7 @@ class Failures:
     told: list[str] = field(default_factory=list)
     """What to say about each, in order."""
     defect: Exception | None = None
-    """The first error that no user can mend."""
+    """The first error that no user can fix."""
 
     def add(self, err: Exception, source: Path, more: str = "") -> str:
         """Take note of an error of one input; return what to say about it.
@@ -59,7 +59,7 @@ class Failures:
         Args:
             err: what was raised.
             source: of the input.
-            more: said behind it.
+            more: said after it.
         """
         why = told(err, source)
         if why is None:
@@ -74,7 +74,7 @@ class Failures:
         return self.told[-1]
 
     def is_to_be_shown(self) -> bool:
-        """Return whether the failure added last is among the first, which are told as they come."""
+        """Return whether the last failure is among the first, which are reported as they come."""
         return len(self.told) <= MOST_SHOWN
 
     def raise_any(self, total: int) -> None:

@@ -42,12 +42,12 @@ class Unread:
 class Feeder:
     """Reads frames with their further inputs, and leaves out those that cannot be read.
 
-    What follows such a frame is a clip of its own, as behind any gap; so is what follows a change
+    What follows such a frame is a clip of its own, as after any gap; so is what follows a change
     of size or depth, if that may be.
 
     Args:
         extra: the further inputs of the network.
-        stop: tells whether to end; asked before each frame.
+        stop: says whether to end; asked before each frame.
         may_change: whether frames may be of several sizes, as images may and a video may not.
     """
 

@@ -21,7 +21,7 @@ class Found:
 
     path: Path
     relative: Path
-    """Below the folder it was found in; behind that folder's own name where several were named."""
+    """Below the folder it was found in; after that folder's own name where several were named."""
     is_named: bool = False
     """Whether the user named the file itself; it is then taken for what it is said to be."""
 
@@ -55,7 +55,7 @@ def find(inputs: Sequence[Path], output: Path) -> Finds:
 
     Args:
         inputs: files, and folders that are searched through.
-        output: folder or file of the results. A folder that lies below an input, if behind a link,
+        output: folder or file of the results. A folder that lies below an input, if through a link,
             is left out of it; one that is an input, or holds it, is not.
 
     Raises:

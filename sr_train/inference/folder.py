@@ -12,7 +12,7 @@ from sr_train.io.files import remove_leftovers
 from sr_train.io.images import read_image, unwritable, write_image
 
 OnImage = Callable[[ImageJob, Exception | None, Sequence[str]], None]
-"""Called behind each image with what went wrong, if anything did, and what of its metadata the
+"""Called after each image with what went wrong, if anything did, and what of its metadata the
 result lacks, by name."""
 
 
@@ -32,7 +32,7 @@ def upscale_images(
     Args:
         upscaler: what upscales.
         jobs: see `plan_inputs`.
-        on_image: called behind each.
+        on_image: called after each.
         is_wanted: asked before each image; False ends the work.
 
     Returns:

@@ -1,4 +1,4 @@
-"""How much memory a network takes for an input, told by two small ones."""
+"""How much memory a network takes for an input, found by two small ones."""
 
 import math
 import weakref

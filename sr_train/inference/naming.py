@@ -133,7 +133,7 @@ def name_results(
         found: files.
         endings: the suffix of each one's result.
         folder: of the results.
-        suffix: put behind each name.
+        suffix: appended to each name.
     """
 
     def named(number: int, middle: str) -> Path:

@@ -26,7 +26,7 @@ class Wish:
     """How results are to be called and made."""
 
     suffix: str = ""
-    """Put behind each name."""
+    """Appended to each name."""
     format: str = "png"
     """Of images; one of `naming.FORMATS`."""
     codec: str = "h264"
@@ -37,7 +37,7 @@ class Wish:
 
 @dataclass(frozen=True)
 class ImageJob:
-    """An image, alone or a frame of a clip, and the file of its result."""
+    """An image, single or a frame of a clip, and the file of its result."""
 
     source: Path
     target: Path
@@ -156,7 +156,7 @@ def _plan_video(given: Path, finds: Finds, output: Output, plan: Plan) -> None:
         ClipJob(given, output.path, Path(), makes_video=True, runs=runs, stems=jobs[0].stems)
     )
     if len(runs) > 1:
-        plan.notes.append(f"{given}: {len(runs)} clips, one behind the other in {output.path}")
+        plan.notes.append(f"{given}: {len(runs)} clips, one after the other in {output.path}")
     plan.left_out = [each.path for each in finds.files if each not in frames]
 
 

@@ -111,7 +111,7 @@ class SizedTiler:
     def _most_pixels(self, forward: Forward, lq: Tensor) -> int:
         """Return how many LQ pixels of such an input fit into memory as a whole.
 
-        A network that cannot be run on the small inputs by which that is told gets as many as are
+        A network that cannot be run on the small inputs by which that is found gets as many as are
         run whole without a look.
         """
         volume = math.prod(lq.shape[:-2])
@@ -155,7 +155,7 @@ class SizedTiler:
             overlap,
             found or "an unknown amount",
             _size(part),
-            "" if small else f"; going on with the largest that fit, tiles of {largest}",
+            "" if small else f"; continuing with the largest that fit, tiles of {largest}",
         )
 
     def _compared(self, forward: Forward, lq: Tensor, name: str) -> Iterator[Patch]:

@@ -57,7 +57,7 @@ class VideoWish:
     audio: bool = True
     """Copy the audio of the input."""
     fps: Fraction | None = None
-    """For folders of images, which tell none."""
+    """For folders of images, which have none."""
 
 
 class VideoSource:
@@ -132,7 +132,7 @@ class FolderSource:
             try:
                 header = read_header(frame.source)
             except DataError:
-                continue  # told when it is to be read
+                continue  # reported when it is to be read
             if (header.width, header.height) != self.size:
                 raise DataError(
                     f"{frame.source}: is {header.width}x{header.height}, but {first.name} is "
@@ -247,7 +247,7 @@ def writing_images(folder: Path, suffix: str, format: str, not_kept: NotKept) ->
 
     Args:
         folder: made if it does not exist.
-        suffix: put behind the name of each frame of a video.
+        suffix: appended to the name of each frame of a video.
         format: of these; `same`, as videos have none: PNG.
         not_kept: takes up which images lost what of their metadata.
 
@@ -290,7 +290,7 @@ def upscale_clip(
         source: the clip.
         feeder: reads its frames with their further inputs.
         opened: what takes the frames.
-        on_frame: called behind each.
+        on_frame: called after each.
 
     Raises:
         Exception: where no frame was done, or one cannot be written.

@@ -171,7 +171,7 @@ class Tiler:
             torch.cuda.empty_cache()
         if self.tile_batch > 1:
             self.tile_batch //= 2
-            log.warning("%s: going on with tile_batch=%d", reason, self.tile_batch)
+            log.warning("%s: continuing with tile_batch=%d", reason, self.tile_batch)
             return
         tile = min(self.tile or longest, longest) // 2
         if tile < max(_SMALLEST_TILE, self.spec.min_size, self.spec.size_multiple):
@@ -185,7 +185,7 @@ class Tiler:
         if not self.is_exact and self.overlap is not None:
             self.overlap = min(self.overlap, tile // 2)
         words = "" if self.is_exact else "; such tiles are blended and not exact"
-        log.warning("%s: going on with tile=%d%s", reason, tile, words)
+        log.warning("%s: continuing with tile=%d%s", reason, tile, words)
 
     def _overlap_on_grid(self) -> int:
         """Return the LQ pixels, on the network's grid, that neighbouring windows share."""

@@ -33,7 +33,7 @@ class Upscaler:
     """Upscale images in tiles, keeping depth and number of channels.
 
     Values are divided by 255 (or 65535), and the prediction is clipped and rounded half up. For a
-    network of luma alone, Cb and Cr are upscaled by MATLAB's bicubic. A grey image goes through
+    network of luma only, Cb and Cr are upscaled by MATLAB's bicubic. A grey image goes through
     an RGB network as R = G = B, and the luma of the prediction is the result; through a luma
     network it goes without chroma.
 

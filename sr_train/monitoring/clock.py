@@ -50,7 +50,7 @@ class Clock:
     def left(self, steps: int) -> float | None:
         """Return the seconds that so many more steps will take, with what is done beside them.
 
-        They are taken to go on as in all closed windows; None where there was none yet.
+        They are taken to continue as in all closed windows; None where there was none yet.
         """
         if self.steps == 0:
             return None

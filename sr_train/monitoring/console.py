@@ -37,7 +37,7 @@ class _PlainConsole(Console):
         shown = (printable(each) if isinstance(each, str) else each for each in objects)
         try:
             super().print(*shown, **settings)
-        except OSError:  # a terminal that is gone, a full disk behind a pipe: the run goes on
+        except OSError:  # a terminal that is gone, a full disk behind a pipe: the run continues
             self.quiet = True
 
     def on_broken_pipe(self) -> None:
@@ -56,20 +56,20 @@ class _EscapingFormatter(logging.Formatter):
 
 
 class _LogFile(logging.FileHandler):
-    """A log file whose disk may fail: that is said once, and the run goes on without it."""
+    """A log file whose disk may fail: that is said once, and the run continues without it."""
 
     def handleError(self, record: logging.LogRecord) -> None:
         why = sys.exc_info()[1]
         logging.getLogger().removeHandler(self)
         log.warning(
-            "warning: %s: cannot be written, going on without it: %s", self.baseFilename, why
+            "warning: %s: cannot be written, continuing without it: %s", self.baseFilename, why
         )
 
 
 class ConsoleHandler(logging.Handler):
     """Print log records through the shared console, so that they stay clear of the bar.
 
-    Where there is no terminal, as in a job's log, no bar tells the time: each record has it.
+    Where there is no terminal, as in a job's log, no bar shows the time: each record has it.
     """
 
     def __init__(self) -> None:
@@ -116,14 +116,14 @@ class _RateColumn(ProgressColumn):
 
 
 class Bar:
-    """One progress bar with free text behind it."""
+    """One progress bar with free text after it."""
 
     def __init__(self, progress: Progress, task: int) -> None:
         self._progress = progress
         self._task = task
 
     def advance(self, note: str | None = None) -> None:
-        """Move by one; a note replaces the text behind the bar."""
+        """Move by one; a note replaces the text after the bar."""
         if note is None:
             self._progress.advance(self._task)  # type: ignore[arg-type]
         else:

@@ -75,6 +75,6 @@ def _keep(path: Path, stays: Callable[[Event], bool]) -> None:
 
 
 def _events(path: Path) -> Iterator[tuple[Event, bytes]]:
-    """Yield the events of a file, up to a part that a kill left behind, with their bytes."""
+    """Yield the events of a file, up to a part that a kill left, with their bytes."""
     for record in RawEventFileLoader(str(path)).Load():
         yield Event.FromString(record), record

@@ -37,7 +37,7 @@ class LogWindow:
     means: dict[str, float]
     """Mean over the finite values of each key; a key without a finite value is absent."""
     counts: dict[str, int]
-    """Number of finite values behind each mean."""
+    """Number of finite values in each mean."""
     non_finite: dict[str, int]
     """Number of inf and NaN values per key, where there were any."""
 

@@ -31,7 +31,7 @@ class NonFiniteMonitor:
     Args:
         limit: this many skipped steps in a row end the run.
         folder: where the batch at fault is written.
-        rank: of several processes, each of which writes its own batch; None: this one alone.
+        rank: of several processes, each of which writes its own batch; None: only this one.
     """
 
     def __init__(self, limit: int, folder: Path, rank: int | None = None) -> None:

@@ -51,7 +51,7 @@ class MetricsFile:
 
 @contextmanager
 def _named(path: Path) -> Iterator[None]:
-    """Let errors of the system tell the file, as those of a write do not."""
+    """Let errors of the system name the file, as those of a write do not."""
     try:
         yield
     except OSError as err:
@@ -117,7 +117,7 @@ def close_manifest(path: Path, facts: Mapping[str, object]) -> None:
 
 
 def last_launch(path: Path) -> Mapping[str, Any]:
-    """Return what manifest.json tells of the last launch; nothing where it tells none."""
+    """Return what manifest.json says of the last launch; nothing where it says none."""
     try:
         launches = _read_launches(path)
     except OSError:
@@ -126,7 +126,7 @@ def last_launch(path: Path) -> Mapping[str, Any]:
 
 
 def _launches(path: Path) -> list[dict[str, object]]:
-    """Return the launches so far; a file that tells none is set aside."""
+    """Return the launches so far; a file that holds none is set aside."""
     if not path.is_file():
         return []
     launches = _read_launches(path)

@@ -18,7 +18,7 @@ def _reflect_index(size: int, padded: int, device: torch.device) -> Tensor:
 def pad_to(x: Tensor, multiple: int, minimum: int = 1) -> Tensor:
     """Mirror the right and bottom edges until both sides suit the network.
 
-    The mirror goes on as often as needed, so that a 1x1 image can become a window of 8x8.
+    The mirror repeats as often as needed, so that a 1x1 image can become a window of 8x8.
 
     Args:
         x: (..., C, H, W), any size of at least one pixel.

@@ -28,7 +28,7 @@ PUBLISHED = "spynet_sintel_final-3d2a1287.pth"
 URL = f"https://github.com/JingyunLiang/VRT/releases/download/v0.0/{PUBLISHED}"
 
 OTHER_NAME = re.compile(r"basic_module\.(\d)\.basic_module\.(\d)\.conv\.(weight|bias)")
-"""In mmagic an activation is part of its convolution, so convolutions are counted alone."""
+"""In mmagic an activation is part of its convolution, so only convolutions are counted."""
 
 
 class Refinement(nn.Module):

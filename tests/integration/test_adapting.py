@@ -135,7 +135,7 @@ def test_a_run_that_is_short_of_memory_goes_on_in_smaller_parts(command, in_fold
     whole = command(*large_words(in_folder, 6, "name=whole", *smooth)).succeeds()
     split = command(*large_words(in_folder, 2, *smooth)).succeeds()
     assert "out of memory" not in whole.out
-    said = "step 2: out of memory; each step goes on in 3 micro-batches, each of 2 sample(s)"
+    said = "step 2: out of memory; each step continues in 3 micro-batches, each of 2 sample(s)"
     assert said in split.out
     assert "train.accum=3" in split.out
     ends = [state_of(in_folder / "runs" / name, 4)["net_g"] for name in ("whole", "toy")]

@@ -420,7 +420,7 @@ def test_nan_in_a_loss_touches_nothing_and_stops(train, in_folder, optimizer):
         "batch with non-finite pixels: no",
         str(batch),
         "parameters: body.",
-        "resume=auto goes on from step 1",
+        "resume=auto resumes from step 1",
     )
     assert_untouched(*(set_aside(in_folder, step) for step in (2, 5)))
     assert metrics_rows(in_folder / RUN, "skipped_steps/g")[-1] == (6, 4.0)

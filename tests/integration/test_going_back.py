@@ -52,7 +52,7 @@ def test_a_validation_that_is_not_finite_names_the_state_set_aside(command, in_f
         in_folder, "NanInUse", "train.log_every=1", "train.checkpoint_every=1", "train.val_every=3"
     )
     state = in_folder / RUN / "checkpoints/diverged/step_00000003.pt"
-    command(*words).fails_with("resume=auto goes on from step 2", f"resume={state}")
+    command(*words).fails_with("resume=auto resumes from step 2", f"resume={state}")
     done = command("train", f"resume={RUN}", "~data.val.main").succeeds()
     assert "going back to that step" in done.out
     assert "at step 2" in done.out
@@ -64,7 +64,7 @@ def test_the_folder_of_a_run_with_weights_alone_says_what_to_do(command, in_fold
     for path in (RUN / "checkpoints").glob("step_*"):
         path.unlink()
     command("train", f"resume={RUN}").fails_with(
-        f"resume={RUN}", "no training state to go on from", "net_g.pretrained="
+        f"resume={RUN}", "no training state to resume from", "net_g.pretrained="
     )
 
 

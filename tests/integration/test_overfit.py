@@ -93,4 +93,4 @@ def test_gan_terms_are_on_where_asked_for(command, in_folder, made_models):
 
 def test_gan_terms_alone_cannot_be_left_out(command, in_folder):
     words = overfit_words(in_folder, "compact", *GAN, "objective=[gan]")
-    command(*words).fails_with("objective: has GAN terms alone", "gan=true")
+    command(*words).fails_with("objective: has only GAN terms", "gan=true")

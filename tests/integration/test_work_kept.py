@@ -260,7 +260,7 @@ def diverging_words(folder: Path, at: int, *more: str) -> list[str]:
 
 def test_a_run_that_diverged_goes_back_to_the_newest_healthy_state(command, in_folder):
     done = command(*diverging_words(in_folder, 7, "train.keep_last=1"))
-    done.fails_with("resume=auto goes on from step 4", "checkpoints/diverged", "net_g")
+    done.fails_with("resume=auto resumes from step 4", "checkpoints/diverged", "net_g")
     folder = in_folder / RUN / "checkpoints"
     assert [path.name for path in folder.glob("step_*.pt")] == ["step_00000004.pt"]
     newest = max((folder / "diverged").glob("step_*.pt"))
@@ -284,9 +284,9 @@ def test_a_run_that_diverges_before_any_healthy_state_begins_anew(command, in_fo
 
 def test_a_second_divergence_goes_back_to_the_same_state(command, in_folder):
     """It is known to be healthy, whatever a second attempt makes of it."""
-    command(*diverging_words(in_folder, 7)).fails_with("goes on from step 4")
+    command(*diverging_words(in_folder, 7)).fails_with("resumes from step 4")
     for _ in range(2):
-        command(*diverging_words(in_folder, 5), "resume=auto").fails_with("goes on from step 4")
+        command(*diverging_words(in_folder, 5), "resume=auto").fails_with("resumes from step 4")
     assert "at step 4" in command(*diverging_words(in_folder, 99), "resume=auto").succeeds().out
 
 
@@ -296,7 +296,7 @@ def test_a_state_that_leads_to_no_finite_step_is_gone_back_from(command, in_fold
     command(*words, "train.steps=8").succeeds()
     assert state_of(RUN, 8)["healthy"] == 4
     (in_folder / RUN / "checkpoints/healthy_step.txt").write_bytes(b"\xff")
-    command(*words, "resume=auto", "train.max_skipped_in_row=3").fails_with("goes on from step 4")
+    command(*words, "resume=auto", "train.max_skipped_in_row=3").fails_with("resumes from step 4")
     assert "at step 4" in command(*diverging_words(in_folder, 99), "resume=auto").succeeds().out
 
 
@@ -342,7 +342,7 @@ def test_a_diverged_discriminator_is_named_and_gone_back_from(command, in_folder
     words.append("discriminator.optimizer={_target_: torch.optim.SGD, _partial_: true, lr: 1.0}")
     (in_folder / "armed").touch()
     done = command(*words)
-    done.fails_with("steps in a row of net_d", "discriminator.lr", "goes on from step 4")
+    done.fails_with("steps in a row of net_d", "discriminator.lr", "resumes from step 4")
     (in_folder / "armed").unlink()
     again = command(*words, "resume=auto").succeeds()
     assert "at step 4" in again.out

@@ -324,7 +324,7 @@ def test_a_gpu_that_is_too_small_splits_and_goes_on(make_model, make_batch):
     total = torch.cuda.get_device_properties(device).total_memory
 
     def step(count):
-        """Return the splitter of a step of so many samples and the bytes that it reserved."""
+        """Return the micro-batcher of a step of so many samples and the bytes that it reserved."""
         gc.collect()
         torch.cuda.empty_cache()
         torch.cuda.reset_peak_memory_stats(device)

@@ -307,7 +307,7 @@ def test_out_of_memory_makes_chunks_shorter_then_tiles_smaller(caplog, error):
     net = Hungry(20 * 64 * 64, error)
     with caplog.at_level(logging.WARNING):
         out = run(net, frames, frames=40, frame_overlap=8)
-    assert f"{str(error).split('. ')[0]}: going on with tiling.frames=20" in caplog.text
+    assert f"{str(error).split('. ')[0]}: continuing with tiling.frames=20" in caplog.text
     assert "tile=" not in caplog.text
     assert len(out) == 50
     assert np.abs(out.astype(int) - whole).mean() < 0.5

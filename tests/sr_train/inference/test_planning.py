@@ -466,7 +466,7 @@ def test_scenes_in_one_folder_become_one_video_and_are_told(tmp_path):
     made = plan(tmp_path / "in", tmp_path / "o.mp4", takes_clips=True)
     assert len(made.clips) == 1
     assert clips(made, tmp_path / "in") == [names[:3], names[3:]]
-    assert made.notes[-1].endswith("2 clips, one behind the other in " + str(tmp_path / "o.mp4"))
+    assert made.notes[-1].endswith("2 clips, one after the other in " + str(tmp_path / "o.mp4"))
 
 
 def test_gaps_and_microseconds(tmp_path):

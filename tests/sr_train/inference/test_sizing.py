@@ -143,7 +143,7 @@ def test_auto_takes_the_largest_tiles_that_fit_where_smaller_ones_are_off(room, 
     [record] = caplog.records
     assert record.levelname == "WARNING"
     assert "too large for memory as a whole" in record.message
-    assert "going on with the largest that fit, tiles of 632" in record.message
+    assert "continuing with the largest that fit, tiles of 632" in record.message
     assert max(net.pixels) <= 400_000
     net.pixels.clear()
     run(tiler, net, lq, "b.png")

@@ -285,7 +285,7 @@ def test_smaller_tiles_when_memory_runs_out_on_any_device(tile, error, caplog):
         out = tiled_forward(memory_for(net, 60 * 60, error), lq, net.spec, tile)
     assert_as_whole(out, net, lq)
     words = str(error).removeprefix("[enforce fail at alloc_cpu.cpp:127] err == 0. ").split(". ")[0]
-    assert f"{words}: going on with tile=" in caplog.text
+    assert f"{words}: continuing with tile=" in caplog.text
     assert "not exact" not in caplog.text
 
 
