@@ -115,7 +115,7 @@ class BasicVSRPlusPlus(RecurrentNet):
         is_low_res_input: False: for restoration at scale 1, features are 4 times smaller than the
             input, and so are the frames between which flow is estimated.
         extra_inputs: further inputs by name and their channels, which follow the colours; they
-            join at the feature extraction, while flow sees the colours alone.
+            join at the feature extraction, while flow sees only the colours.
         spynet: path of published weights of the flow network; None: it starts untrained.
         gradient_checkpointing: in training, store only the features of each frame after each pass
             and compute the rest again in the backward pass.

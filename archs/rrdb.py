@@ -25,7 +25,7 @@ _TRUNK = re.compile(
 """A convolution of the trunk, in both older schemes."""
 
 _TRUNK_END = re.compile(r"(?:model\.)?1\.sub\.\d+\.(weight|bias)")
-"""The convolution behind the last block counts as one more item of the trunk."""
+"""The convolution after the last block counts as one more item of the trunk."""
 
 _LAYER = re.compile(r"(?:model\.)?(\d+)\.(weight|bias)")
 """A convolution outside the trunk, numbered together with what has no weights."""
@@ -49,7 +49,7 @@ _STAGES = {0: " (x1)", 1: " (x2 or x3)", 3: " (x8)", 4: " (x16)"}
 def _num_stages(shapes: Mapping[str, Shape]) -> int:
     """Count the upsampling stages that weights are of, under own names or an older scheme's.
 
-    Where layers are numbered, the second one behind the trunk and the last are no stages.
+    Where layers are numbered, the second one after the trunk and the last are no stages.
     """
     numbered = [name for name in shapes if _LAYER.fullmatch(name) and name.endswith(".weight")]
     own = [f"conv_up{stage}" for stage in (1, 2)]

@@ -100,7 +100,7 @@ class ClipDataset(CachedDataset):
                 error.
             exclude: patterns of sequences to leave out.
             list_file: text file with the name of a sequence on each line, as Vimeo-90K's
-                `sep_trainlist.txt`; what may follow it behind a blank is not looked at. None: all.
+                `sep_trainlist.txt`; what may follow it after a blank is not looked at. None: all.
             ranges: pattern on the name -> [first, end]: use the frames from position `first` on,
                 counted from 0 in their order, up to but without `end`; null: to the last.
             on_bad: `error` raises when any sequence cannot be used; `skip` leaves those out and

@@ -1,4 +1,4 @@
-"""ImageDataset: pairs of images, or ground truth alone, for training and for validation."""
+"""ImageDataset: pairs of images, or only ground truth, for training and for validation."""
 
 from collections.abc import Sequence
 from typing import Literal
@@ -62,7 +62,7 @@ class ImageDataset(CachedDataset):
                 None: all. One that matches nothing is an error.
             exclude: patterns of images to leave out.
             list_file: text file with the name of an image on each line, its path below the root
-                with or without suffix; what may follow it behind a blank is not looked at. None:
+                with or without suffix; what may follow it after a blank is not looked at. None:
                 all.
             on_bad: `error` raises when any image cannot be used; `skip` leaves those out and
                 names them in the report. What turns out to be damaged, changed or gone only when

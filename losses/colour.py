@@ -1,4 +1,4 @@
-"""Losses on colour alone, on lightness alone and on local means."""
+"""Losses on colour only, on lightness only and on local means."""
 
 import torch
 from torch import Tensor
@@ -33,7 +33,7 @@ def lightness(rgb: Tensor) -> Tensor:
     """Return CIELAB's L* / 100 of sRGB images.
 
     L* = 116 Y^(1/3) - 16, and 903.3 Y where Y < 0.008856, of the luminance Y (white is 1) of the
-    linearised image. Below 0 both curves go on as lines, above 1 as powers; the slope is
+    linearised image. Below 0 both curves continue as lines, above 1 as powers; the slope is
     finite everywhere.
 
     Args:

@@ -334,7 +334,7 @@ def _checked(kind: str) -> str:
 def _check_labels(kind: str, real_label: float, fake_label: float, usual_fake: float) -> None:
     if kind not in LABELLED and (real_label, fake_label) != (1.0, usual_fake):
         raise ValueError(
-            f"kind {kind!r} has no labels: leave real_label and fake_label alone or choose one "
+            f"kind {kind!r} has no labels: leave out real_label and fake_label, or choose one "
             f"of {', '.join(LABELLED)}; got {real_label} and {fake_label}"
         )
     if kind == "vanilla" and not (0 <= real_label <= 1 and 0 <= fake_label <= 1):

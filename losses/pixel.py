@@ -96,7 +96,7 @@ class PSNRLoss(Loss):
     is below zero for good images and 10 log10(eps) = -80 at equality.
 
     Args:
-        eps: least mean squared error told from zero, in squared pixel-value units; above zero.
+        eps: least mean squared error that counts, in squared pixel-value units; above zero.
 
     Raises:
         ValueError: if eps is not above zero.

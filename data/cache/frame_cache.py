@@ -63,7 +63,7 @@ class FrameCache:
     A record is loaded when it is first asked for, in whichever process that is; from then on all
     processes have it. Two that load the same record at once write the same bytes, and one that
     dies over it leaves it to be loaded again. What found no place is loaded at every access.
-    Which records have a place depends on their sizes and the budget alone; where the machine
+    Which records have a place depends only on their sizes and the budget; where the machine
     runs short of memory nonetheless, nothing more is kept.
     """
 

@@ -23,7 +23,7 @@ class SharedBytes:
     """Zeroed memory that forked and spawned children see too, and that dies with its users.
 
     Pages take memory once they are written. There is no name in any file system, so nothing
-    stays behind after a kill, and the size of /dev/shm does not matter.
+    stays after a kill, and the size of /dev/shm does not matter.
     """
 
     def __init__(self, size: int, descriptor: int | None = None) -> None:
@@ -49,7 +49,7 @@ class SharedBytes:
         Who comes first makes it and hands it to those who ask, over a socket that has a name but
         no file, as long as the memory lives in that process. When the maker is gone, the others
         keep what they have and the name is free. A maker that does not answer, or is another
-        user, is left alone; then the memory is this process's own, as it is on all but Linux.
+        user, is not touched; then the memory is this process's own, as it is on all but Linux.
 
         Args:
             name: what the memory is for.

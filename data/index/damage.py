@@ -32,7 +32,7 @@ class BadFileError(DataError):
 
 def skip_advice(usable: Sequence[object]) -> str | None:
     """Return what may be done about files that cannot be used, where others can."""
-    return "on_bad=skip goes on without what cannot be used" if usable else None
+    return "on_bad=skip continues without what cannot be used" if usable else None
 
 
 def reason(error: DataError, path: str) -> str:
@@ -59,15 +59,15 @@ def reading(path: str) -> Iterator[None]:
 
 
 class Damage:
-    """What was found damaged in a set: remembered by number, and told once by file.
+    """What was found damaged in a set: remembered by number, and reported once by file.
 
     Numbers are those of images or of frames. That of a set with `on_bad=error` remembers
-    nothing: training ends, and whoever asks again may have mended the file.
+    nothing: training ends, and whoever asks again may have fixed the file.
     """
 
     def __init__(self, is_skipped: bool) -> None:
         self.is_skipped = is_skipped
-        """Whether training goes on without damaged files."""
+        """Whether training continues without damaged files."""
         self._known: dict[int, tuple[str, str]] = {}
         self._told: set[str] = set()
         self._untold: list[tuple[str, str]] = []
@@ -128,7 +128,7 @@ class Damage:
                 return
             except BadFileError as error:
                 if not self.is_skipped:
-                    why = f"{error}; on_bad=skip goes on without such files"
+                    why = f"{error}; on_bad=skip continues without such files"
                     raise BadFileError(error.path, why) from None
                 first = first or error
         raise DataError(f"nothing is left to train on, every file is damaged, such as {first}")

@@ -1,6 +1,6 @@
 """What makes one doubt that a set is what its config means, though it can be used.
 
-All of it is told from a few samples. Limits are wide enough that honest sets pass: they were chosen
+All of it is seen in a few samples. Limits are wide enough that honest sets pass: they were chosen
 on photographs under blur, motion blur, noise, compression, haze, darkness, rain and median filters,
 whose worst values stand beside them.
 """

@@ -1,6 +1,6 @@
 """The index of an image set: which files are used, as which pair, and which are not and why.
 
-Made once, from names and headers alone; no pixel is decoded.
+Made once, from names and headers only; no pixel is decoded.
 """
 
 from collections.abc import Container, Mapping, Sequence
@@ -111,7 +111,7 @@ def _pair(
         gt: all files, since each may take a name away from others.
         lq: their partners.
         chosen: paths of the GT files that are used.
-        requirements: tells which LQ files without partner are worth a word, and the scale.
+        requirements: says which LQ files without partner are worth a word, and the scale.
         index: gets what is left out.
     """
     candidates = {file.relative: file for file in _without_twins(lq.files, index)}

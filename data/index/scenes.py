@@ -1,4 +1,4 @@
-"""Folders that hold the frames of several scenes, told apart by their names."""
+"""Folders that hold the frames of several scenes, distinguished by their names."""
 
 import re
 from collections.abc import Mapping, Sequence
@@ -17,7 +17,7 @@ Files = Mapping[str, Sequence[FoundFile]]
 def split_scenes(found: Found) -> Found:
     """Return what was found with a sequence for each scene, `FOLDER/SCENE`.
 
-    The names of the GT tell the scenes, and those of all other modalities follow: a frame belongs
+    The names of the GT show the scenes, and those of all other modalities follow: a frame belongs
     to the scene of its partner. What has none is left to whatever pairs the frames of a scene.
     """
     result = Found(ignored=found.ignored, bad=found.bad)
@@ -41,7 +41,7 @@ def split_scenes(found: Found) -> Found:
 
 
 def _scenes(files: Files) -> dict[str, dict[str, list[FoundFile]]]:
-    """Return the files of each scene by modality; nothing where there is one scene alone."""
+    """Return the files of each scene by modality; nothing where there is only one scene."""
     if any(is_video_file(each[0].path) for each in files.values()):
         return {}
     stems = {modality: [file.stem for file in each] for modality, each in files.items()}
@@ -52,7 +52,7 @@ def _scenes(files: Files) -> dict[str, dict[str, list[FoundFile]]]:
     for modality, each in files.items():
         own = of_gt if modality == "gt" else _followed(stems[modality], stems["gt"], of_gt)
         if set(own.values()).isdisjoint(of_gt.values()):
-            return {}  # nothing of it belongs to the GT, as pairing the whole folder will tell
+            return {}  # nothing of it belongs to the GT, as pairing the whole folder will report
         for file in each:
             scenes.setdefault(own[file.stem] or modality, {}).setdefault(modality, []).append(file)
     return scenes

@@ -45,7 +45,7 @@ class Selection:
         chosen: set[str] = set()
         missing: list[str] = []
         for line in self.lines:
-            # Other programs' lists tell a size behind the name.
+            # Other programs' lists give a size after the name.
             ways = (line, line.split()[0])
             found = next((by_name[way] for way in ways if way in by_name), None)
             if found is None:

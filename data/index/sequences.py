@@ -1,13 +1,13 @@
 """The index of sequences: which frames belong together, which sequences are used, and which not.
 
-Made once, from names and headers alone; no image is decoded.
+Made once, from names and headers only; no image is decoded.
 
-- A folder of frames is a sequence, or several where the names of its frames tell several scenes:
+- A folder of frames is a sequence, or several where the names of its frames show several scenes:
   `city_0001.png` and `walk_0001.png` are of `FOLDER/city` and `FOLDER/walk`.
 - Frames of different modalities belong together if their names without suffix are the same, else
   (in all of the sequence) if the numbers in their names are; frames of videos by position. An LQ
   may have `x2`, `X2` or `_x2` at the end of its name, as published ones do. Never is one frame
-  taken for another because of its place alone: where the names do not tell, or some frames lack a
+  taken for another only because of its place: where the names do not say, or some frames lack a
   partner, the sequence cannot be used.
 - Where the numbers of frames rise by 1.5 times their usual step or more, there is a gap: the
   sequence is cut there, so that no clip crosses it. `sr_train.io.numbering` has the rules.

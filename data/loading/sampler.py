@@ -15,7 +15,7 @@ class InfiniteSampler:
 
         Args:
             size: samples in an epoch.
-            seed: of the permutations, which depend on (seed, epoch) alone.
+            seed: of the permutations, which depend only on (seed, epoch).
             rank: takes elements rank, rank + world_size, ... of the endless order.
             world_size: number of ranks.
         """

@@ -232,7 +232,7 @@ class _Producer:
     def ask_to_stop(self) -> None:
         """Make the thread end after the batch it is at."""
         self._stopping.set()
-        # Makes room, so that a thread that waits to put its batch can go on.
+        # Makes room, so that a thread that waits to put its batch can continue.
         while True:
             try:
                 self._ready.get_nowait()

@@ -127,7 +127,7 @@ class Workers:
         return damaged
 
     def kill(self) -> None:
-        """End the processes at once; they own nothing that could be left behind."""
+        """End the processes at once; they own nothing that could be left over."""
         atexit.unregister(self.kill)
         for process in self._processes:
             process.kill()

@@ -113,7 +113,7 @@ def test_with_on_bad_error_it_ends_with_the_name(tmp_path):
     folder = numbered(tmp_path, 4)
     cut(folder / "n02.png")
     images = skipping(folder, on_bad="error")
-    with pytest.raises(DataError, match=r"n02\.png: .*; on_bad=skip goes on without such files"):
+    with pytest.raises(DataError, match=r"n02\.png: .*; on_bad=skip continues without such files"):
         images.sample(0, 2)
     fill(folder, ["n02"])
     assert images.sample(0, 2)["gt"].shape == (3, 16, 16)

@@ -149,8 +149,8 @@ def test_a_hundred_problems_are_capped_counted_and_advised(tmp_path):
         ImageDataset(str(tmp_path), 2, lq_size=16)
     lines = str(caught.value).splitlines()
     assert len(lines) == 23
-    assert lines[-2:] == ["  ... and 80 more", "on_bad=skip goes on without what cannot be used"]
+    assert lines[-2:] == ["  ... and 80 more", "on_bad=skip continues without what cannot be used"]
     write_frames(tmp_path / "clips" / "a", 2, (8, 8))
     write_frames(tmp_path / "clips" / "b", 2, (40, 40))
-    with pytest.raises(Problems, match="on_bad=skip goes on"):
+    with pytest.raises(Problems, match="on_bad=skip continues"):
         ClipDataset(2, gt=str(tmp_path / "clips"), lq_size=16, frames=2)
