@@ -45,7 +45,7 @@ def is_safetensors(head: bytes) -> bool:
 
 
 def is_torch(head: bytes) -> bool:
-    """Tell what torch.save may have written: a zip archive, or pickles one behind the other."""
+    """Tell what torch.save may have written: a zip archive, or pickles one after the other."""
     return is_zip(head) or head[:1] == b"\x80"
 
 
@@ -54,7 +54,7 @@ def told_kind(head: bytes, path: Path) -> str | None:
 
     Args:
         head: its first bytes, at least 512 where it has them.
-        path: for its suffix, where the content does not tell.
+        path: for its suffix, where the content does not say.
     """
     text = head.removeprefix(_BOM).lstrip()
     return _told_stand_in(text) or _told_format(head, path) or _told_text(text)

@@ -1,8 +1,8 @@
-"""Files that appear complete or not at all, and what interrupted writes leave behind.
+"""Files that appear complete or not at all, and what interrupted writes leave.
 
 A file is written beside its place, under a short random name, and takes its own name when it is
 complete. The temporary file is locked as long as somebody writes it, so that what a killed process
-left behind can be told from what another process is writing now.
+left over can be distinguished from what another process is writing now.
 """
 
 import contextlib
@@ -121,7 +121,7 @@ def write_atomically(path: Path, data: bytes | memoryview, *, sync: bool = True)
         sync: make sure that the bytes are on the disk before the file takes its name.
 
     Raises:
-        OSError: naming `path`; nothing is left behind.
+        OSError: naming `path`; nothing is left over.
     """
     temporary = TemporaryFile(path)
     try:

@@ -7,7 +7,7 @@ is transparent (a colour key) becomes alpha. Levels of less than 8 bits are stre
 colours of a palette are of 8 bits.
 
 A kind of file that cannot be read with the right values is refused, by the name of what it is.
-Damage behind the header is an error wherever the format shows it. What a file says beside its
+Damage after the header is an error wherever the format shows it. What a file says beside its
 pixels is read when asked for, see `sr_train.io.formats.metadata`.
 """
 
@@ -72,7 +72,7 @@ class Image:
 def read_header(path: str | os.PathLike[str]) -> ImageHeader:
     """Return size, channels and depth as `read_image` will give them, without decoding.
 
-    Damage behind the header goes unseen.
+    Damage after the header goes unseen.
 
     Raises:
         DataError: no such file, no image, a kind of image that is not supported, or one that
@@ -107,7 +107,7 @@ def read_image(path: str | os.PathLike[str], with_metadata: bool = False) -> Ima
             layout = _parse(path, file)
             if isinstance(layout, tiff.TiffLayout):
                 return _decoded(path, file, layout, with_metadata)
-            # What a file of gigabytes has behind its image is not read.
+            # What a file of gigabytes has after its image is not read.
             most = _MOST_BYTES_PER_PIXEL * layout.height * layout.width + _MOST_BESIDE
             file.seek(0)
             data = file.read(most)
@@ -277,7 +277,7 @@ def _parse(path: Path, file: BinaryIO) -> Layout:
 
 
 def _parsed(head: bytes, file: BinaryIO) -> Layout:
-    """Return the layout by the format that a file's first bytes tell, whatever its suffix."""
+    """Return the layout by the format that a file's first bytes show, whatever its suffix."""
     if head.startswith(png.SIGNATURE):
         return png.parse(file)
     if head.startswith(b"\xff\xd8\xff"):

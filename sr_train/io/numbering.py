@@ -1,16 +1,16 @@
-"""What the names of frames tell: scenes, order, gaps, and which frames belong together.
+"""What the names of frames mean: scenes, order, gaps, and which frames belong together.
 
-A name has no suffix here. Frames of one scene have names that differ in one number alone, the frame
+A name has no suffix here. Frames of one scene have names that differ in only one number, the frame
 number: of `s01_f0001` that is 1, and the scene is `s01_f`. The rules, from the plain case on:
 
 - Names that agree up to their first differing number, which no two share, are one scene numbered
   by it, whatever follows: `0001.png`, `0001x4.png`, `frame0001_t33333.png`. Where what follows
-  repeats without being the same for all, as in `0001_left`, it tells scenes.
+  repeats without being the same for all, as in `0001_left`, it marks scenes.
 - Else names of different words are of different scenes. Among names of the same words, a number
-  that several of them share tells scenes, and the first one behind it that differs in all of a
+  that several of them share marks scenes, and the first one after it that differs in all of a
   scene counts its frames: `00001_1`, `00001_2`, `00002_1`.
 - Names without any number are one scene in natural order.
-- Digits behind a point are decimals where all names have equally many, at least three: seconds.
+- Digits after a point are decimals where all names have equally many, at least three: seconds.
 
 In a scene, frames are in the order of their numbers, zero-padded or not. Numbers that rise by 1.5
 times the usual step or more have a gap there: no clip may cross it. The usual step is the one that
@@ -43,11 +43,11 @@ class FrameRun:
     positions: tuple[int, ...]
     """Of the names, in the order of the frames."""
     numbers: tuple[int, ...] | None
-    """By which they are ordered, rising; None where the names tell none."""
+    """By which they are ordered, rising; None where the names have none."""
     scene: str
-    """What its names share beside the number; empty where there is one scene alone."""
+    """What its names share beside the number; empty where there is only one scene."""
     after_gap: bool = False
-    """Whether it goes on with the scene of the run before, behind a gap."""
+    """Whether it continues the scene of the run before, after a gap."""
 
 
 @dataclass(frozen=True)
@@ -63,7 +63,7 @@ class _Name:
         return tuple(int(digits.replace(".", "")) for digits in self.digits)
 
     def around(self, column: int) -> tuple[str, str]:
-        """Return what stands before and behind one of its numbers."""
+        """Return what stands before and after one of its numbers."""
         pieces = [piece for pair in zip(self.texts, self.digits, strict=False) for piece in pair]
         pieces.append(self.texts[-1])
         return "".join(pieces[: 2 * column + 1]), "".join(pieces[2 * column + 2 :])
@@ -73,18 +73,18 @@ class _Name:
 class _Scene:
     names: Sequence[_Name]
     column: int | None
-    """Which number counts its frames; None: its names tell none."""
+    """Which number counts its frames; None: its names have none."""
 
 
 def find_runs(names: Sequence[str]) -> list[FrameRun]:
-    """Return the runs of frames that names without suffix tell, scene by scene.
+    """Return the runs of frames that names without suffix show, scene by scene.
 
     Args:
         names: in any order, all different.
 
     Returns:
         Runs whose positions are those of all names, each once; scenes in the natural order of
-        their first frames, the runs of a scene one behind the other.
+        their first frames, the runs of a scene one after the other.
     """
     scenes = _scenes(_split(names))
     ordered = sorted(map(_in_order, scenes), key=lambda each: natural_key(each[0][0].whole))
@@ -112,7 +112,7 @@ def usual_step(steps: Sequence[int]) -> int:
 def match_frames(
     names: Sequence[str], others: Sequence[str], ending: re.Pattern[str] | None = None
 ) -> tuple[int, ...] | None:
-    """Return which of the other names belongs to each name, never by place alone.
+    """Return which of the other names belongs to each name, never only by place.
 
     Names are the same, or the same but for an ending of all others, or agree in scene and frame
     number, or in their last number; one of these must hold for all of them.
@@ -204,7 +204,7 @@ def _last_numbers(names: Sequence[str]) -> list[int] | None:
 
 
 def _split(names: Sequence[str]) -> list[_Name]:
-    """Take names apart; digits behind a point are decimals where all have equally many."""
+    """Take names apart; digits after a point are decimals where all have equally many."""
     decimals = {len(found) for name in names for found in _DECIMALS.findall(name)}
     pattern = _DIGITS
     if len(decimals) == 1:

@@ -69,7 +69,7 @@ def decode_tensor(data: bytes, path: str | os.PathLike[str]) -> np.ndarray:
 
     Args:
         data: the whole file.
-        path: tells the kind, by its suffix; for messages.
+        path: says the kind, by its suffix; for messages.
 
     Raises:
         DataError: as `read_tensor`.
@@ -93,7 +93,7 @@ def _read_npy(file: BinaryIO, path: Path, mapped: bool = False) -> np.ndarray:
     start, count = file.tell(), math.prod(shape)
     if size - start < count * dtype.itemsize:
         raise DataError(
-            f"{path}: damaged: its header tells of {shape} {dtype}, {count * dtype.itemsize} "
+            f"{path}: damaged: its header states {shape} {dtype}, {count * dtype.itemsize} "
             f"bytes, and {size - start} follow"
         )
     order = "F" if is_fortran else "C"
@@ -126,7 +126,7 @@ def _npy_header(file: BinaryIO, path: Path) -> tuple[tuple[int, ...], np.dtype, 
         raise DataError(f"{path}: holds {fields['descr']!r}, not numbers")
     shape = tuple(int(length) for length in re.findall(r"\d{1,19}", fields["shape"]))
     if len(shape) > _MOST_AXES or max(shape, default=0) >= 2**62:
-        raise DataError(f"{path}: damaged: its header tells of the shape ({fields['shape'][:60]})")
+        raise DataError(f"{path}: damaged: its header states the shape ({fields['shape'][:60]})")
     try:
         return shape, np.dtype(fields["descr"]), fields["fortran_order"] == "True"
     except TypeError:

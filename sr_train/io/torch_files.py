@@ -29,7 +29,7 @@ class TorchFileError(Exception):
 
 
 class DamagedFileError(TorchFileError):
-    """Such a file is damaged, or of another kind; which of both cannot be told."""
+    """Such a file is damaged, or of another kind; which of both cannot be known."""
 
 
 def is_zip(head: bytes) -> bool:
@@ -38,7 +38,7 @@ def is_zip(head: bytes) -> bool:
 
 
 def load_plain(source: Path | BinaryIO, check_entries: CheckEntries) -> Any:
-    """Return what `torch.save` wrote, on the CPU, if it is tensors and plain Python alone.
+    """Return what `torch.save` wrote, on the CPU, if it is only tensors and plain Python.
 
     Args:
         source: the open file; or the path of a zip archive, whose tensors then stay in the file
@@ -69,7 +69,7 @@ def _explained(err: Exception) -> TorchFileError:
     if held:
         return TorchFileError(
             f"holds the Python object {brief(held[1])} beside its tensors, which is not loaded "
-            "since it could run code; save the state dict alone, or the tensor, in the program "
+            "since it could run code; save only the state dict, or the tensor, in the program "
             "that wrote it"
         )
     words = "damaged, or not written by torch.save"
@@ -83,7 +83,7 @@ def _is_of_pickles(err: Exception) -> bool:
 
 
 def _check(source: Path | BinaryIO, check_entries: CheckEntries) -> None:
-    """Raise where reading a file would cost more than its size tells; leave it at its start."""
+    """Raise where reading a file would cost more than its size suggests; leave it at its start."""
     if isinstance(source, Path):
         with source.open("rb") as file:
             _check(file, check_entries)
@@ -127,7 +127,7 @@ def _check_pickles(stream: BinaryIO) -> None:
     """Refuse pickles that cost stack or memory by themselves, whatever they hold.
 
     A tuple of tuples without end overflows the stack when it is hashed; a bytearray may be asked
-    for by its length alone.
+    for only by its length.
     """
     num_tuples = 0
     for code, argument in _operations(stream):
@@ -138,7 +138,7 @@ def _check_pickles(stream: BinaryIO) -> None:
 
 
 def _operations(stream: BinaryIO) -> Iterator[tuple[str, object]]:
-    """Yield those of pickles that lie one behind the other, up to what is none."""
+    """Yield those of pickles that lie one after the other, up to what is none."""
     while True:
         try:
             for code, argument, _ in pickletools.genops(stream):

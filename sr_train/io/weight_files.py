@@ -1,4 +1,4 @@
-"""Files of tensors, whoever wrote them: read as data, never as code, and told when they are none.
+"""Files of tensors, whoever wrote them: read as data, never as code, and named when they are none.
 
 What is in a file comes out as plain dicts, lists, tuples, numbers, text and tensors. Nothing else
 that a file may hold survives: no attributes on objects, no subclasses.
@@ -22,7 +22,7 @@ from sr_train.io.torch_files import DamagedFileError, TorchFileError, load_plain
 from sr_train.utils.memory import is_out_of_memory
 
 _HEAD = 1024
-"""Bytes that tell what a file is."""
+"""Bytes that show what a file is."""
 
 _DAMAGED = "not a file of weights, or damaged"
 
@@ -37,13 +37,13 @@ _MOST_VALUES = 2_000_000
 
 
 def read_any(path: Path) -> tuple[Any, dict[str, str] | None]:
-    """Read a file of torch.save or a safetensors file, which of both its content tells.
+    """Read a file of torch.save or a safetensors file, which of both its content shows.
 
     Returns:
         What it holds; and the metadata of a safetensors file, else None.
 
     Raises:
-        CheckpointError: naming the file, and what it is where that can be told.
+        CheckpointError: naming the file, and what it is where that is known.
     """
     head = _head(path)
     if is_safetensors(head):

@@ -287,7 +287,7 @@ class Stowaway:
 def test_a_pickled_object_is_refused(command, in_folder):
     torch.save({"params": foreign_net().state_dict(), "args": Stowaway()}, in_folder / "o.pth")
     command("export", "checkpoint=o.pth", *FOREIGN, "output=o.safetensors").fails_with(
-        "o.pth", "Stowaway", "could run code", "save the state dict alone"
+        "o.pth", "Stowaway", "could run code", "save only the state dict"
     )
     assert not (in_folder / "o.safetensors").exists()
 

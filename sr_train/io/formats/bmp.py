@@ -134,7 +134,7 @@ def metadata(data: bytes) -> RawMetadata:
 
 
 def with_density(data: bytes | memoryview, across: int, down: int) -> bytes:
-    """Return a BMP that tells its pixels per metre."""
+    """Return a BMP that states its pixels per metre."""
     at = _DENSITY_AT
     return b"".join([data[:at], struct.pack("<ii", across, down), data[at + 8 :]])
 
@@ -156,7 +156,7 @@ def _check_kind(planes: int, bits: int, compression: int, size: int) -> None:
 def _masks(
     head: bytes, size: int, bits: int, compression: int
 ) -> tuple[tuple[int, int, int, int], int]:
-    """Return the masks of red, green, blue and alpha, and the offset behind the header."""
+    """Return the masks of red, green, blue and alpha, and the offset after the header."""
     behind = 14 + size
     if bits not in _DEFAULT_MASKS:
         return (0, 0, 0, 0), behind
@@ -210,7 +210,7 @@ def _coloured(indices: np.ndarray, layout: BmpLayout) -> np.ndarray:
 
 
 def _masked(numbers: np.ndarray, mask: int) -> np.ndarray:
-    """Return the values behind a mask, stretched so that the largest becomes 255."""
+    """Return the values of a mask, stretched so that the largest becomes 255."""
     shift = (mask & -mask).bit_length() - 1
     top = mask >> shift
     values = (numbers & numbers.dtype.type(mask)) >> numbers.dtype.type(shift)

@@ -24,7 +24,7 @@ def embedded(
     """Return an encoded image with metadata in it, and what its format could not hold, by name.
 
     Args:
-        suffix: of the file, lower case: it tells the format.
+        suffix: of the file, lower case: it says the format.
         encoded: the file without metadata.
         metadata: what to put in.
         height: of the image, pixels.

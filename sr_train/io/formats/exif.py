@@ -16,7 +16,7 @@ _DESCRIPTIVE = frozenset({
     269, 270, 271, 272, 282, 283, 285, 296, 305, 306, 315, 316, 18246, 18249, 33432, 40091, 40092,
     40093, 40094, 40095,
 })  # fmt: skip
-"""Tags of the first directory that tell about the image's content and origin."""
+"""Tags of the first directory that are about the image's content and origin."""
 _SETTLED = frozenset({
     254, 255, 256, 257, 258, 259, 262, 263, 264, 265, 266, 273, ORIENTATION, 277, 278, 279, 280,
     281, 284, 288, 289, 290, 291, 292, 293, 317, 320, 322, 323, 324, 325, 332, 333, 334, 336, 338,
@@ -61,7 +61,7 @@ class Tree:
 
     @property
     def tells_resolution(self) -> bool:
-        """Whether it tells pixels per inch or centimetre."""
+        """Whether it states pixels per inch or centimetre."""
         return self.first.keys() >= _RESOLUTION
 
     def in_order(self, order: str) -> "Tree":
@@ -94,7 +94,7 @@ class Tree:
 
 
 def orientation(block: bytes | memoryview) -> int:
-    """Return the orientation that a block tells, 1..8; 1 where it tells none that is known."""
+    """Return the orientation that a block states, 1..8; 1 where it states none that is known."""
     file = io.BytesIO(bytes(block))
     try:
         directory = Directory(file, *ifd.start_of(file.read(16)))
@@ -125,7 +125,7 @@ def parse(block: bytes) -> Tree | None:
 
 
 def of_directory(directory: Directory, file: BinaryIO) -> Tree:
-    """Return what the first directory of a TIFF or of an EXIF block tells about its image."""
+    """Return what the first directory of a TIFF or of an EXIF block says about its image."""
     tree = Tree(directory.order)
     unknown = []
     for tag in directory.tags():
@@ -183,7 +183,7 @@ def _with_interop(
     interop = below.get(INTEROP_POINTER)
     if interop is None:
         return ifd.written(first, order, at, others)
-    # Its place is behind all others, whose length does not depend on the number put in.
+    # Its place is after all others, whose length does not depend on the number put in.
     camera = others[EXIF_POINTER]
     camera[INTEROP_POINTER] = ifd.long(order, 0)
     end = at + len(ifd.written(first, order, at, others))
@@ -195,7 +195,7 @@ def written(tree: Tree, height: int, width: int, at: int, more: dict[int, Value]
     """Return the directories for a TIFF file of the tree's byte order.
 
     Args:
-        tree: what to tell.
+        tree: what to write.
         height: of the image, pixels.
         width: of the image, pixels.
         at: offset of the result in the file; even.

@@ -179,7 +179,7 @@ def start_of(head: bytes) -> tuple[str, bool, int]:
 def written(
     directory: Mapping[int, Value], order: str, at: int, below: Mapping[int, Mapping[int, Value]]
 ) -> bytes:
-    """Return a directory of classic TIFF, those that it points to behind it, and their values.
+    """Return a directory of classic TIFF, those that it points to after it, and their values.
 
     Args:
         directory: values by tag.

@@ -65,7 +65,7 @@ def parse(file: BinaryIO) -> JpegLayout:
                 turn = exif.orientation(content[len(_EXIF) :])
         position += 2 + size
     if frame is None:
-        raise UnusableError("damaged: its pixels begin before their size is told")
+        raise UnusableError("damaged: its pixels begin before their size is given")
     return _layout(*frame, turn or 1, position)
 
 
@@ -90,7 +90,7 @@ def _decoded(data: bytes, layout: JpegLayout) -> np.ndarray:
         words = str(error)
     if _HARMLESS.search(words):
         try:
-            return simplejpeg.decode_jpeg(_mended(data, layout), colours)
+            return simplejpeg.decode_jpeg(_fixed(data, layout), colours)
         except ValueError as error:
             words = str(error)
     if "Premature end of JPEG file" in words:
@@ -134,7 +134,7 @@ def with_segments(data: bytes | memoryview, segments: list[bytes], density: byte
 
     Args:
         data: the file.
-        segments: markers with their contents, to go behind the JFIF segment.
+        segments: markers with their contents, to go after the JFIF segment.
         density: the five bytes of unit and numbers; None: as they are.
     """
     end = 4 + int.from_bytes(data[4:6], "big")
@@ -167,7 +167,7 @@ def _written(marker: int, content: bytes) -> bytes | None:
 
 
 def _marker(file: BinaryIO, position: int) -> int:
-    """Return the marker at a place in front of the pixels; the file stands behind it then.
+    """Return the marker at a place before the pixels; the file stands after it then.
 
     Raises:
         UnusableError: there is none, or one that has no place there.
@@ -199,7 +199,7 @@ def _layout(frame: int, content: bytes, turn: int, scan: int) -> JpegLayout:
     if frame not in _SUPPORTED_FRAMES:
         raise UnusableError(f"JPEG frames of kind 0x{frame:02x} are not supported")
     if len(content) < 6 or len(content) < 6 + 3 * content[5]:
-        raise UnusableError("damaged: its size is not told in full")
+        raise UnusableError("damaged: its size is not given in full")
     bits, height, width, count = struct.unpack_from(">BHHB", content)
     parts = [content[6 + 3 * number : 9 + 3 * number] for number in range(count)]
     if bits != 8:
@@ -209,7 +209,7 @@ def _layout(frame: int, content: bytes, turn: int, scan: int) -> JpegLayout:
     if count not in (1, 3):
         raise UnusableError(f"JPEG of {count} components is not supported; convert to grey or RGB")
     if height == 0:
-        raise UnusableError("a JPEG whose height stands behind its pixels (DNL) is not supported")
+        raise UnusableError("a JPEG whose height stands after its pixels (DNL) is not supported")
     factors = [(part[1] >> 4, part[1] & 15) for part in parts]
     if count == 3 and not _is_known_sampling(factors):
         shown = ",".join(f"{across}x{down}" for across, down in factors)
@@ -306,24 +306,24 @@ def _next_marker(data: bytes, position: int, is_behind_scan: bool) -> int:
     return len(data) if found is None else found.start()
 
 
-def _mended(data: bytes, layout: JpegLayout) -> bytes:
+def _fixed(data: bytes, layout: JpegLayout) -> bytes:
     """Return a JPEG without what some cameras write and libjpeg warns of, but is no damage.
 
     Another JFIF version than 1; the parameters of a sequential scan, which say nothing; padding
     in front of the end marker. Bytes there that are no padding show that data was lost.
     """
-    mended = bytearray(data)
+    fixed = bytearray(data)
     version = data.find(b"JFIF\0", 0, 64)
     if version >= 0:
-        mended[version + 5 : version + 7] = b"\x01\x02"
+        fixed[version + 5 : version + 7] = b"\x01\x02"
     if layout.frame in _SEQUENTIAL and layout.scan + 4 < len(data):
         content = layout.scan + 5 + 2 * data[layout.scan + 4]
         if content + 3 <= len(data):
-            mended[content : content + 3] = b"\x00\x3f\x00"
+            fixed[content : content + 3] = b"\x00\x3f\x00"
     end = data.find(b"\xff\xd9", layout.scan)
     kept = len(data[:end].rstrip(b"\0"))
     if end > kept > 0:
-        # A zero behind 0xff belongs to the data.
+        # A zero after 0xff belongs to the data.
         kept += data[kept - 1] == 0xFF
-        del mended[kept:end]
-    return bytes(mended)
+        del fixed[kept:end]
+    return bytes(fixed)

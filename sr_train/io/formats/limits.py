@@ -1,4 +1,4 @@
-"""How large an image may be; told to this process and to all that it starts."""
+"""How large an image may be; set for this process and all that it starts."""
 
 import math
 import os

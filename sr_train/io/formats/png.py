@@ -114,7 +114,7 @@ def pixel_chunks(data: bytes, layout: PngLayout) -> list[memoryview]:
             has_ended = True
             if kind == b"eXIf" and layout.orientation == 1 and exif.orientation(content) != 1:
                 raise UnusableError(
-                    "an EXIF rotation that stands behind its pixels is not supported"
+                    "an EXIF rotation that stands after its pixels is not supported"
                 )
     return parts
 
@@ -159,7 +159,7 @@ def chunk(kind: bytes, content: bytes) -> bytes:
 
 
 def with_chunks(data: bytes | memoryview, more: list[tuple[bytes, bytes]]) -> bytes:
-    """Return a PNG with chunks put behind its header."""
+    """Return a PNG with chunks put after its header."""
     start = len(SIGNATURE) + 25
     return b"".join([data[:start], *(chunk(*each) for each in more), data[start:]])
 

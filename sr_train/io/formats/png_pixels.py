@@ -1,6 +1,6 @@
 """The pixels of a PNG, in bands of rows: inflated and checked here, unfiltered by FFmpeg.
 
-Of a stream that is damaged, libpng tells on the standard error output, and FFmpeg takes what there
+Of a stream that is damaged, libpng writes to standard error, and FFmpeg takes what there
 is. So the stream is inflated here, which checks its length and checksum; the rows go to FFmpeg
 as a PNG of bytes, stored, so that what they mean (depth, palette, colour key) is decided here.
 Beside file and image, memory holds one band.
@@ -178,7 +178,7 @@ def _bands(stream: _Inflater, layout: PngLayout, columns: int, rows: int) -> Ite
 
 
 def _unfiltered(filtered: list[bytes], columns: int, pixel_bytes: int) -> np.ndarray:
-    """Return (n, row bytes) of n rows, each behind the number of its filter."""
+    """Return (n, row bytes) of n rows, each after the number of its filter."""
     row_bytes = columns * pixel_bytes
     rows = sum(map(len, filtered)) // (row_bytes + 1)
     header = struct.pack(">IIBBBBB", columns, rows, *_BYTES_AS[pixel_bytes], 0, 0, 0)

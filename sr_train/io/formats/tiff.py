@@ -30,7 +30,7 @@ _COMPRESSION_NAMES = {
     52546: "JPEG XL",
 }
 _PHOTOMETRICS = {WHITE_IS_ZERO: 1, BLACK_IS_ZERO: 1, RGB: 3, PALETTE: 1, YCBCR: 3}
-"""Samples that tell the colour, by what they mean."""
+"""Samples that hold the colour, by what they mean."""
 _PHOTOMETRIC_NAMES = {
     -1: "missing",
     4: "transparency mask",

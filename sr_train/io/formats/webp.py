@@ -139,7 +139,7 @@ def _places(file: BinaryIO) -> Iterator[tuple[bytes, int, int]]:
 
 
 def _content(file: BinaryIO, places: list[tuple[bytes, int, int]], wanted: bytes) -> bytes | None:
-    """Return the first chunk of a kind behind a VP8X chunk; None where there is none."""
+    """Return the first chunk of a kind after a VP8X chunk; None where there is none."""
     if places[0][0] != b"VP8X":
         return None
     for kind, offset, size in places:

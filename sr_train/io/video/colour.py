@@ -67,7 +67,7 @@ def orientation_of(frame: av.VideoFrame) -> Orientation:
 
 
 def side_data_of(frame: av.VideoFrame) -> dict[str, Any] | None:
-    """Return what a frame carries beside its samples, by kind; None if PyAV cannot tell."""
+    """Return what a frame carries beside its samples, by kind; None if PyAV does not know."""
     try:
         there: Any = frame.side_data
         return {data.type.name: data for data in there}

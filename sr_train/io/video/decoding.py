@@ -18,7 +18,7 @@ ONE_EACH = frozenset(
 )
 """Codecs of which each packet makes a frame that is shown; others have hidden or skipped ones."""
 CONSTANT = ("mpeg1video", "mpeg2video")
-"""Codecs that have no variable rate, and tell theirs."""
+"""Codecs that have no variable rate, and state theirs."""
 
 _THREADED = ONE_EACH - {"rawvideo", "png"}
 _MOST_PIXELS_AT_A_TIME = 40_000_000
@@ -58,7 +58,7 @@ class Sent:
 def packets_past_errors(
     container: InputContainer, streams: Sequence[Any], failed: Callable[[str | None], None]
 ) -> Iterator[av.Packet]:
-    """Yield packets; after an error go on with what comes next, until too many come in a row.
+    """Yield packets; after an error continue with what comes next, until too many come in a row.
 
     Args:
         container: to read.
@@ -132,7 +132,7 @@ class Packets:
             yield sent, packet
 
     def _all(self) -> Iterator[av.Packet]:
-        """Yield packets of all streams; after an error, go on with what comes next."""
+        """Yield packets of all streams; after an error, continue with what comes next."""
         for packet in packets_past_errors(self._container, (), self._note_error):
             self.error = None
             yield packet

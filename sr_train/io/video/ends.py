@@ -20,7 +20,7 @@ _MOST_DELAY = 2
 _TS_UNITS = (188, 192, 204)
 """Bytes of a packet of a transport stream: plain, with times, with a checksum."""
 _MOST_BEHIND = 4096
-"""Bytes of what else may stand behind the last frame of a GIF."""
+"""Bytes of what else may stand after the last frame of a GIF."""
 
 
 def early_end(
@@ -78,7 +78,7 @@ def _seconds_of_tag(text: str) -> Fraction | None:
 
 
 def _has_more(source: Source, container: InputContainer, packets: Packets) -> bool:
-    """Return whether an AVI goes on behind its last packet, with its index or what else it has."""
+    """Return whether an AVI continues after its last packet, with its index or what else it has."""
     if packets.last_byte is None:
         return False
     start = packets.last_byte + packets.last_byte % 2

@@ -15,7 +15,7 @@ _SCALING = "bicubic+full_chroma_int+full_chroma_inp+accurate_rnd"
 class FromRGB:
     """Turns frames of one size and depth into another pixel format, in studio range, tagged.
 
-    A filter does it, as it alone places chroma samples where told: to the left of luma, as players
+    A filter does it, as only it places chroma samples where asked: to the left of luma, as players
     take it for H.264 and HEVC.
 
     Args:

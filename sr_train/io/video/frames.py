@@ -88,7 +88,7 @@ def read_timed_frames(
     Args:
         source: path, or open binary file that can seek.
         start: number of the first frame; those before it are decoded and dropped.
-        losses: takes what could not be read, complete at the end; None: a warning tells.
+        losses: takes what could not be read, complete at the end; None: a warning says so.
 
     Raises:
         DataError: no such file, no video in it, or none of its frames can be decoded.

@@ -1,6 +1,6 @@
 """The list of a video's packets and frames, by which any frame is found.
 
-Where the container tells when each packet is shown, and each packet makes one frame, the packets
+Where the container says when each packet is shown, and each packet makes one frame, the packets
 alone tell the numbers of the frames, and nothing is decoded but the first few; else the file is
 decoded once. Numbers are those of `read_timed_frames`.
 """
@@ -25,7 +25,7 @@ from sr_train.io.video.source import Source, codec_name, opened, video_stream
 from sr_train.io.video.timeline import walk
 
 _TIMED = ("mov", "matroska")
-"""Containers that tell when each packet is shown, as an encoder said it."""
+"""Containers that say when each packet is shown, as an encoder said it."""
 _SEEKABLE = ONE_EACH | {
     *("mpeg4", "h263", "flv1", "vp6", "vp6f", "vp8", "theora", "msmpeg4v2", "msmpeg4v3", "wmv1"),
     *("wmv2", "wmv3", "vc1", "rv30", "rv40"),
@@ -35,14 +35,14 @@ _HEAD = 8
 """Frames that are decoded to see whether they come as they are listed."""
 
 _SHARING = ("mpeg", "ogg", "asf", "nut")
-"""Containers of which packets are not told apart by where they lie."""
+"""Containers of which packets are not distinguished by where they lie."""
 
 Mark = tuple[int | None, int, int]
 """Place in the file, bytes and checksum of a packet."""
 
 
 def mark_of(container: InputContainer, sent: Sent, packet: av.Packet) -> Mark:
-    """Return what tells a packet from others."""
+    """Return what distinguishes a packet from others."""
     shares = container.format.name in _SHARING
     return None if shares else sent.pos, sent.size, zlib.crc32(packet)
 
@@ -146,7 +146,7 @@ def build_index(source: Source) -> FrameIndex:
 
 
 def _from_packets(source: Source) -> FrameIndex | None:
-    """Return the index if packets alone tell it."""
+    """Return the index if packets by themselves give it."""
     listed, losses = _Listed(), Losses()
     with opened(source) as (container, name):
         stream = video_stream(container, name)
@@ -172,7 +172,7 @@ def _from_packets(source: Source) -> FrameIndex | None:
 
 
 def _in_order_of_times(sent: list[Sent]) -> list[Sent]:
-    """Return the packets that are shown in their order; none if their times do not tell it."""
+    """Return the packets that are shown in their order; none if their times do not say it."""
     shown = [one for one in sent if not one.is_hidden]
     if any(one.pts is None for one in shown):
         return []
@@ -204,7 +204,7 @@ def _skipped_at_start(source: Source, sent: list[Sent], order: list[int]) -> int
 
 
 def _from_frames(source: Source) -> FrameIndex:
-    """Return the index as decoding the file tells it."""
+    """Return the index as decoding the file gives it."""
     listed, losses = _Listed(), Losses()
     for placed in walk(source, losses, listed.add):
         listed.place(placed.number, placed.shown.ordinal)

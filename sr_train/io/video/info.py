@@ -113,7 +113,7 @@ def _info(container: InputContainer, stream: Any, frame: av.VideoFrame, name: st
     aspect = Fraction(stream.sample_aspect_ratio or 1)
     fps = rate_of(stream)
     if not fps:
-        raise DataError(f"{name}: tells no frame rate")
+        raise DataError(f"{name}: states no frame rate")
     duration = None
     if stream.duration is not None and stream.duration > 0:
         duration = stream.duration * Fraction(stream.time_base)

@@ -30,7 +30,7 @@ class Frames:
     spans: list[Span] = field(default_factory=list)
 
     def add(self, number: int, time: Fraction, count: int = 1, end: Fraction | None = None) -> None:
-        """Add frames behind those that are there.
+        """Add frames after those that are there.
 
         Args:
             number: of the first.
@@ -66,7 +66,7 @@ class Losses:
     early_end: str | None = None
     """Where and how the file ends before it should."""
     cut_off: int = 0
-    """Frames missing there, as far as the file tells."""
+    """Frames missing there, as far as the file says."""
     undecodable_start: int = 0
     """Frames that need others from before the start of the file; these are no damage."""
 

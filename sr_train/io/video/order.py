@@ -1,6 +1,6 @@
 """Where packets of a video belong on the screen, and where some must have been that are gone.
 
-Where a container tells when each packet is shown, a frame has the time of its packet. Some tell
+Where a container says when each packet is shown, a frame has the time of its packet. Some tell
 but when a packet is decoded (AVI, ASF), nothing (bare streams) or what is wrong: there the frames
 take the times in their order, whichever packets they come from.
 """
@@ -15,7 +15,7 @@ from sr_train.io.video.decoding import CONSTANT, ONE_EACH, Sent
 from sr_train.io.video.source import codec_name
 
 DECODING_TIMES = ("avi", "asf")
-"""Containers that tell when a packet is decoded, not when it is shown."""
+"""Containers that say when a packet is decoded, not when it is shown."""
 _MOST_REORDERED = 32
 """Packets between that of a frame and the last one that is shown before it, or fewer."""
 _MOST_BACK = 2
@@ -25,7 +25,7 @@ MOST_AHEAD = 3600
 _MOST_PAUSE = 5
 """Seconds for which such a video may stand still, as menus do, or longer."""
 _LEAST_EVEN = 2
-"""Steps that tell a constant rate."""
+"""Steps that mean a constant rate."""
 _BESIDE = 4
 """Packets from damage within which a gap is its."""
 
@@ -64,7 +64,7 @@ class Order:
         self._trusts = trusts_times
         self._is_by_decoding = container.format.name in DECODING_TIMES
         self._stores_decoding = not container.format.name.startswith("matroska")
-        # The index of an AVI tells the true place of packets behind damage.
+        # The index of an AVI has the true place of packets after damage.
         entries = stream.index_entries if container.format.name == "avi" else ()
         self._listed = {entry.pos: entry.timestamp for entry in entries}
         self._waiting: list[Slot] = []
@@ -110,7 +110,7 @@ class Order:
         return Fraction(own + self._shift)
 
     def _unwrap(self, sent: Sent) -> None:
-        """Let times go on where they jump, as where files were put behind each other."""
+        """Let times continue where they jump, as where files were put after each other."""
         if sent.dts is None:
             return
         now = sent.dts + self._shift
@@ -183,7 +183,7 @@ class Gaps:
         self._most_unasked = _MOST_PAUSE / tick if codec in CONSTANT else Fraction(0)
         self._most = MOST_AHEAD / tick
         self.suspects: set[int] = set()
-        """Ordinals of packets that are damaged, or come behind damage."""
+        """Ordinals of packets that are damaged, or come after damage."""
         self._last: Slot | None = None
         self._usual = Fraction(0)
         """Ticks from one frame to the next, mostly."""

@@ -15,7 +15,7 @@ from sr_train.io.video.info import probe
 from sr_train.io.video.source import Source, explained, open_video, video_stream
 
 _MOST_SKIPPED = 64
-"""Packets behind the place of a seek until one must be known."""
+"""Packets after the place of a seek until one must be known."""
 _MOST_STARTS = 2
 """Key frames from which a frame is looked for, before the start of the file is."""
 

@@ -89,7 +89,7 @@ def video_stream(container: InputContainer, name: str) -> Any:
 
 
 def _most_pixels() -> str:
-    """Return the limit for what only the decoder finds, behind the header.
+    """Return the limit for what only the decoder finds, after the header.
 
     It is a quarter and a megapixel higher, since FFmpeg counts the margins of frames in memory.
     """

@@ -115,7 +115,7 @@ class StreamCopy:
         if stream.type == "subtitle":
             return f"{self._kind} cannot hold it; .mkv may"
         if stream.type == "attachment":
-            return ".mkv alone holds files"
+            return "only .mkv holds files"
         if stream.type == "video":
             return "it does not move" if is_cover(stream) else "only one video track is written"
         return "its kind is unknown"
@@ -188,7 +188,7 @@ class StreamCopy:
 
 
 class _Clock:
-    """Lets the times of a track count from the start of the file, and go on without jumps."""
+    """Lets the times of a track count from the start of the file, and continue without jumps."""
 
     def __init__(self, stream: Any) -> None:
         # Subtitles may begin together, and be far apart.
@@ -197,7 +197,7 @@ class _Clock:
         self._last: int | None = None
 
     def set(self, packet: av.Packet, origin: Fraction) -> bool:
-        """Set the times of a packet; return False if it tells none."""
+        """Set the times of a packet; return False if it has none."""
         dts = packet.pts if packet.dts is None else packet.dts
         if dts is None or not packet.time_base:
             return False
@@ -205,7 +205,7 @@ class _Clock:
         now = dts - round(origin / packet.time_base) + self._shift
         if self._last is not None:
             ahead = (now - self._last) * packet.time_base
-            # Files that were put behind each other begin anew; damaged times are anywhere.
+            # Files that were put after each other begin again; damaged times are anywhere.
             if ahead < -1 or (ahead > MOST_AHEAD and not self._is_sparse):
                 jump = now - self._last - (packet.duration or 1)
                 self._shift -= jump

@@ -181,7 +181,7 @@ class _Timeline:
         return not self._order.failed and ordinal > self._first_key
 
     def _numbered(self, slot: Slot) -> tuple[int, Fraction]:
-        """Return the number and time that come next, behind frames that are gone altogether."""
+        """Return the number and time that come next, after frames that are gone altogether."""
         missing = self._gaps.before(*slot)
         if missing:
             self._hurry_no_more()

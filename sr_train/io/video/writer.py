@@ -210,7 +210,7 @@ class VideoWriter:
 
         Args:
             pixels: (H, W, 3) RGB, uint8 or uint16.
-            time: seconds at which it is shown, as `TimedFrame` tells; None: behind the frame
+            time: seconds at which it is shown, as `TimedFrame` says; None: after the frame
                 before by 1 / fps. Times within a tick of the input's clock from an even spacing,
                 also one with frames missing in between, are spaced evenly.
 
@@ -298,7 +298,7 @@ class VideoWriter:
             self._close()
 
     def _rescue(self) -> None:
-        """Keep what is done, if that can be; the error that ended the block goes on."""
+        """Keep what is done, if that can be; the error that ended the block is raised."""
         try:
             self.finish_early()
         except DataError as err:

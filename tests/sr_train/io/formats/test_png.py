@@ -214,7 +214,7 @@ def test_a_rotation_behind_the_pixels_is_refused():
     exif = Image.Exif()
     exif[0x112] = 6
     late = [(b"eXIf", exif.tobytes().removeprefix(b"Exif\0\0"))]
-    with pytest.raises(DataError, match="rotation that stands behind"):
+    with pytest.raises(DataError, match="rotation that stands after"):
         decode_image(png(HEADER, WHOLE, (), late), "x.png")
 
 

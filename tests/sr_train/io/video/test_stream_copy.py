@@ -130,7 +130,7 @@ def test_what_does_not_fit_is_named_a_line_each(tmp_path, suffix):
     assert notes[0] == (
         f"a subtitle track (subrip, spa) is left out: {kind} cannot hold it; .mkv may"
     )
-    assert notes[1] == "an attached file (f.ttf) is left out: .mkv alone holds files"
+    assert notes[1] == "an attached file (f.ttf) is left out: only .mkv holds files"
     assert f"tags that {kind} does not hold: MOOD" in notes
     lost = [note for note in notes if "loses its" in note]
     assert bool(lost) == (suffix == ".mov")
