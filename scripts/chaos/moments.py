@@ -131,9 +131,9 @@ def _frame(met: Met) -> None:
 
 
 def _building(met: Met) -> None:
-    from sr_train.commands import train
+    from sr_train.factory import models
 
-    wrap(train.learning, "make_model", met)
+    wrap(models, "make_model", met)
 
 
 def _closing(met: Met) -> None:

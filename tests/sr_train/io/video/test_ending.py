@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from sr_train.api.errors import DataError
+from sr_train.io.video import writer as writer_module
 from sr_train.io.video.frames import Losses, probe, read_timed_frames
 from sr_train.io.video.writer import CODECS, VideoWriter
 from tests.videos import make_video, moving
@@ -115,7 +116,7 @@ def test_a_disk_that_is_full_leaves_nothing(tmp_path, monkeypatch):
     def write():
         with VideoWriter(tmp_path / "a.mkv", (48, 32), 25, "ffv1") as writer:
             writer.write(moving(1)[0])
-            monkeypatch.setattr(writer, "_TAKE_FIRST", full)
+            monkeypatch.setattr(writer_module, "_TAKE_FIRST", full)
             writer.write(moving(1)[0])
 
     with pytest.raises(DataError, match=r"a\.mkv: cannot be written: No space left"):

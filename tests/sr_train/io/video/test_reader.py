@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from sr_train.api.errors import DataError
-from sr_train.io.video import reader
+from sr_train.io.video import reader as reader_module
 from sr_train.io.video.colour import ToRGB, bits_of, orientation_of
 from sr_train.io.video.frames import FrameReader, Losses, read_frames, read_timed_frames
 from tests.videos import (
@@ -218,13 +218,13 @@ def test_packed_b_frames(tmp_path):
 
 def fed(monkeypatch):
     count = []
-    original = reader.Decoder.feed
+    original = reader_module.Decoder.feed
 
     def feed(self, *args):
         count.append(1)
         return original(self, *args)
 
-    monkeypatch.setattr(reader.Decoder, "feed", feed)
+    monkeypatch.setattr(reader_module.Decoder, "feed", feed)
     return count
 
 
@@ -247,7 +247,7 @@ def test_an_index_serves_other_readers(tmp_path, monkeypatch):
     with FrameReader(path) as reader:
         index = reader.index
         expected = reader[20]
-    monkeypatch.setattr(reader, "build_index", None)
+    monkeypatch.setattr(reader_module, "build_index", None)
     with FrameReader(path, index) as reader:
         np.testing.assert_array_equal(reader[20], expected)
     other = make_video(tmp_path / "b.avi", moving(COUNT, 64, 80, seed=1), options={"g": "8"})
