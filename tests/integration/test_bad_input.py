@@ -206,7 +206,8 @@ def test_every_value_that_cannot_be_is_named(train, in_folder):
         "train.max_norm=0.0: expected a number above 0",
         "arch.num_feat=many: expected a whole number, found text",
         "optimizer.lr=-1: expected a number from 0 up",
-        "objective.l1.weight=0: expected another number; to drop the term: ~objective.l1",
+        "objective.l1.weight=0: expected a finite number other than zero; to drop the term: "
+        "~objective.l1",
         "objective.l1.target=gtt: expected gt or lq",
         "losses.pixel has no 'L2Loss'; did you mean 'L1Loss'?",
         "net_g.pretrained=nowhere.pth: no such file or folder",

@@ -178,7 +178,7 @@ class Mute(Least):
 class Unreported(Least):
     def report(self):
         raise KeyError("x")
-class Bytes(Alike):
+class Scaled(Alike):
     def sample(self, epoch, index):
         return {k: v + 255 for k, v in super().sample(epoch, index).items()}
 class Whole(TrainDataset):
@@ -258,7 +258,10 @@ def check(command, in_folder):
         ),
         ("Unmade", "arch: Unmade is not set up; its __init__ must call super().__init__() first"),
         ("Still", "arch: Still has no parameter that could learn"),
-        ("Locked", "arch: Locked failed on a copy of it, for its average (ema.enabled)"),
+        (
+            "Locked",
+            "arch: Locked failed on a copy of it, for its average (ema.enabled, swa.enabled)",
+        ),
         ("Exits", "some code called sys.exit(0) ("),
         ("Wordy", "arch: the state_dict of Wordy holds 'words', function"),
     ],
@@ -388,7 +391,7 @@ def test_samples_that_are_none_are_told(check, in_folder, arguments, words):
         ("Unreported", ("1 problem:", "data.train: Unreported failed on report(): KeyError: 'x'")),
         ("Bare", ("data.train: its samples are NoneType, expected a mapping with lq and gt",)),
         (
-            "Bytes",
+            "Scaled",
             ("2 problems:", "have lq of torch.float32 with values up to 255, expected [0, 1]"),
         ),
     ],
@@ -408,7 +411,7 @@ def test_a_data_set_needs_two_methods(check, in_folder, kind):
     ("arguments", "words"),
     [
         ("given: nothing", None),
-        ("given: pair", "data.val.main: whole(0): tuple without name, lq, gt; expected a WholePi"),
+        ("given: pair", "data.val.main: whole(0): tuple without name, lq, gt; expected a WholeIm"),
         ("given: error", "data.val.main: whole(0): KeyError: 0 ("),
         (
             "dtype: float32",

@@ -140,6 +140,7 @@ def test_what_stands_in_one_seam_does_not_in_another(kind):
         "stream": "data.loading.stream.TrainLoader",
         "metric": "sr_train.metrics.PSNR",
         "logger": "sr_train.monitoring.tensorboard.TensorBoardLogger",
+        "callback": "sr_train.callbacks.early_stopping.EarlyStopping",
     }
     assert set(shipped) == set(KINDS) - {"part"}
     for other, target in shipped.items():

@@ -258,7 +258,7 @@ def test_an_adaptive_pace_follows_the_accuracy_and_never_starves():
         if step % 10 == 0:
             pace.adapt(1.0)
     gaps = [after - before for before, after in pairwise(steps)]
-    assert max(gaps) <= 2 * pace.slowest
+    assert max(gaps) <= 2 * pace.settings.slowest
     assert gaps[-10:] == [8] * 10
 
 

@@ -61,7 +61,7 @@ def test_only_damaged_states_are_an_error(tmp_path):
 
 def test_a_state_of_another_layout_is_refused(tmp_path):
     torch.save({**toy_state(1), "format": 99}, tmp_path / "step_00000001.pt")
-    newer = r"written by a newer sr_train, in layout 99; this one .* reads up to layout 3"
+    newer = r"written by a newer sr_train, in layout 99; this one .* reads up to layout 4"
     with pytest.raises(CheckpointError, match=newer):
         read_state(tmp_path / "step_00000001.pt")
 
@@ -158,7 +158,7 @@ def test_a_state_that_lost_its_checksum_is_damaged(tmp_path):
 def test_an_impossible_layout_is_told(tmp_path, layout):
     path = tmp_path / "step_00000001.pt"
     torch.save({**toy_state(1), "format": layout}, path)
-    with pytest.raises(CheckpointError, match=r"has layout .* expected 3") as caught:
+    with pytest.raises(CheckpointError, match=r"has layout .* expected 4") as caught:
         read_state(path)
     assert len(str(caught.value)) < len(str(path)) + 200
 

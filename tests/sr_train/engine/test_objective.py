@@ -31,7 +31,7 @@ def test_parameters_with_a_default_are_left_alone():
 @pytest.mark.parametrize(
     ("settings", "words"),
     [
-        ({"weight": 0.0}, "weight=0.0"),
+        ({"weight": 0.0}, "weight=0: expected"),
         ({"weight": float("nan")}, "weight=nan"),
         ({"target": "lr"}, "target=lr"),
         ({"colour": "rgbb"}, "colour=rgbb"),
