@@ -69,6 +69,21 @@ def test_a_run_goes_on_by_its_folder_and_gives_its_best(in_folder):
     assert result.best["psnr_y"] >= first.best["psnr_y"] > 0
 
 
+def test_a_signal_ends_a_run_with_a_result(in_folder):
+    (in_folder / "stopping.py").write_text(
+        "import signal\n"
+        "from torch import nn\n"
+        "class Loss(nn.Module):\n"
+        "    def forward(self, pred):\n"
+        "        signal.raise_signal(signal.SIGINT)\n"
+        "        return pred.mean()\n"
+    )
+    words = ["plugins=[stopping]", "objective.l1.loss={_target_: stopping.Loss}"]
+    result = train(compose(*no_validation(*toy_words(in_folder)), *words))
+    assert (result.step, result.stopped_by) == (1, "SIGINT")
+    assert (in_folder / "runs/toy/checkpoints/step_00000001.pt").is_file()
+
+
 def test_a_config_can_be_changed_before_it_is_used(in_folder):
     config = compose(*no_validation(*toy_words(in_folder)))
     config.train.steps = 1
