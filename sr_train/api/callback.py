@@ -94,7 +94,10 @@ class Callback:
     """
 
     def on_run_start(self, run: Run) -> None:
-        """Look at the run before its first step; a ConfigError here ends it at once."""
+        """Look at the run before its first step; a ConfigError here ends it at once.
+
+        Ranks do not wait for each other in here, so call no collective.
+        """
 
     def on_step_start(self, run: Run) -> None:
         """Act before the batch of a step is taken; `run.step` does not count it yet."""

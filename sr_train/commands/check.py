@@ -31,6 +31,7 @@ from sr_train.engine.model import SRModel
 from sr_train.engine.randomness import seed_everything
 from sr_train.engine.run_folder import RunFolder
 from sr_train.factory import components, models
+from sr_train.factory.callbacks import configured_makers
 from sr_train.factory.determinism import use_deterministic
 from sr_train.io.formats.limits import set_max_megapixels
 from sr_train.monitoring.console import console, start_logging
@@ -205,7 +206,8 @@ def _take_up(cfg: CheckConfig, resolved: dict[str, Any], model: SRModel) -> None
 
 def _light_parts(cfg: CheckConfig) -> list[str]:
     """Build what needs neither data nor network; return what is wrong with it."""
-    return components.attempt_all(components.metric_makers(cfg.metrics, cfg.plugins)).problems
+    metrics = components.metric_makers(cfg.metrics, cfg.plugins)
+    return components.attempt_all({**metrics, **configured_makers(cfg)}).problems
 
 
 def _steps(

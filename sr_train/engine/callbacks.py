@@ -78,7 +78,9 @@ class Callbacks:
     def running(self) -> Iterator[None]:
         """Call `on_run_start` before the block and `on_run_end` after it, whatever ended it."""
         try:
-            self.call("on_run_start")
+            if self._listeners["on_run_start"]:
+                with self._world.together():
+                    self.call("on_run_start")
             self.agree(at_once=True)
             yield
         except Exception as err:
@@ -170,6 +172,9 @@ def named(path: str, part: Callback, given: str) -> Iterator[None]:
             yield
     except ConfigError as err:
         raise ConfigError(f"{path}: {err}") from err
+    except SystemExit as err:
+        name = type(part).__name__
+        raise PluginError(f"{path}: {name} called sys.exit({err.code!r}) on {given}") from err
 
 
 def _odd_value(value: Any, where: str) -> str | None:

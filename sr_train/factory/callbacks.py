@@ -34,9 +34,15 @@ def callback_makers(cfg: RunConfig, model: SRModel, num_ranks: int) -> dict[str,
         makers[ADAPTIVE_PRECISION] = partial(AdaptivePrecision, model, cfg.precision, num_ranks)
     if cfg.discriminator.arch is not None and cfg.discriminator.adaptive:
         makers[ADAPTIVE_PACE] = AdaptivePace
-    for name, node in cfg.callbacks.items():
-        makers[f"callbacks.{name}"] = partial(_callback, node, f"callbacks.{name}", cfg.plugins)
-    return makers
+    return {**makers, **configured_makers(cfg)}
+
+
+def configured_makers(cfg: RunConfig) -> dict[str, Callable[[], Any]]:
+    """Return what makes each callback of the group `callbacks`, by config path."""
+    return {
+        f"callbacks.{name}": partial(_callback, node, f"callbacks.{name}", cfg.plugins)
+        for name, node in cfg.callbacks.items()
+    }
 
 
 def _callback(node: Any, path: str, plugins: list[str]) -> Any:

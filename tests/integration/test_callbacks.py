@@ -83,6 +83,10 @@ class CannotRead(Callback):
     def load_state_dict(self, state):
         self.b = state["b"]
 
+class Exits(Callback):
+    def on_run_start(self, run):
+        raise SystemExit(3)
+
 class NoCallback:
     def on_log(self, run, window): ...
 """
@@ -182,6 +186,7 @@ FAULTS = {
     "TakesTooLittle": ["callbacks.x: TakesTooLittle: its on_log(run) is called as on_log(run, win"],
     "KeepsObjects": ["callbacks.x: KeepsObjects: state_dict()['seen'], a set, is not what"],
     "CannotRead": ["callbacks.x: CannotRead failed on load_state_dict(state): KeyError: 'b'"],
+    "Exits": ["callbacks.x: Exits called sys.exit(3) on on_run_start"],
     "NoCallback": ["is no callback; expected a subclass of sr_train.api.callback.Callback"],
     "None": ["callbacks.x._target_=mine.faulty.None: mine.faulty has no 'None'"],
 }
@@ -191,6 +196,16 @@ FAULTS = {
 def test_check_finds_what_is_wrong_with_a_callback(command, in_folder, name):
     words = words_of(in_folder, f"callbacks.x={{_target_: mine.faulty.{name}}}")
     command("check", *words).fails_with(*FAULTS[name])
+
+
+def test_a_callback_that_exits_before_the_first_step_is_an_error(command, in_folder):
+    words = ["train", *words_of(in_folder, "callbacks.x={_target_: mine.faulty.Exits}")]
+    command(*words).fails_with("callbacks.x: Exits called sys.exit(3) on on_run_start, step 0")
+
+
+def test_faults_of_callbacks_and_data_are_told_together(command, in_folder):
+    words = words_of(in_folder, "callbacks.x={_target_: mine.faulty.Misspelt}")
+    command("check", *words, "data.train.gt=nowhere").fails_with("on_validate_end", "nowhere")
 
 
 def test_check_passes_a_callback_that_works_and_leaves_nothing(command, in_folder):

@@ -274,3 +274,44 @@ def test_a_fault_of_the_config_is_told_once(in_folder):
     assert code != 0
     assert (out + err).count("arch.num_feet: SRVGGNetCompact has no such argument") == 1
     assert not (in_folder / "runs/toy/train.log").exists()
+
+
+STOPS = """
+from sr_train.api.callback import Callback
+from sr_train.api.errors import ConfigError
+
+class StopsOnRankOne(Callback):
+    def __init__(self, fails: bool = False) -> None:
+        self.fails = fails
+
+    def on_run_start(self, run):
+        if self.fails:
+            raise ConfigError("nothing to watch")
+
+    def on_step_end(self, run):
+        if run.rank == 1 and run.step == 3:
+            run.stop("rank 1 has seen enough")
+
+    def on_run_end(self, run, outcome):
+        (run.folder / f"end_{run.rank}.txt").write_text(f"{run.step} {outcome.kind}")
+"""
+
+
+@pytest.mark.slow
+def test_a_stop_that_one_rank_asks_for_ends_all_at_the_next_log(in_folder):
+    (in_folder / "stops").mkdir()
+    (in_folder / "stops/callbacks.py").write_text(STOPS)
+    node = "callbacks.x={{_target_: stops.callbacks.StopsOnRankOne, fails: {}}}"
+    more = (*LONG, "plugins=[stops]", "train.log_every=4", "train.checkpoint_every=0")
+    words = words_of(in_folder, "toy", 2, *more)
+    code, out, err = finish(torchrun([*words, node.format("false")], in_folder))
+    assert code == 0, (out, err)
+    assert "step 4: ended by callbacks.x: rank 1 has seen enough" in out
+    run = in_folder / "runs/toy"
+    assert [(run / f"end_{rank}.txt").read_text() for rank in (0, 1)] == ["4 stopped"] * 2
+    assert [step for step, _ in metrics_rows(run, "val/main/psnr_y")] == [4]
+    assert state_of(run, 4)["step"] == 4
+    words = words_of(in_folder, "fails", 2, *more)
+    code, _, err = finish(torchrun([*words, node.format("true")], in_folder))
+    assert code != 0
+    assert err.count("callbacks.x: nothing to watch") == 1
