@@ -42,9 +42,10 @@ def configs_read_once() -> Iterator[None]:
     def initialize_sources(repository: Repository, path: ConfigSearchPath) -> None:
         begin(repository, path)
         if str(path) == shipped:
-            for known in (read, merged):
-                for key in [key for key in known if "stored_" in str(key)]:  # of one run's folder
-                    del known[key]
+            # A stored config is that of one run's folder; a choice is gone with its package.
+            if any("stored_" in name or not repository.config_exists(name) for name in read):
+                read.clear()
+                merged.clear()
             repository.read, repository.merged = read, merged
 
     with pytest.MonkeyPatch.context() as patch:
