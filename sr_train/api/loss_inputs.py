@@ -59,6 +59,8 @@ def resolve_inputs(
     Raises:
         ConfigError: if it asks for something else.
     """
+    if getattr(forward, "__func__", forward) is nn.Module.forward:
+        raise ConfigError(f"{where}.loss: has no forward(...), such as forward(self, pred, target)")
     names = []
     for name, parameter in inspect.signature(forward).parameters.items():
         if name in available_inputs:

@@ -225,6 +225,8 @@ def check_module(part: Any, path: str) -> None:
             f"{path}: {type(part).__name__} is not set up; its __init__ must call "
             "super().__init__() first"
         )
+    if getattr(part.forward, "__func__", None) is nn.Module.forward:
+        raise ConfigError(f"{path}: {type(part).__name__} has no forward(...)")
 
 
 _WORDS = {nn.Module: "torch.nn.Module", Optimizer: "torch.optim.Optimizer"}

@@ -3,6 +3,7 @@
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
+import numpy as np
 from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
@@ -102,6 +103,8 @@ def kind_of(value: Any) -> str:
     """Return in words what a value is."""
     if isinstance(value, Tensor):
         return f"a tensor {shape_of(value)}"
+    if isinstance(value, np.ndarray):
+        return f"an array {value.shape} {value.dtype}"
     if isinstance(value, Mapping):
         return f"a {type(value).__name__} with the keys {', '.join(map(str, list(value)[:5]))}"
     if isinstance(value, list | tuple):

@@ -122,6 +122,9 @@ class Raising(Metric):
 class WordyMetric(Metric):
     def __call__(self, pred, gt, scale):
         return "3.5"
+class Map255(Metric):
+    def __call__(self, pred, gt, scale):
+        return pred / 255
 class Several(Metric):
     def __call__(self, pred, gt, scale):
         return torch.zeros(2)
@@ -202,6 +205,8 @@ class Vector(nn.Module):
 class Infinite(nn.Module):
     def forward(self, pred, target):
         return pred.mean() / 0
+class Empty(nn.Module):
+    pass
 class Greedy(nn.Module):
     def forward(self, pred, label):
         return pred.mean()
@@ -323,6 +328,10 @@ def test_an_image_that_a_metric_cannot_take_is_found(check, in_folder):
         ("OfTwo", "metrics.own: OfTwo: its __call__(pred, gt) is called as __call__(pred, gt, sca"),
         ("Silent", "metrics.own: on an image of 48x40: Silent returned nothing (None)"),
         ("WordyMetric", "metrics.own: on an image of 48x40: WordyMetric returned str '3.5'"),
+        (
+            "Map255",
+            "metrics.own: on an image of 48x40: Map255 returned an array (40, 48, 3)",
+        ),
         ("Several", "metrics.own: on an image of 48x40: Several returned a tensor (2,) float32"),
         ("Raising", "metrics.own: on an image of 48x40: ValueError: no luck"),
     ],
@@ -392,7 +401,7 @@ def test_samples_that_are_none_are_told(check, in_folder, arguments, words):
         ("Bare", ("data.train: its samples are NoneType, expected a mapping with lq and gt",)),
         (
             "Scaled",
-            ("2 problems:", "have lq of torch.float32 with values up to 255, expected [0, 1]"),
+            ("2 problems:", "have lq of torch.float32 beyond [0, 1]; return uint8 for 0 to 255"),
         ),
     ],
 )
@@ -438,6 +447,7 @@ def test_a_validation_set_needs_two_methods(check, in_folder, arguments, words):
             "objective.own.loss: Vector returned a tensor (2,) float32; expected a tensor",
         ),
         ("Infinite", "objective.own: gives "),
+        ("Empty", "objective.own.loss: has no forward(...), such as"),
         ("Greedy", "objective.own.loss: Greedy.forward asks for 'label'"),
     ],
 )
