@@ -170,7 +170,7 @@ def _stored_and_now(
     resumed: ResumeState, resolved: Mapping[str, Any]
 ) -> tuple[dict[str, Any], dict[str, Any]]:
     """Return both configs; a discriminator that only one of them has is free to differ."""
-    stored, now = resumed.config, dict(resolved)
+    stored, now = dict(resumed.config), dict(resolved)
     archs = [config["discriminator"]["arch"] for config in (stored, now)]
     if None not in archs:
         stored["discriminator.arch"], now["discriminator.arch"] = archs
