@@ -19,10 +19,12 @@ A run, and where each event lies in it:
     on_run_end(run, outcome)                                  # whatever ended it, an error too
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
+
+from sr_train.api.logger import Logger
 
 
 @dataclass
@@ -37,8 +39,8 @@ class Run:
     """The run's folder. Only the main rank may write into it."""
     log: Callable[[Mapping[str, float]], None]
     """Writes scalars of the current step to metrics.csv and the loggers; call it on all ranks."""
-    loggers: Sequence[Any] = ()
-    """The loggers by which the run reports; none on other ranks than the main one."""
+    loggers: Mapping[str, Logger] = field(default_factory=dict)
+    """The loggers by which the run reports, by config path; none on ranks other than the main."""
     higher_is_better: Mapping[str, bool] = field(default_factory=dict)
     """Whether more is better, by the names that scores have: METRIC, SET/METRIC; empty without a
     validation."""

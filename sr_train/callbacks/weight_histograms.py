@@ -6,6 +6,7 @@ from fnmatch import fnmatchcase
 import torch
 
 from sr_train.api.callback import Callback, Run
+from sr_train.api.logger import Logger
 
 log = logging.getLogger(__name__)
 
@@ -13,7 +14,7 @@ log = logging.getLogger(__name__)
 class WeightHistograms(Callback):
     """Send a histogram of each weight of the generator to the loggers that take histograms.
 
-    Such a logger has a method `histogram(name, values, step)`, as TensorBoard's has.
+    Such a logger overrides `Logger.histogram`, as TensorBoard's does.
 
     Args:
         every: steps between two histograms, at the next step that is logged; from 1 up.
@@ -30,9 +31,9 @@ class WeightHistograms(Callback):
     def on_run_start(self, run: Run) -> None:
         """Say which loggers take none."""
         self._next = run.step - run.step % self.every + self.every
-        for logger in run.loggers:
-            if getattr(logger, "histogram", None) is None:
-                log.info("%s takes no histograms of weights", type(logger).__name__)
+        for path, logger in run.loggers.items():
+            if not _takes_histograms(logger):
+                log.info("%s takes no histograms of weights", path)
 
     def on_log(self, run: Run, window: object) -> None:
         """Write the histograms of a step that is due."""
@@ -40,10 +41,14 @@ class WeightHistograms(Callback):
             return
         self._next = run.step - run.step % self.every + self.every
         net = run.model.net_for_use("live")  # of all ranks: the weights may lie in shards
-        takers = [each for each in run.loggers if getattr(each, "histogram", None) is not None]
+        takers = [logger for logger in run.loggers.values() if _takes_histograms(logger)]
         for name, weight in net.named_parameters() if takers else ():
             if fnmatchcase(name, self.match):
                 values = weight.detach().float().cpu()
                 finite = values[torch.isfinite(values)].numpy()
                 for logger in takers if finite.size else ():
                     logger.histogram(f"weights/{name}", finite, run.step)
+
+
+def _takes_histograms(logger: Logger) -> bool:
+    return type(logger).histogram is not Logger.histogram

@@ -4,13 +4,12 @@ import logging
 import os
 import shlex
 from collections.abc import Mapping
-from contextlib import ExitStack
+from contextlib import ExitStack, closing
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
-import yaml  # type: ignore[import-untyped]
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig
 
@@ -122,12 +121,10 @@ def run_training(
         resumed = broadcast_checkpoint(found, world)
         trainer = prepare(cfg, resolved, folder, resumed, device, world, launch)
         del found, resumed  # a state as large as the model
-        try:
+        with trainer.loggers, closing(trainer.stream):
+            with world.together():
+                trainer.loggers.config(resolved)
             stopped_by = train_to_end(trainer)
-        finally:
-            trainer.stream.close()
-            for logger in trainer.loggers:
-                logger.close()
         close_run(trainer, folder, stopped_by)
     stop_world(world)
     weights = {name: folder.best_weights(name) for name in trainer.best}
@@ -196,8 +193,6 @@ def prepare(
             **origin(cfg, folder.root),
         }
         write_manifest(folder.manifest, facts)
-    for logger in trainer.loggers:
-        logger.text("config", yaml.safe_dump(resolved, sort_keys=False, allow_unicode=True))
     return trainer
 
 

@@ -27,7 +27,7 @@ _RUNTIME = {
     "optimizer": {"params"},
     "discriminator.optimizer": {"params"},
     "data.stream": {"dataset", "batch_size", "seed", "pin_memory", "rank", "world_size"},
-    "logger": {"run_dir", "first_step"},
+    "logger": {"run_dir", "first_step", "dry_run"},
 }
 """Arguments that the program gives at run time, by config path."""
 

@@ -71,6 +71,17 @@ def signature_problems(
     return problems
 
 
+def taken_by(target: type, arguments: Mapping[str, Any]) -> dict[str, Any]:
+    """Return those of some arguments that a class's constructor names."""
+    try:
+        parameters = inspect.signature(target).parameters
+    except (TypeError, ValueError):
+        return dict(arguments)
+    if any(each.kind is inspect.Parameter.VAR_KEYWORD for each in parameters.values()):
+        return dict(arguments)
+    return {name: value for name, value in arguments.items() if name in parameters}
+
+
 def hints_of(target: type) -> dict[str, Any]:
     """Return the annotations of a class's constructor; none where they do not resolve."""
     try:

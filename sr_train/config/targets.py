@@ -98,7 +98,7 @@ KINDS: dict[str, Kind] = {
         Kind(
             "logger",
             ("sr_train.monitoring.tensorboard",),
-            methods=("scalars", "image", "text", "close"),
+            "sr_train.api.logger.Logger",
         ),
         Kind("callback", ("sr_train.callbacks",), "sr_train.api.callback.Callback"),
     )

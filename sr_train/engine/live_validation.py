@@ -3,10 +3,10 @@
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import AbstractContextManager
 from pathlib import Path
-from typing import Protocol
 
 import numpy as np
 
+from sr_train.api.logger import Logger
 from sr_train.engine.validator import (
     Scored,
     Scores,
@@ -19,13 +19,7 @@ from sr_train.inference.clips import ClipUpscale, frame_by_frame
 from sr_train.io.images import write_image
 from sr_train.monitoring.comparison import panel, sheet
 from sr_train.monitoring.console import Bar, progress_bar
-
-
-class ImageLogger(Protocol):
-    """Where fixed validation images go."""
-
-    def image(self, name: str, pixels: np.ndarray, step: int) -> None: ...
-
+from sr_train.monitoring.loggers import Loggers
 
 _Panel = tuple[str, np.ndarray]
 """Name of an image, and its row of crops."""
@@ -40,7 +34,7 @@ class LiveValidation:
         validator: sets and metrics.
         make_upscaler: returns an upscaler around the weights to score.
         folder: sheets of crops are written here.
-        loggers: sinks of images.
+        logger: takes the images.
         num_images: images or clips shown per set, the first ones.
     """
 
@@ -49,13 +43,13 @@ class LiveValidation:
         validator: Validator,
         make_upscaler: Callable[[], ClipUpscale],
         folder: Path,
-        loggers: Sequence[ImageLogger] = (),
+        logger: Logger | None = None,
         num_images: int = 4,
     ) -> None:
         self.validator = validator
         self.make_upscaler = make_upscaler
         self.folder = folder
-        self.loggers = loggers
+        self.logger = Loggers() if logger is None else logger
         self.num_images = num_images
         self.sheet_path: Path | None = None
         self._baseline: Scores | None = None
@@ -94,8 +88,7 @@ class LiveValidation:
 
     def _show(self, panels: Sequence[_Panel], step: int) -> None:
         for name, row in panels:
-            for logger in self.loggers:
-                logger.image(name, row, step)
+            self.logger.image(name, row, step)
         self.sheet_path = self.folder / f"step_{step:08d}.png"
         self.folder.mkdir(parents=True, exist_ok=True)
         captions = [f"{name}: bicubic | SR | GT" for name, _ in panels]

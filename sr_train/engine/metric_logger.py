@@ -3,12 +3,13 @@
 import logging
 import math
 from collections import Counter
-from collections.abc import Mapping, Sequence
-from typing import Any, Protocol
+from collections.abc import Mapping
+from typing import Any
 
 import torch
 from torch import Tensor
 
+from sr_train.api.logger import Logger
 from sr_train.api.text import duration, first_few
 from sr_train.engine.distributed import World
 from sr_train.engine.model import SRModel
@@ -19,20 +20,9 @@ from sr_train.monitoring.drift import ParameterDrift
 from sr_train.monitoring.meter import LogWindow
 from sr_train.monitoring.non_finite import NonFiniteError, NonFiniteMonitor
 from sr_train.monitoring.run_files import MetricsFile
-from sr_train.utils.failures import naming
 from sr_train.utils.heap import peak_host_bytes
 
 log = logging.getLogger(__name__)
-
-
-class Logger(Protocol):
-    """Where scalars go beside the console and metrics.csv."""
-
-    def scalars(self, values: Mapping[str, float], step: int) -> None: ...
-
-    def text(self, name: str, text: str) -> None: ...
-
-    def close(self) -> None: ...
 
 
 _REAL = "gan/real_logits"
@@ -49,7 +39,7 @@ class MetricLogger:
         steps: length of the run, for people.
         folder: the run's folder.
         monitor: the watch over non-finite numbers.
-        loggers: sinks of scalars.
+        logger: takes the scalars, beside metrics.csv.
         world: the ranks that a mean is over.
         drop: what the names of those scalars of the present step begin with that are written
             again; empty: none.
@@ -63,13 +53,13 @@ class MetricLogger:
         steps: int,
         folder: RunFolder,
         monitor: NonFiniteMonitor,
-        loggers: Sequence[Logger],
+        logger: Logger,
         world: World,
         drop: str = "",
         window: Mapping[str, Any] | None = None,
     ) -> None:
         self.model = model
-        self.loggers = loggers
+        self.logger = logger
         self.clock = Clock()
         self._steps = steps
         self._monitor = monitor
@@ -147,9 +137,7 @@ class MetricLogger:
         step = self.model.generator.steps
         if self._file is not None:
             self._file.append(values, step)
-        for logger in self.loggers:
-            with naming("logger", logger, lambda: f"the scalars of step {step}", _of_the_machine):
-                logger.scalars(values, step)
+        self.logger.scalars(values, step)
 
     def warn_of_parameters_without_grad(self, after: int = _SILENT_LOOKS) -> None:
         """Warn, once, of trainable parameters that no gradient reaches.
@@ -250,10 +238,6 @@ class MetricLogger:
             f"  left {duration(left)}" if left else "",
         )
         return note
-
-
-def _of_the_machine(err: Exception) -> bool:
-    return isinstance(err, OSError)
 
 
 def peak_memory(device: torch.device) -> dict[str, float]:

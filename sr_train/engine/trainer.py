@@ -18,7 +18,7 @@ from sr_train.engine.best import Best
 from sr_train.engine.callbacks import Callbacks, directions
 from sr_train.engine.checkpoint import save_state, state_path
 from sr_train.engine.distributed import World
-from sr_train.engine.metric_logger import Logger, MetricLogger
+from sr_train.engine.metric_logger import MetricLogger
 from sr_train.engine.micro_batches import MicroBatcher
 from sr_train.engine.model import SRModel
 from sr_train.engine.model_card import ModelCard
@@ -37,6 +37,7 @@ from sr_train.engine.validator import Scores, Stop, ValidationStopped
 from sr_train.engine.weights import save_weights
 from sr_train.inference.wrapping import NonFinitePredictionError
 from sr_train.monitoring.console import Bar, progress_bar
+from sr_train.monitoring.loggers import Loggers
 from sr_train.monitoring.non_finite import NonFiniteError, NonFiniteMonitor
 from sr_train.utils.launch import SharedError
 
@@ -82,7 +83,7 @@ class Trainer:
         validated: whether the validation of the step that the model is at was done, if one was due.
         health: of the states that are there.
         window: of the state that the run goes on from, see `MetricLogger`.
-        loggers: sinks of scalars.
+        loggers: take scalars, images and texts; whoever trains closes them.
         callbacks: what runs along, by config path; all ranks have the same.
         world: the ranks that train as one.
     """
@@ -102,7 +103,7 @@ class Trainer:
         validated: bool = True,
         health: StateHealth | None = None,
         window: Mapping[str, Any] | None = None,
-        loggers: Sequence[Logger] = (),
+        loggers: Loggers | None = None,
         callbacks: Mapping[str, Callback] | None = None,
         world: World | None = None,
     ) -> None:
@@ -114,7 +115,7 @@ class Trainer:
         self.config = config
         self.best = best
         self.validation = validation
-        self.loggers = loggers
+        self.loggers = Loggers() if loggers is None else loggers
         self.world = World() if world is None else world
         self.health = StateHealth() if health is None else health
         self.scores: Scores | None = None
@@ -124,7 +125,7 @@ class Trainer:
             steps=cadence.steps,
             folder=folder,
             monitor=monitor,
-            loggers=loggers,
+            logger=self.loggers,
             world=self.world,
             drop="" if validated else "val/",
             window=window,
@@ -134,7 +135,7 @@ class Trainer:
             cadence.steps,
             folder.root,
             self.metric_logger.write,
-            loggers,
+            self.loggers.by_path,
             directions(best, () if validation is None else validation.set_names),
             self.world.rank,
             self.world.size,

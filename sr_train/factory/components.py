@@ -11,9 +11,10 @@ from typing import Any
 import torch
 
 from sr_train.api.dataset import TrainDataset
-from sr_train.api.errors import ConfigError, Problems, SRTrainError, did_you_mean
-from sr_train.config.build import build
+from sr_train.api.errors import ConfigError, Problems, SRTrainError, did_you_mean, raise_all
+from sr_train.config.build import build, node_problems, resolve_target
 from sr_train.config.schema import PrecisionConfig
+from sr_train.config.signatures import taken_by
 from sr_train.engine.precision import Precision, resolve_precision
 from sr_train.factory.contracts import LOGGER, METRIC, check_contract, checked_set, fingerprint_of
 from sr_train.utils.failures import naming
@@ -137,7 +138,12 @@ def _metric(node: Any, name: str, plugins: list[str]) -> Any:
 
 
 def logger_makers(
-    nodes: Mapping[str, Any], plugins: list[str], run_dir: Path, first_step: int
+    nodes: Mapping[str, Any],
+    plugins: list[str],
+    run_dir: Path,
+    first_step: int,
+    *,
+    dry_run: bool = False,
 ) -> dict[str, Callable[[], Any]]:
     """Return what makes each logger, by config path.
 
@@ -146,11 +152,15 @@ def logger_makers(
         plugins: the user's packages.
         run_dir: of the run.
         first_step: that the run will take.
+        dry_run: nothing may be left outside `run_dir`.
     """
+    runtime = {"run_dir": run_dir, "first_step": first_step, "dry_run": dry_run}
 
     def make(name: str, node: Any) -> Any:
         path = f"logger.{name}"
-        logger = build(node, path, plugins, run_dir=run_dir, first_step=first_step)
+        raise_all(node_problems(node, path, plugins, runtime))
+        target = resolve_target(node["_target_"], path, plugins)
+        logger = build(node, path, plugins, **taken_by(target, runtime))
         check_contract(logger, LOGGER, path)
         return logger
 

@@ -78,8 +78,10 @@ LOGGER = Contract(
     "logger",
     {
         "scalars": ("values", "step"),
+        "config": ("config",),
         "image": ("name", "pixels", "step"),
         "text": ("name", "text"),
+        "histogram": ("name", "values", "step"),
         "close": (),
     },
 )

@@ -5,6 +5,7 @@ from functools import partial
 from typing import Any
 
 from sr_train.api.callback import Callback
+from sr_train.api.logger import Logger
 from sr_train.config.build import build
 from sr_train.config.schema import RunConfig
 from sr_train.engine.best import Best
@@ -18,6 +19,7 @@ from sr_train.engine.trainer import Trainer
 from sr_train.engine.validator import Validator
 from sr_train.factory import components, networks
 from sr_train.factory.contracts import STREAM, check_contract
+from sr_train.monitoring.loggers import Loggers
 from sr_train.monitoring.non_finite import NonFiniteMonitor
 from sr_train.utils.failures import naming
 
@@ -39,7 +41,7 @@ def make_trainer(
     """Put the parts of a run together; those of `part_makers` may be given."""
     if parts is None:
         parts = components.make_all(part_makers(cfg, folder, model, sets, world))
-    loggers = list(components.below("logger", parts).values())
+    loggers = Loggers({path: each for path, each in parts.items() if path.startswith("logger.")})
     metrics = components.below("metrics", parts)
     return Trainer(
         model,
@@ -71,15 +73,21 @@ def part_makers(
     model: SRModel,
     sets: Mapping[str, Any],
     world: World,
+    *,
+    dry_run: bool = False,
 ) -> dict[str, Callable[[], Any]]:
-    """Return what makes loggers (only rank 0 has them), metrics and stream, by config path."""
+    """Return what makes metrics, stream and loggers (only rank 0 has them), by config path.
+
+    Loggers come last: they may open a run somewhere, which nothing would close again where
+    another part fails.
+    """
     nodes = cfg.logger if world.is_main else {}
     first_step = model.generator.steps + 1
     metrics = cfg.metrics if cfg.data.val else {}
     return {
-        **components.logger_makers(nodes, cfg.plugins, folder.root, first_step),
         **components.metric_makers(metrics, cfg.plugins),
         "data.stream": partial(make_stream, cfg, model, sets["data.train"], world),
+        **components.logger_makers(nodes, cfg.plugins, folder.root, first_step, dry_run=dry_run),
     }
 
 
@@ -107,7 +115,7 @@ def make_validation(
     model: SRModel,
     sets: Mapping[str, Any],
     metrics: Mapping[str, Any],
-    loggers: list[Any],
+    logger: Logger,
     world: World,
 ) -> LiveValidation | None:
     """Build what scores the network while it trains, in fp32 as `validate` does."""
@@ -119,5 +127,5 @@ def make_validation(
         Validator(validation_sets, metrics, cfg.scale, world),
         lambda: networks.make_clip_upscaler(model.net_for_use(), model.spec, full, cfg.tiling),
         folder.samples,
-        loggers,
+        logger,
     )

@@ -5,11 +5,14 @@ import threading
 from collections.abc import Collection, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+import yaml  # type: ignore[import-untyped]
 from torch.utils.tensorboard import SummaryWriter
 from torch.utils.tensorboard.summary import hparams
 
+from sr_train.api.logger import Logger
 from sr_train.monitoring.event_files import drop, files, put_in_order
 
 _HPARAMS = ".hparams"
@@ -66,7 +69,7 @@ def _let_writer_tell_by_itself() -> None:
     threading.excepthook = hook
 
 
-class TensorBoardLogger:
+class TensorBoardLogger(Logger):
     """Write event files under the run's folder.
 
     Args:
@@ -96,6 +99,10 @@ class TensorBoardLogger:
             for name, value in values.items():
                 if math.isfinite(value):
                     self._writer.add_scalar(name, value, step)
+
+    def config(self, config: Mapping[str, Any]) -> None:
+        """Write the config as YAML."""
+        self.text("config", yaml.safe_dump(dict(config), sort_keys=False, allow_unicode=True))
 
     def image(self, name: str, pixels: np.ndarray, step: int) -> None:
         """Write an image, uint8 HWC."""

@@ -16,6 +16,7 @@ import numpy as np
 import torch
 from torch import nn
 from sr_train.api.dataset import TrainDataset, WholeImage
+from sr_train.api.logger import Logger
 from sr_train.api.network import NetSpec
 
 class Net(nn.Module):
@@ -132,19 +133,33 @@ class NotANumber(Metric):
     def __call__(self, pred, gt, scale):
         return float("nan")
 
-class Logger:
-    def __init__(self, run_dir, first_step):
-        self.file = run_dir / "own.txt"
+class OwnLogger(Logger):
     def scalars(self, values, step):
-        self.file.write_text(str(values))
-    def image(self, name, pixels, step): ...
-    def text(self, name, text): ...
-    def close(self): ...
-class Unclosed(Logger):
+        (self.run_dir / "own.txt").write_text(str(values))
+class Unclosed(OwnLogger):
     close = None
-class Offline(Logger):
+class Unwritten(Logger):
+    def __init__(self, run_dir): ...
+class OfPictures(OwnLogger):
+    def image(self, name, picture): ...
+class Offline(OwnLogger):
     def image(self, name, pixels, step):
         raise ConnectionError("offline")
+class Wordless(OwnLogger):
+    def text(self, name, text):
+        raise ValueError("no words")
+class Flat(OwnLogger):
+    def histogram(self, name, values, step):
+        raise ValueError("no bins")
+class Choosy(OwnLogger):
+    def scalars(self, values, step):
+        values["val/main/psnr_y"]
+class Sure(OwnLogger):
+    def __init__(self, dry_run):
+        assert not dry_run
+class Duck:
+    def scalars(self, values, step): ...
+    def close(self): ...
 
 class Optimizer(torch.optim.SGD):
     def step(self, closure=None):
@@ -350,7 +365,14 @@ def test_a_metric_that_gives_nan_is_a_warning(check):
     ("logger", "words"),
     [
         ("Unclosed", "logger.own: Unclosed: has no close()"),
+        ("Unwritten", "Can't instantiate abstract class Unwritten"),
+        ("OfPictures", "its image(name, picture) is called as image(name, pixels, step)"),
         ("Offline", "logger.own: image(): ConnectionError: offline"),
+        ("Wordless", "logger.own: text(): ValueError: no words"),
+        ("Flat", "logger.own: histogram(): ValueError: no bins"),
+        ("Choosy", "logger.own: scalars(): KeyError: 'val/main/psnr_y'"),
+        ("Sure", "logger.own: own_parts.Sure: AssertionError"),
+        ("Duck", "is no logger; expected a subclass of sr_train.api.logger.Logger"),
     ],
 )
 def test_a_logger_that_fails_is_named(check, logger, words):
@@ -358,7 +380,7 @@ def test_a_logger_that_fails_is_named(check, logger, words):
 
 
 def test_a_logger_leaves_nothing_behind(check, in_folder):
-    check("+logger.own._target_=own_parts.Logger").succeeds()
+    check("+logger.own._target_=own_parts.OwnLogger").succeeds()
     assert not list(in_folder.rglob("own.txt"))
 
 
@@ -536,7 +558,7 @@ PASSED = [
     ("discriminator=patchgan", "+objective=gan", "objective_d=[gan]", "discriminator.start=1"),
     ("precision=fp16", "train.accum=2"),
     ("swa.enabled=true", "ema.enabled=false", "train.deterministic=true"),
-    ("+metrics.own._target_=own_parts.Metric", "+logger.own._target_=own_parts.Logger"),
+    ("+metrics.own._target_=own_parts.Metric", "+logger.own._target_=own_parts.OwnLogger"),
     ("optimizer=schedulefree_adamw", "scheduler=constant"),
 ]
 

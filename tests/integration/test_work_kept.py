@@ -178,13 +178,10 @@ PARTS_OF_A_STEP = {
     ),
     "a logger": (
         "+logger.mine",
-        "class Part:\n"
-        "    def __init__(self, run_dir, first_step):\n        pass\n"
-        "    def scalars(self, values, step):\n        assert step < 3, 'full'\n"
-        "    def image(self, name, pixels, step):\n        pass\n"
-        "    def text(self, name, text):\n        pass\n"
-        "    def close(self):\n        pass\n",
-        "logger: Part failed on the scalars of step 3: AssertionError: full",
+        "from sr_train.api.logger import Logger\n"
+        "class Part(Logger):\n"
+        "    def scalars(self, values, step):\n        assert step < 3, 'full'\n",
+        "logger.mine: Part failed on the scalars of step 3: AssertionError: full",
     ),
     "a data set": (
         "+data.train",

@@ -18,12 +18,13 @@ from typing import Any
 
 import numpy as np
 import torch
-from omegaconf import OmegaConf
 
 from sr_train.api.callback import Callback
 from sr_train.api.dataset import ClipsInMemory
 from sr_train.api.errors import ConfigError, PluginError, SRTrainError
+from sr_train.api.logger import Logger
 from sr_train.api.metric import ClipMetric, as_number
+from sr_train.commands.checks.loggers import WatchedLogger, rehearse
 from sr_train.commands.checks.samples import Item, first_items
 from sr_train.config.schema import RunConfig, UseConfig
 from sr_train.engine.checkpoint import newest_state
@@ -149,7 +150,7 @@ class Rehearsal:
         self.items: dict[str, list[Item]] = {}
         self.callbacks: dict[str, Callback] = {}
         """By config path; the trainer has none, so that each is tried by itself."""
-        self.loggers: list[Any] = []
+        self.loggers: dict[str, Logger] = {}
         """As callbacks see them."""
         self._cfg = cfg
         self._resolved = resolved
@@ -159,13 +160,14 @@ class Rehearsal:
 
     def build(self) -> Trainer | None:
         """Make all parts and put them together; None where that cannot be."""
-        callbacks = callback_makers(self._cfg, self._model, 1)
-        makers = part_makers(self._cfg, self._folder, self._model, self._sets, World())
+        cfg, model = self._cfg, self._model
+        callbacks = callback_makers(cfg, model, 1)
+        makers = part_makers(cfg, self._folder, model, self._sets, World(), dry_run=True)
         attempt = components.attempt_all({**callbacks, **makers})
         parts = attempt.made
         self.found.problems += attempt.problems
         self.callbacks = {path: parts[path] for path in callbacks if path in parts}
-        self.loggers = list(components.below("logger", parts).values())
+        self.loggers = {path: part for path, part in parts.items() if path.startswith("logger.")}
         if "data.stream" not in parts:
             return None
         watched: dict[str, Any] = {"data.stream": parts["data.stream"]}
@@ -173,13 +175,12 @@ class Rehearsal:
             if path.startswith("metrics."):
                 watched[path] = watched_metric(part, path, self.found)
             elif path.startswith("logger."):
-                watched[path] = WatchedLogger(part, path, self.found)
+                watched[path] = WatchedLogger(part, path, self.found.about)
         self.items = {
             path: first_items(path, dataset, self._model.spec, self.found.about)
             for path, dataset in self.validation_sets.items()
         }
         few = {path: ClipsInMemory(items) for path, items in self.items.items() if items}
-        cfg = self._cfg
         return make_trainer(
             cfg,
             self._resolved,
@@ -216,8 +217,7 @@ class Rehearsal:
             trainer: as built.
             with_network: False lets bicubic stand in for a network that does not work.
         """
-        for logger in trainer.loggers:
-            logger.text("config", OmegaConf.to_yaml(OmegaConf.create(self._resolved)))
+        rehearse(trainer.loggers, self._resolved, trainer.step)
         validation = trainer.validation
         if not isinstance(validation, LiveValidation):
             return
@@ -292,8 +292,7 @@ class Rehearsal:
 
     def close(self, trainer: Trainer) -> None:
         """Let go of everything."""
-        for logger in trainer.loggers:
-            logger.close()
+        trainer.loggers.close()
 
 
 class WatchedMetric:
@@ -322,31 +321,6 @@ def watched_metric(metric: Any, path: str, found: Found) -> WatchedMetric:
     """Watch a metric of either kind."""
     kind = WatchedClipMetric if isinstance(metric, ClipMetric) else WatchedMetric
     return kind(metric, path, found)
-
-
-class WatchedLogger:
-    """A logger whose failures are noted."""
-
-    def __init__(self, logger: Any, path: str, found: Found) -> None:
-        self._logger = logger
-        self._path = path
-        self._found = found
-
-    def scalars(self, values: Mapping[str, float], step: int) -> None:
-        with self._found.about(self._path, "scalars()"):
-            self._logger.scalars(values, step)
-
-    def image(self, name: str, pixels: np.ndarray, step: int) -> None:
-        with self._found.about(self._path, "image()"):
-            self._logger.image(name, pixels, step)
-
-    def text(self, name: str, text: str) -> None:
-        with self._found.about(self._path, "text()"):
-            self._logger.text(name, text)
-
-    def close(self) -> None:
-        with self._found.about(self._path, "close()"):
-            self._logger.close()
 
 
 def watched_upscale(

@@ -5,14 +5,15 @@ import math
 import pytest
 import torch
 
+from sr_train.api.logger import Logger
 from sr_train.engine.distributed import World
 from sr_train.engine.metric_logger import MetricLogger
 from sr_train.engine.run_folder import RunFolder
 from sr_train.monitoring.non_finite import NonFiniteError, NonFiniteMonitor
 
 
-class Sink:
-    """A logger that keeps what it is given."""
+class Sink(Logger):
+    """A logger that keeps the scalars it is given."""
 
     def __init__(self):
         self.rows = []
@@ -23,9 +24,6 @@ class Sink:
     def text(self, name, text):
         raise AssertionError("nothing is told as text here")
 
-    def close(self):
-        pass
-
 
 def metric_logger_of(model, folder, limit=20):
     sink = Sink()
@@ -35,7 +33,7 @@ def metric_logger_of(model, folder, limit=20):
         steps=100,
         folder=RunFolder(folder),
         monitor=monitor,
-        loggers=[sink],
+        logger=sink,
         world=World(),
     )
     metric_logger.start_window()
@@ -162,7 +160,7 @@ def test_other_ranks_write_no_file_and_tell_nothing(make_model, make_batch, tmp_
         steps=9,
         folder=RunFolder(tmp_path),
         monitor=NonFiniteMonitor(9, tmp_path),
-        loggers=[],
+        logger=Sink(),
         world=world,
     )
     batch = take(model, make_batch, range(2), bad={1})

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from sr_train.api.errors import DataError
+from sr_train.api.logger import Logger
 from sr_train.engine.distributed import World
 from sr_train.engine.live_validation import LiveValidation
 from sr_train.engine.validator import Scores, Validator
@@ -39,11 +40,14 @@ class Toys:
         return Pair(f"p{index}", gt[::2, ::2].copy(), gt)
 
 
-class Images:
+class Images(Logger):
     """A logger that keeps the names and sums of what it is shown."""
 
     def __init__(self):
         self.seen = []
+
+    def scalars(self, values, step):
+        raise AssertionError("no scalars are logged here")
 
     def image(self, name, pixels, step):
         self.seen.append((name, int(pixels.sum()), step))
@@ -63,7 +67,7 @@ def validate(world, folder, count=5, broken=None):
         return validator.bicubic(lq)
 
     live = LiveValidation(
-        validator, lambda: frame_by_frame(upscale), folder / str(world.rank), [logger], 3
+        validator, lambda: frame_by_frame(upscale), folder / str(world.rank), logger, 3
     )
     scores = live(7)
     sheets = sorted(path.name for path in folder.glob(f"{world.rank}/*"))

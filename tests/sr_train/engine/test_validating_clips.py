@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from sr_train.api.errors import ConfigError
+from sr_train.api.logger import Logger
 from sr_train.engine.live_validation import LiveValidation
 from sr_train.engine.validator import Validator
 from sr_train.inference.clips import frame_by_frame
@@ -116,15 +117,17 @@ def test_a_metric_of_neighbours_needs_clips():
 
 
 def test_the_middle_frame_of_a_clip_is_shown(tmp_path):
-    class Logger:
+    class Names(Logger):
         def __init__(self):
             self.names = []
+
+        def scalars(self, values, step): ...
 
         def image(self, name, pixels, step):
             self.names.append(name)
 
-    logger = Logger()
+    logger = Names()
     validator = Validator({"x": Set(Clip("a", 5), Clip("b", 2))}, {"bias": bias}, 2)
-    live = LiveValidation(validator, lambda: frame_by_frame(validator.bicubic), tmp_path, [logger])
+    live = LiveValidation(validator, lambda: frame_by_frame(validator.bicubic), tmp_path, logger)
     live(1)
     assert logger.names == ["x/a/002", "x/b/001"]

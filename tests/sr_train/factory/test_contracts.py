@@ -5,6 +5,7 @@ from torch import nn, optim
 
 from sr_train.api.dataset import TrainDataset
 from sr_train.api.errors import ConfigError, PluginError, Problems
+from sr_train.api.logger import Logger
 from sr_train.config.schema import RunConfig, TrainConfig
 from sr_train.factory.components import (
     attempt_all,
@@ -54,25 +55,21 @@ class OfAnything(Metric):
         return 0.0
 
 
-class Logger:
-    def __init__(self, run_dir, first_step):
-        self.run_dir, self.first_step = run_dir, first_step
-
+class OwnLogger(Logger):
     def scalars(self, values, step): ...
 
-    def image(self, name, pixels, step): ...
 
-    def text(self, name, text): ...
-
-    def close(self): ...
-
-
-class WithoutClose(Logger):
+class WithoutClose(OwnLogger):
     close = None
 
 
-class OneLogger(Logger):
+class OneLogger(OwnLogger):
     def scalars(self, values): ...
+
+
+class ElsewhereLogger(OwnLogger):
+    def __init__(self, url, dry_run):
+        self.url, self.dry_run = url, dry_run
 
 
 class Set:
@@ -137,7 +134,7 @@ def without(kind, *names):
     [
         (Metric(), METRIC),
         (OfAnything(), METRIC),
-        (Logger(None, 1), LOGGER),
+        (OwnLogger(None), LOGGER),
         (Set(), TRAINING_SET),
         (Telling(), TRAINING_SET),
         (Set(), VALIDATION_SET),
@@ -155,8 +152,8 @@ def test_what_fits_passes(part, contract):
         (WithoutDirection(), METRIC, "has no higher_is_better, expected True or False"),
         (WithWords(), METRIC, "its higher_is_better is 'yes', expected True or False"),
         (OfTwo(), METRIC, "is called as __call__(pred, gt, scale): too many positional"),
-        (WithoutClose(None, 1), LOGGER, "has no close()"),
-        (OneLogger(None, 1), LOGGER, "its scalars(values) is called as scalars(values, step)"),
+        (WithoutClose(None), LOGGER, "has no close()"),
+        (OneLogger(None), LOGGER, "its scalars(values) is called as scalars(values, step)"),
         (WithoutSample(), TRAINING_SET, "has no sample(epoch, index)"),
         (WithoutSample(), VALIDATION_SET, "has no whole(index)"),
         (OfOneSample(), TRAINING_SET, "its batch(positions) is called as batch(positions, pool)"),
@@ -211,12 +208,18 @@ def test_all_metrics_are_told_of_at_once():
 
 
 def test_what_is_good_is_made_beside_what_is_not(tmp_path):
-    nodes = {"good": node(Logger), "bad": node(OneLogger)}
+    nodes = {"good": node(OwnLogger), "bad": node(OneLogger)}
     attempt = attempt_all(logger_makers(nodes, ["tests"], tmp_path, 7))
     assert list(attempt.made) == ["logger.good"]
     good = attempt.made["logger.good"]
     assert (good.run_dir, good.first_step) == (tmp_path, 7)
     assert len(attempt.problems) == 1
+
+
+def test_a_logger_is_given_what_its_constructor_names(tmp_path):
+    nodes = {"own": node(ElsewhereLogger, url="x")}
+    made = make_all(logger_makers(nodes, ["tests"], tmp_path, 7, dry_run=True))["logger.own"]
+    assert (made.url, made.dry_run) == ("x", True)
 
 
 def test_advice_of_a_set_is_passed_on_with_its_path():

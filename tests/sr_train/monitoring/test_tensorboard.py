@@ -44,14 +44,17 @@ def test_what_a_cut_off_run_left_is_hidden(tmp_path):
     assert [(e.step, e.value) for e in read(tmp_path).Scalars("loss")] == [(1, 1.0), (2, 20.0)]
 
 
-def test_images_and_text_are_written(tmp_path):
+def test_images_histograms_and_the_config_are_written(tmp_path):
     logger = TensorBoardLogger(tmp_path)
     logger.image("val/a", np.zeros((4, 6, 3), np.uint8), 5)
-    logger.text("config", "scale: 2\nname: toy")
+    logger.histogram("weights", np.array([0.25, 0.75, 0.75], np.float32), 5)
+    logger.config({"scale": 2, "name": "toy"})
     logger.close()
     events = read(tmp_path)
     (image,) = events.Images("val/a")
     assert (image.step, image.width, image.height) == (5, 6, 4)
+    (histogram,) = events.Histograms("weights")
+    assert (histogram.step, histogram.histogram_value.num) == (5, 3)
     assert (
         "    name: toy"
         in events.Tensors("config/text_summary")[0].tensor_proto.string_val[0].decode()
