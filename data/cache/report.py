@@ -17,7 +17,7 @@ _GIB = 1 << 30
 
 @dataclass(frozen=True)
 class Report:
-    """Facts about a data set, from names and headers alone; `str()` is for people."""
+    """Facts about a data set, from names and headers only; `str()` is for people."""
 
     name: str
     scale: int

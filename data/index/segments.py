@@ -39,7 +39,7 @@ class Frame:
 
     file: FoundFile
     number: int | None = None
-    """Within a video file; None: the file holds this frame alone."""
+    """Within a video file; None: the file holds only this frame."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,7 +62,7 @@ class Segment:
 
     name: str
     """Path below the root without suffix, control characters written out; with several roots,
-    `ROOT/` before it; of a part, with `/FIRST-LAST` (names of frames) behind it."""
+    `ROOT/` before it; of a part, with `/FIRST-LAST` (names of frames) after it."""
     place: str
     """Folder or file."""
     frame_names: tuple[str, ...]
@@ -241,7 +241,7 @@ def _wrong_size(header: FrameHeader, gt: Track, size: tuple[int, int], scale: in
 
 
 def _size_hint(gt: tuple[int, int], lq: tuple[int, int]) -> str:
-    """Return what two sizes (height, width) that do not fit may tell, or nothing."""
+    """Return what two sizes (height, width) that do not fit may mean, or nothing."""
     scales = range(1, 17)
     fitting = [n for n in scales if (gt[0] // n, gt[1] // n) == lq]
     if fitting:

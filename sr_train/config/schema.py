@@ -41,7 +41,7 @@ class ChannelsLast(Enum):
 
 @dataclass
 class PrecisionConfig(LossScaleConfig):
-    """Mixed precision and its loss scale (the scale is used in fp16 alone)."""
+    """Mixed precision and its loss scale (the scale is used in fp16 only)."""
 
     name: PrecisionName = PrecisionName.auto
     adaptive: bool = False
@@ -149,7 +149,7 @@ class Strategy(Enum):
 
 @dataclass
 class DistributedConfig:
-    """Several processes, started by torchrun; alone, nothing of it is read."""
+    """Several processes, started by torchrun; a single process reads nothing of it."""
 
     strategy: Strategy = Strategy.ddp
     """ddp: a whole network on each; fsdp: the generator in shards, for what does not fit."""
@@ -168,7 +168,7 @@ class TrainConfig(Cadence):
     max_skipped_in_row: int = 20
     """Stop after this many non-finite steps in a row (seen at the log interval)."""
     deterministic: bool = False
-    """Use deterministic algorithms alone (slower on GPUs); a CPU run is exact without it."""
+    """Use only deterministic algorithms (slower on GPUs); a CPU run is exact without it."""
 
 
 @dataclass
@@ -259,7 +259,7 @@ class CheckConfig(RunConfig):
     """`check`: a run's config, and how far to look."""
 
     decode: bool = False
-    """Decode every image in full, not its header alone."""
+    """Decode every image in full, not only its header."""
     step: bool = True
     """Build what train builds, try each part, rehearse validation and save, measure a step."""
 
@@ -342,7 +342,7 @@ class InferConfig(NetworkUseConfig):
     format: str = "png"
     """Of images: png, tif, webp, jpg, bmp, or same (as the input)."""
     suffix: str = ""
-    """Put behind each name, for example _x2."""
+    """Appended to each name, for example _x2."""
     overwrite: bool = False
     fps: Any = None
     """Of a video made from a folder of images: 25, 23.976 or 30000/1001."""

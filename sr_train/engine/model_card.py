@@ -45,7 +45,7 @@ class ModelCard:
     so itself. For other programs: this one finds it again."""
 
     def as_metadata(self) -> dict[str, str]:
-        """Return the header of a safetensors file: strings alone."""
+        """Return the header of a safetensors file: only strings."""
         padding = {"padding": json.dumps(self.padding)} if self.padding else {}
         return {
             "format": "pt",

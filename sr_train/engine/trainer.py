@@ -166,7 +166,7 @@ class Trainer:
         Raises:
             NonFiniteError: if gradients stay non-finite, or predictions are.
             InsufficientMemoryError: if not even single samples fit into memory.
-            SRTrainError: whatever else a user can mend.
+            SRTrainError: whatever else a user can fix.
         """
         self.stream.seek(self.step * self.cadence.accum)
         self._start_window()
@@ -232,7 +232,7 @@ class Trainer:
         """Leave the state of the last whole step on the disk, whatever has failed.
 
         A save is of all ranks: one that failed by itself must not wait for the others, so that
-        rank 0 saves alone then, where its weights are whole.
+        rank 0 saves by itself then, where its weights are whole.
         """
         shared = self.world.size == 1 or isinstance(err, SharedError)
         alone = not shared and self.world.is_main and not is_sharded(self.model.generator.net)
@@ -351,7 +351,7 @@ class Trainer:
         """Write the weights to use, then the training state: a state vouches for its weights.
 
         Args:
-            alone: without the other ranks, whose random numbers are then seeded anew by a resume.
+            alone: without the other ranks, whose random numbers a resume then seeds again.
         """
         started = time.perf_counter()
         self._is_saving = True

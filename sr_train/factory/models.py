@@ -49,7 +49,7 @@ def make_model(cfg: RunConfig, device: torch.device, world: World | None = None)
     Args:
         cfg: checked config.
         device: of this process.
-        world: the ranks that a network may be split over; None: this process alone.
+        world: the ranks that a network may be split over; None: only this process.
     """
     precision = make_precision(cfg.precision, device)
     net, spec = make_net(cfg.arch, cfg.plugins, cfg.scale)
@@ -186,7 +186,7 @@ def check_discriminator(net: nn.Module, shape: tuple[int, int, int, int]) -> Non
         twin(torch.empty(shape, device="meta"))
     except Exception as err:  # a network of anybody's may raise anything
         if isinstance(err, NotImplementedError) or "meta" in str(err).lower():
-            return  # it needs numbers to tell
+            return  # it needs numbers to say
         raise ConfigError(
             f"discriminator.arch: {type(net).__name__} does not take images of {shape[1:]}, "
             f"which data.lq_size times scale, and arch, make: {in_words(err)}"
@@ -287,7 +287,7 @@ def make_objective(cfg: RunConfig, spec: NetSpec) -> Objective:
     terms = {}
     for name, term in cfg.objective.items():
         if term.colour == "cbcr" and spec.colour == "y":
-            raise ConfigError(f"objective.{name}.colour=cbcr: the network makes luma alone")
+            raise ConfigError(f"objective.{name}.colour=cbcr: the network makes only luma")
         loss = make_loss(term.loss, f"objective.{name}.loss", cfg.plugins)
         planes = loss_inputs.COLOURS.get(term.colour) or spec.out_channels
         loss_inputs.check_planes(loss, planes, f"objective.{name}")

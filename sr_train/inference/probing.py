@@ -36,7 +36,7 @@ two is no multiple of twice that."""
 _SMALL = (1, 2, 4, 8, 16, 32, 64)
 
 _LARGEST = 128
-"""LQ pixels of a side that are computed on, where `meta` does not tell."""
+"""LQ pixels of a side that are computed on, where `meta` does not say."""
 
 _GRID = 64
 """Sizes stay as they are modulo this, so that what a network asks of them is met or not as ever."""
@@ -62,7 +62,7 @@ class SizeProbe:
 
     def fault(self, window: Window) -> str | None:
         """Return what is wrong with a size; None where nothing is."""
-        if self._tells is None:  # one that works with numbers must work without them to tell
+        if self._tells is None:  # one that works with numbers must work without them to say
             small = _moderate(window)
             self._tells = self._outlined(small) is None or self._computed(small) is not None
         if self._tells:

@@ -43,7 +43,7 @@ class Item(ClipInMemory):
 
 
 def sizes_of(path: str, dataset: TrainDataset) -> list[Size] | None:
-    """Return the size of each item, from headers; None where the set does not tell.
+    """Return the size of each item, from headers; None where the set does not report them.
 
     Raises:
         PluginError: naming a set of a user's own, where it fails.
