@@ -5,6 +5,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 from tests.toys import ROOT, no_validation, state_of, toy_words
 
 RUN = Path("runs/toy")
@@ -106,6 +108,7 @@ sys.exit(main())
 """
 
 
+@pytest.mark.slow
 def test_a_config_that_cannot_be_written_is_told_with_its_folder(in_folder):
     """Hydra writes it, before any code of a run."""
     words = [sys.executable, "-c", LIMITED, "train", *toy_words(in_folder)]

@@ -316,6 +316,7 @@ def wait_for_step(run: Path, least: int, child) -> None:
     raise AssertionError("the run did not come to its first steps")
 
 
+@pytest.mark.slow
 def test_ctrl_c_reaches_the_whole_group_of_processes(in_folder):
     """A terminal interrupts workers too; they must not end before the step does."""
     words = [*train_words(in_folder, *LONG), "data.stream.num_workers=2"]

@@ -150,6 +150,7 @@ def worker_of_rank(child, rank):
 LONG = ("train.steps=1000000", "scheduler.steps=1000000", "train.checkpoint_every=2")
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not Path("/proc").is_dir(), reason="finds the processes in /proc")
 def test_a_process_that_dies_ends_the_others_with_a_message(in_folder):
     child = torchrun(words_of(in_folder, "toy", 2, *LONG), in_folder)
@@ -209,6 +210,7 @@ def test_a_damaged_image_of_one_process_ends_all_without_waiting(in_folder):
     assert (in_folder / "runs/toy/checkpoints/step_00000002.pt").exists(), (out, err)
 
 
+@pytest.mark.slow
 def test_ranks_that_see_different_data_are_refused(in_folder):
     words = words_of(in_folder, "toy", 2)
     fill(in_folder / "gt0", 3)
@@ -232,6 +234,7 @@ class Part:
 """
 
 
+@pytest.mark.slow
 def test_a_validation_that_fails_on_one_rank_leaves_the_state(in_folder):
     (in_folder / "mine").mkdir()
     (in_folder / "mine/parts.py").write_text(FAILS_ON_ONE)
@@ -268,6 +271,7 @@ def test_ranks_save_and_end_when_torchrun_is_killed(in_folder):
     assert "state saved" in log
 
 
+@pytest.mark.slow
 def test_a_fault_of_the_config_is_told_once(in_folder):
     words = words_of(in_folder, "toy", 2, "arch.num_feet=3", "data.train.gt=nowhere")
     code, out, err = finish(torchrun(words, in_folder))

@@ -81,8 +81,14 @@ def reference(tmp_path_factory):
     return folder, take(TrainLoader(images, 4, seed=9, num_workers=0, prefetch=0), 12)
 
 
-@pytest.mark.parametrize("way", WAYS, ids=str)
-@pytest.mark.parametrize("cache_gib", [0, 0.00005, "auto"])
+@pytest.mark.parametrize(
+    ("way", "cache_gib"),
+    [
+        pytest.param(way, cache, marks=[] if n % 3 == m else pytest.mark.slow, id=f"{cache}-{way}")
+        for n, way in enumerate(WAYS)
+        for m, cache in enumerate([0, 0.00005, "auto"])
+    ],
+)
 def test_nothing_changes_what_comes(reference, way, cache_gib):
     folder, expected = reference
     gc.collect()  # else the sets before this one lend it their caches

@@ -152,7 +152,7 @@ def test_the_largest_divisor(number, most, expected):
 def test_no_number_of_samples_takes_long_or_much(ready, monkeypatch, samples):
     """A step that fits by far too little is told by arithmetic: the last number is a prime."""
     cfg, model, sample = ready(f"data.batch_size={samples}", "data.lq_size=16")
-    monkeypatch.setattr(dry_step, "free_bytes", lambda device: 2.0 * GIB)
+    monkeypatch.setattr(dry_step, "free_bytes", lambda device: 0.2 * GIB)
     volumes, original = [], dry_step.measure
 
     def watched(cfg, model, sample, size):
@@ -164,10 +164,10 @@ def test_no_number_of_samples_takes_long_or_much(ready, monkeypatch, samples):
     (problem,) = real_step(cfg, model, sample)
     assert time.perf_counter() - started < 20.0
     # A pixel of this network keeps at least 8 planes of 64 channels in fp32: 2 KiB.
-    assert max(volumes) < 2.0 * GIB / 2048
+    assert max(volumes) < 0.2 * GIB / 2048
     assert re.search(r"take (about|more than) [\d,.]+ TiB", problem)
     proposed = int(re.search(r"data\.batch_size=(\d+)", problem.split("try")[1])[1])
-    assert 100 < proposed < 2.0 * GIB / 2048 / 16**2
+    assert 100 < proposed < 0.2 * GIB / 2048 / 16**2
     assert not re.search(r"accum=\d{8}", problem)
 
 
