@@ -17,7 +17,12 @@ from typing import Any
 from sr_train.api.errors import ConfigError, did_you_mean
 from sr_train.config.packages import OWN, ROOT, rename, rival_of
 
-EXTRAS = {"pytorch_optimizer": "optimizers"}
+EXTRAS = {
+    "pytorch_optimizer": "optimizers",
+    "wandb": "wandb",
+    "mlflow": "mlflow",
+    "trackio": "trackio",
+}
 """Packages that shipped configs name but a plain install lacks, and the extra that brings each."""
 
 _TORCH_OPTIMIZERS = (
@@ -75,6 +80,8 @@ class Kind:
 
 _MODULES = tuple(f"torch.nn.{name}" for name in _TORCH_MODULES)
 
+_LOGGERS = ("tensorboard", "wandb_logger", "mlflow_logger", "trackio_logger")
+
 KINDS: dict[str, Kind] = {
     kind.name: kind
     for kind in (
@@ -97,7 +104,7 @@ KINDS: dict[str, Kind] = {
         Kind("metric", ("sr_train.metrics",), methods=("__call__",)),
         Kind(
             "logger",
-            ("sr_train.monitoring.tensorboard",),
+            tuple(f"sr_train.monitoring.{name}" for name in _LOGGERS),
             "sr_train.api.logger.Logger",
         ),
         Kind("callback", ("sr_train.callbacks",), "sr_train.api.callback.Callback"),
@@ -220,7 +227,7 @@ def _imported(module: str, where: str) -> Any:
     try:
         return import_module(module)
     except ImportError as err:
-        extra = EXTRAS.get(module.split(".")[0])
+        extra = _extra_of(err)
         hint = "" if extra is None else f'; pip install "sr_train[{extra}]"'
         hint += _rename_hint(err.name or "", str(err))
         raise ConfigError(f"{where}: cannot be imported: {err}{hint}") from err
@@ -235,6 +242,11 @@ def _rename_hint(module: str, told: str = "") -> str:
     top = module.split(".")[0]
     hint = rename(top, rival_of(module)) if top in OWN else ""
     return "" if hint in told else hint
+
+
+def _extra_of(err: ImportError) -> str | None:
+    """Return the extra that brings what an import did not find."""
+    return None if err.name is None else EXTRAS.get(err.name.split(".")[0])
 
 
 def _class_of(module: Any, name: str, where: str) -> type:

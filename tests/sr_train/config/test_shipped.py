@@ -2,6 +2,7 @@
 
 import re
 import shutil
+import sys
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -197,8 +198,12 @@ LEFT_TO_THE_USER = {
     "cosine_restarts": ["scheduler.periods=[4,5]"],
 }
 
-EXTRAS = {"adan": "pytorch_optimizer", "schedulefree_adamw": "pytorch_optimizer"}
-"""Choices that need a package which a plain install lacks."""
+EXTRAS = {
+    "optimizer=adan": ("pytorch_optimizer", "optimizers"),
+    "optimizer=schedulefree_adamw": ("pytorch_optimizer", "optimizers"),
+    **{f"logger={name}": (name, name) for name in ("wandb", "mlflow", "trackio")},
+}
+"""Choices that need a package which a plain install lacks, and the extra that brings it."""
 
 
 def gan_words(*words: str) -> list[str]:
@@ -211,9 +216,9 @@ def gan_words(*words: str) -> list[str]:
 CHOICES = [
     *((f"arch={name}",) for name in group("arch")),
     *((f"objective=[{name}]",) for name in group("objective") if name not in NEED_DISCRIMINATOR),
-    *((f"optimizer={name}",) for name in group("optimizer") if name not in EXTRAS),
+    *((f"optimizer={name}",) for name in group("optimizer") if f"optimizer={name}" not in EXTRAS),
     *((f"precision={name}",) for name in group("precision")),
-    *((f"logger={name}",) for name in group("logger")),
+    *((f"logger={name}",) for name in group("logger") if f"logger={name}" not in EXTRAS),
     *((f"callbacks=[{name}]",) for name in group("callbacks")),
     *((f"scheduler={name}", *LEFT_TO_THE_USER.get(name, [])) for name in group("scheduler")),
     *((f"dataset=[skimage,{name}]", *PATHS_OF.get(name, [])) for name in group("dataset")),
@@ -258,14 +263,27 @@ def test_a_discriminator_takes_the_images_of_a_step(name):
         check_discriminator(net, (1, 3, 128, 128))
 
 
-@pytest.mark.parametrize("name", EXTRAS)
-def test_an_optimizer_of_an_extra_fits_or_tells_what_to_install(name):
-    problems = run_problems(composed(*BASE, f"optimizer={name}"))
-    if find_spec(EXTRAS[name]) is not None:
+@pytest.mark.parametrize("choice", EXTRAS)
+def test_a_choice_of_an_extra_fits_or_reports_what_to_install(choice):
+    package, extra = EXTRAS[choice]
+    problems = run_problems(composed(*BASE, choice))
+    if find_spec(package) is not None:
         assert problems == []
     else:
         assert len(problems) == 1
-        assert problems[0].endswith('pip install "sr_train[optimizers]"')
+        assert problems[0].endswith(f'pip install "sr_train[{extra}]"')
+
+
+@pytest.mark.parametrize("choice", EXTRAS)
+def test_a_package_that_is_missing_is_reported_with_its_extra(choice, monkeypatch):
+    package, extra = EXTRAS[choice]
+    cfg = composed(*BASE, choice)
+    for name in list(sys.modules):
+        if name.split(".")[0] == package or name.endswith(f".{package}_logger"):
+            monkeypatch.delitem(sys.modules, name)
+    monkeypatch.setitem(sys.modules, package, None)
+    (problem,) = run_problems(cfg)
+    assert problem.endswith(f'pip install "sr_train[{extra}]"')
 
 
 @pytest.mark.parametrize("name", group("metrics"))
