@@ -15,6 +15,7 @@ from torch.optim import Optimizer
 from sr_train.api.callback import EVENTS
 from sr_train.api.dataset import TrainDataset, adopt
 from sr_train.api.errors import ConfigError, did_you_mean
+from sr_train.api.logger import Logger
 from sr_train.api.metric import Metric
 from sr_train.utils.failures import naming
 
@@ -74,17 +75,10 @@ def _is_open(name: str, base: type) -> bool:
 
 METRIC = contract_of("metric", Metric)
 
-LOGGER = Contract(
-    "logger",
-    {
-        "scalars": ("values", "step"),
-        "config": ("config",),
-        "image": ("name", "pixels", "step"),
-        "text": ("name", "text"),
-        "histogram": ("name", "values", "step"),
-        "close": (),
-    },
-)
+_METHODS_OF_LOGGER = contract_of("logger", Logger)
+
+LOGGER = Contract("logger", {**_METHODS_OF_LOGGER.calls, **_METHODS_OF_LOGGER.optional})
+"""All of them are called, as every logger has the base class with the defaults."""
 
 TRAINING_SET = contract_of("training set", TrainDataset, "sample")
 

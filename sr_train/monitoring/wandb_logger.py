@@ -75,7 +75,8 @@ class WandbLogger(Logger):
 
     def histogram(self, name: str, values: np.ndarray, step: int) -> None:
         if self._record.is_new(name, step):
-            self._log({name: wandb.Histogram(values)}, step)
+            histogram = wandb.Histogram(np_histogram=np.histogram(values, bins=64))
+            self._log({name: histogram}, step)
 
     def close(self) -> None:
         self._run.finish(exit_code=int(sys.exception() is not None))
