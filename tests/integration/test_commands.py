@@ -23,10 +23,9 @@ ON_VAL = ("+dataset=main", "data.val.main.gt=val")
 
 
 @pytest.fixture
-def trained(command, in_folder):
+def trained(finished, in_folder):
     """Return the folder of a finished run with validation."""
-    command("train", *toy_words(in_folder)).succeeds()
-    return in_folder / "runs/toy"
+    return finished("train", *toy_words(in_folder))
 
 
 def test_a_run_without_tensorboard_does_not_speak_of_it(command, in_folder):

@@ -12,7 +12,7 @@ from archs.rrdb import RRDBNet
 from sr_train.engine.weights import read_weights
 from sr_train.io.images import read_image
 from tests.archs.test_rrdb import SCHEMES, under
-from tests.toys import differing, state_of, toy_words
+from tests.toys import differing, no_validation, state_of, toy_words
 
 LAST = "runs/toy/checkpoints/last.safetensors"
 STATE = "runs/toy/checkpoints/step_00000004.pt"
@@ -21,9 +21,9 @@ IN_OUT = ("input=gt", "output=up")
 
 
 @pytest.fixture
-def trained(train, in_folder):
+def trained(finished, in_folder):
     """Return the folder in which `runs/toy` is a finished run."""
-    train().succeeds()
+    finished("train", *no_validation(*toy_words(in_folder)))
     return in_folder
 
 

@@ -17,9 +17,9 @@ def own_limit(monkeypatch):
 
 
 @pytest.fixture
-def trained(train, in_folder):
+def trained(finished, in_folder):
     """Return the folder in which a toy run is finished."""
-    train("train.steps=1").succeeds()
+    finished("train", *no_validation(*toy_words(in_folder)), "train.steps=1")
     return in_folder
 
 

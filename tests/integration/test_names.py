@@ -89,8 +89,8 @@ def test_a_run_may_have_any_name_and_read_any_folder(command, in_folder, name):
 
 
 @pytest.mark.parametrize("name", ["my pic (1)", "it's, 2024", "2024_01_15"])
-def test_one_image_of_that_name_is_upscaled_to_one_of_that_name(command, in_folder, name):
-    command("train", *words(in_folder, "toy")).succeeds()
+def test_one_image_of_that_name_is_upscaled_to_one_of_that_name(command, finished, in_folder, name):
+    finished("train", *words(in_folder, "toy"))
     fill(in_folder / name, 1, (20, 24))
     done = command("infer", "checkpoint=runs/toy", f"input={name}/p0.png", f"output={name} x2")
     done.succeeds()

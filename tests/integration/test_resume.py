@@ -98,18 +98,18 @@ def test_a_new_learning_rate_takes_effect(command, in_folder):
     ]
 
 
-def test_a_run_folder_in_use_is_refused(command, in_folder):
+def test_a_run_folder_in_use_is_refused(command, finished, in_folder):
     words = train_words(in_folder)
-    command(*words).succeeds()
+    finished(*words)
     before = state_of(in_folder / "runs/toy", 4)
     command(*words).fails_with("runs/toy", "holds a run already", "resume=auto")
     assert differing(before, state_of(in_folder / "runs/toy", 4)) == []
 
 
 @pytest.mark.parametrize("change", ["arch.num_feat=12", "arch=fsrcnn", "scale=4"])
-def test_another_network_is_refused(command, in_folder, change):
+def test_another_network_is_refused(command, finished, in_folder, change):
     words = train_words(in_folder)
-    command(*words).succeeds()
+    finished(*words)
     if change == "arch=fsrcnn":
         words = [w for w in words if not w.startswith("arch.")]
     key = change.split("=")[0].replace("arch=fsrcnn", "arch._target_")
@@ -124,33 +124,35 @@ def test_auto_starts_afresh_where_there_is_nothing(command, in_folder):
 @pytest.mark.parametrize(
     "path", ["runs/toy/checkpoints/step_00000002.pt", "first", "first/checkpoints"]
 )
-def test_a_path_resumes_into_a_run_of_another_name(command, in_folder, path):
+def test_a_path_resumes_into_a_run_of_another_name(command, finished, in_folder, path):
     words = train_words(in_folder)
-    command(*words).succeeds()
+    finished(*words)
     command(*words, "name=first", "out_dir=.", "train.steps=2", "scheduler.steps=4").succeeds()
     command(*words, "name=halves", f"resume={path}").succeeds()
     assert_same_end(in_folder, 4)
 
 
-def test_a_path_does_not_resume_into_another_run(command, in_folder):
+def test_a_path_does_not_resume_into_another_run(command, finished, in_folder):
     words = train_words(in_folder)
-    command(*words).succeeds()
+    finished(*words)
     command(*words, "name=halves", "train.steps=2").succeeds()
     command(*words, "resume=runs/halves").fails_with("runs/toy", "holds a run already")
     command(*words, "resume=runs/toy/checkpoints/step_00000002.pt").succeeds()
 
 
-def test_a_finished_run_says_so(command, in_folder):
+def test_a_finished_run_says_so(command, finished, in_folder):
     words = train_words(in_folder)
-    command(*words).succeeds()
+    finished(*words)
     assert "done already" in command(*words, "resume=auto").succeeds().out
 
 
 @pytest.mark.parametrize("written", [1, 2, 3])
-def test_death_within_the_last_save_loses_nothing(command, in_folder, monkeypatch, written):
+def test_death_within_the_last_save_loses_nothing(
+    command, finished, in_folder, monkeypatch, written
+):
     """A save writes three files; after any of them a resume ends with the same weights."""
     words = train_words(in_folder, "train.checkpoint_every=3")
-    command(*words).succeeds()
+    finished(*words)
     write, names = checkpoint.write_atomically, []
 
     def die(path, data):
@@ -186,9 +188,9 @@ def empty(path: Path) -> None:
 
 
 @pytest.mark.parametrize("damage", [truncate, flip_one_bit, empty])
-def test_a_damaged_newest_state_falls_back_to_the_one_before(command, in_folder, damage):
+def test_a_damaged_newest_state_falls_back_to_the_one_before(command, finished, in_folder, damage):
     words = train_words(in_folder)
-    command(*words).succeeds()
+    finished(*words)
     newest = in_folder / "runs/toy/checkpoints/step_00000004.pt"
     whole = state_of(in_folder / "runs/toy", 4)
     damage(newest)
@@ -201,9 +203,9 @@ def test_a_damaged_newest_state_falls_back_to_the_one_before(command, in_folder,
     assert differing(whole["net_g"], again["net_g"]) == []
 
 
-def test_every_state_damaged_is_an_error(command, in_folder):
+def test_every_state_damaged_is_an_error(command, finished, in_folder):
     words = train_words(in_folder)
-    command(*words).succeeds()
+    finished(*words)
     for path in (in_folder / "runs/toy/checkpoints").glob("step_*.pt"):
         truncate(path)
     command(*words, "resume=auto").fails_with("no training state is whole", "step_00000002.pt")

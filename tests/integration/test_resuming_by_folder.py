@@ -66,15 +66,15 @@ def test_a_run_from_before_the_renaming_resumes_bit_for_bit(command, in_folder):
     assert "objective_d" in ends[1]["config"]
 
 
-def test_references_of_the_config_stay_references(command, in_folder):
-    command(*train_words(in_folder)).succeeds()
+def test_references_of_the_config_stay_references(command, finished, in_folder):
+    finished(*train_words(in_folder))
     command("train", "resume=runs/toy", "train.steps=6").succeeds()
     assert state_of(in_folder / "runs/toy", 6)["config"]["scheduler"]["steps"] == 6
 
 
 @pytest.mark.parametrize("place", ["moved/here", "runs/other", "my (moved) run"])
-def test_a_folder_may_have_been_moved_or_copied(command, in_folder, place):
-    command(*train_words(in_folder)).succeeds()
+def test_a_folder_may_have_been_moved_or_copied(command, finished, in_folder, place):
+    finished(*train_words(in_folder))
     shutil.copytree(in_folder / "runs/toy", in_folder / place)
     before = state_of(in_folder / "runs/toy", 4)
     command("train", f"resume={place}", "train.steps=6").succeeds()
@@ -86,8 +86,8 @@ def test_a_folder_may_have_been_moved_or_copied(command, in_folder, place):
 @pytest.mark.parametrize(
     "path", ["runs/toy/checkpoints", "runs/toy/checkpoints/step_00000004.pt", "runs/toy/"]
 )
-def test_a_path_inside_the_folder_means_the_folder(command, in_folder, path):
-    command(*train_words(in_folder)).succeeds()
+def test_a_path_inside_the_folder_means_the_folder(command, finished, in_folder, path):
+    finished(*train_words(in_folder))
     command("train", f"resume={path}", "train.steps=6").succeeds()
     assert state_of(in_folder / "runs/toy", 6)["step"] == 6
 
@@ -113,8 +113,8 @@ def test_the_working_directory_may_be_the_folder(command, in_folder, monkeypatch
         (["name=other"], "name", "other"),
     ],
 )
-def test_what_is_typed_beside_it_wins(command, in_folder, words, key, expected):
-    command(*train_words(in_folder)).succeeds()
+def test_what_is_typed_beside_it_wins(command, finished, in_folder, words, key, expected):
+    finished(*train_words(in_folder))
     done = command("train", "resume=runs/toy", "train.steps=5", *words).succeeds()
     assert "at step 4" in done.out
     run = in_folder / "runs" / ("other" if "name=other" in words else "toy")
@@ -181,8 +181,8 @@ def test_the_config_is_that_of_the_last_launch_that_began(command, in_folder):
         (b"", "scale: no value"),
     ],
 )
-def test_a_stored_config_is_read_as_any_other(command, in_folder, content, says):
-    command(*train_words(in_folder)).succeeds()
+def test_a_stored_config_is_read_as_any_other(command, finished, in_folder, content, says):
+    finished(*train_words(in_folder))
     (stored,) = (in_folder / "runs/toy/.hydra").glob("*/config.yaml")
     stored.write_bytes(content)
     command("train", "resume=runs/toy", "train.steps=6").fails_with(says)
@@ -198,8 +198,10 @@ def test_a_stored_config_is_read_as_any_other(command, in_folder, content, says)
         (("metrics",), {"x": CANARY}, "outside the allowed packages"),
     ],
 )
-def test_a_stored_config_names_no_more_than_any_other(command, in_folder, place, value, says):
-    command(*train_words(in_folder)).succeeds()
+def test_a_stored_config_names_no_more_than_any_other(
+    command, finished, in_folder, place, value, says
+):
+    finished(*train_words(in_folder))
     (stored,) = (in_folder / "runs/toy/.hydra").glob("*/config.yaml")
     config = yaml.safe_load(stored.read_text())
     node = config
@@ -211,16 +213,16 @@ def test_a_stored_config_names_no_more_than_any_other(command, in_folder, place,
     assert not (in_folder / "canary").exists()
 
 
-def test_a_folder_without_its_config_says_what_to_type(command, in_folder):
-    command(*train_words(in_folder)).succeeds()
+def test_a_folder_without_its_config_says_what_to_type(command, finished, in_folder):
+    finished(*train_words(in_folder))
     shutil.rmtree(in_folder / "runs/toy/.hydra")
     command("train", "resume=runs/toy").fails_with(
         "resume=runs/toy: ", "holds no config of that run", "resume=auto"
     )
 
 
-def test_check_and_overfit_take_it_too(command, in_folder):
-    command(*train_words(in_folder)).succeeds()
+def test_check_and_overfit_take_it_too(command, finished, in_folder):
+    finished(*train_words(in_folder))
     assert "no problem found" in command("check", "resume=runs/toy").succeeds().out
     done = command("overfit", "resume=runs/toy", "num_steps=1", "threshold=100")
     done.fails_with("overfit failed")
@@ -263,8 +265,8 @@ def test_which_groups_are_chosen_anew(words, groups):
     assert replaced_groups("train", words) == groups
 
 
-def test_what_names_no_run_is_told_alone(command, in_folder):
-    command(*train_words(in_folder)).succeeds()
+def test_what_names_no_run_is_told_alone(command, finished, in_folder):
+    finished(*train_words(in_folder))
     for path, says in {
         "runs/tyo": "resume=runs/tyo: no such file or folder; did you mean 'toy'?",
         "runs": "resume=runs: is not the folder of a run; valid: toy",

@@ -541,10 +541,10 @@ def test_a_discriminator_that_is_always_right_is_warned_of_once(command, in_fold
     "name",
     ["metrics.csv", "manifest.json", "train.log", ".lock", "checkpoints/best_psnr_y.safetensors"],
 )
-def test_side_files_never_stop_a_resume(command, in_folder, name, how):
+def test_side_files_never_stop_a_resume(command, finished, in_folder, name, how):
     words = ["train", *toy_words(in_folder, "train.steps=6", "train.val_every=3")]
-    command(*words, "name=whole").succeeds()
-    command(*words, "train.steps=3", "scheduler.steps=6").succeeds()
+    finished(*words, "name=whole")
+    finished(*words, "train.steps=3", "scheduler.steps=6")
     path = in_folder / RUN / name
     path.unlink(missing_ok=True)
     if how == "folder":
