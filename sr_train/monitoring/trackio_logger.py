@@ -68,7 +68,7 @@ class TrackioLogger(Logger):
 
     def close(self) -> None:
         if self._run is not None:
-            self._run.finish()
+            trackio.finish()  # by the run's own method, it would end once more with the process
 
     def _log(self, values: Mapping[str, Any], step: int | None) -> None:
         if self._run is not None and values:

@@ -241,6 +241,9 @@ def test_trackio_has_each_step_once_in_one_run(trackio_logger, tmp_path):
         assert sorted(step for step, row in logged if name in row) == [step for step, _ in LOSSES]
     assert [config["optimizer"]["lr"] for config in configs] == [1e-4]
     assert len(list((tmp_path / "trackio/media").rglob("*.png"))) == len(LOSSES)
+    from trackio import context_vars
+
+    assert context_vars.current_run.get() is None, "it would be ended, and told, once more at exit"
 
 
 # All of them
