@@ -338,7 +338,7 @@ class Net(nn.Module):
         self.bias = nn.Linear(1, 1)
 
     def forward(self, lq):
-        Net.calls += 1
+        Net.calls += lq.shape[-2:] == (12, 16)  # not the sizes that are tried before
         if Net.calls == 4:
             pathlib.Path("three-frames-are-done").touch()
         time.sleep(0.02)
