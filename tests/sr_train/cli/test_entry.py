@@ -99,7 +99,14 @@ def test_what_people_type_is_answered(command, words, says):
     command(*words).fails_with(says)
 
 
-@pytest.mark.parametrize("words", [["--help"], ["train", "--help"], ["train", "--cfg", "job"]])
+@pytest.mark.parametrize(
+    "words",
+    [
+        ["--help"],
+        pytest.param(["train", "--help"], marks=pytest.mark.slow),
+        pytest.param(["train", "--cfg", "job"], marks=pytest.mark.slow),
+    ],
+)
 def test_a_reader_that_has_gone_is_no_defect(words):
     """As `--help | head -1`: the pipe is closed before all is written."""
     read, write = os.pipe()
@@ -116,7 +123,10 @@ def test_a_reader_that_has_gone_is_no_defect(words):
     assert done.returncode == 141
 
 
-@pytest.mark.parametrize("closed", [">&-", ">&- 2>&-", "<&- >&- 2>&-"])
+@pytest.mark.parametrize(
+    "closed",
+    [*(pytest.param(each, marks=pytest.mark.slow) for each in (">&-", ">&- 2>&-")), "<&- >&- 2>&-"],
+)
 def test_streams_may_be_closed(in_folder, closed):
     """As a service is started: what is printed goes nowhere, and into no file."""
     seen = (

@@ -107,7 +107,7 @@ def fill_clip_sets(folder: Path, scale: int) -> None:
 
 
 def test_there_are_experiments():
-    assert {"quickstart", "imdn_x2", "swinir_x4"} <= set(EXPERIMENTS)
+    assert {"quickstart", "imdn_x2", "swinir_x4", *LONG} <= set(EXPERIMENTS)
 
 
 @pytest.mark.parametrize("name", EXPERIMENTS)
@@ -122,7 +122,15 @@ def test_an_experiment_composes_and_its_network_builds(name):
     assert text.startswith(f"# @package _global_\n# python -m sr_train train +experiment={name}")
 
 
-@pytest.mark.parametrize("name", EXPERIMENTS)
+LONG = ("vrt_x4", "vrt_deblur", "vrt_spike_deblur", "basicvsr_x4", "basicvsrpp_x4")
+LONG += ("swinir_gan_x4", "realesrgan_style_compact_x4")
+"""Experiments of several seconds; all but one have a smaller kin."""
+
+
+@pytest.mark.parametrize(
+    "name",
+    [pytest.param(name, marks=[pytest.mark.slow] * (name in LONG)) for name in EXPERIMENTS],
+)
 def test_an_experiment_trains(name, command, in_folder):
     cfg = composed(*experiment_words(name))
     fill(in_folder / "gt", 2, (80, 96))

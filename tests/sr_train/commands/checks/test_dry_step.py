@@ -148,7 +148,14 @@ def test_the_largest_divisor(number, most, expected):
     assert largest_divisor(number, most) == expected
 
 
-@pytest.mark.parametrize("samples", [10**9, 10**9 + 7, 10**18 - 1, 10**18 + 9])
+@pytest.mark.parametrize(
+    "samples",
+    [
+        10**9,
+        *(pytest.param(count, marks=pytest.mark.slow) for count in (10**9 + 7, 10**18 - 1)),
+        10**18 + 9,
+    ],
+)
 def test_no_number_of_samples_takes_long_or_much(ready, monkeypatch, samples):
     """A step that fits by far too little is told by arithmetic: the last number is a prime."""
     cfg, model, sample = ready(f"data.batch_size={samples}", "data.lq_size=16")
