@@ -1,6 +1,7 @@
 """How far two results of the same arithmetic may lie apart, whatever the processor."""
 
 import copy
+from collections.abc import Mapping
 
 import torch
 from torch import Tensor, nn
@@ -44,6 +45,15 @@ def assert_rounded_alike(
         atol=bound,
         msg=lambda words: f"{name} {words}\nThe bound is {roundings:g} roundings of {size:g}.",
     )
+
+
+def assert_identical(found: Mapping[str, Tensor], expected: Mapping[str, Tensor]) -> None:
+    """Assert that tensors by name are equal bit for bit; else show name, numbers and places."""
+    assert found.keys() == expected.keys()
+    for name, value in expected.items():
+        torch.testing.assert_close(
+            found[name], value, rtol=0.0, atol=0.0, msg=lambda words, name=name: f"{name}: {words}"
+        )
 
 
 def sum_of_magnitudes(net: nn.Module, x: Tensor) -> float:

@@ -153,7 +153,7 @@ def state_of(run: Path, step: int) -> dict[str, Any]:
 
 
 def differing(a: Any, b: Any, path: str = "") -> list[str]:
-    """Return the paths at which two nested states are not equal bit for bit."""
+    """Return the paths at which two nested states are not equal bit for bit, and by how much."""
     if isinstance(a, dict) and isinstance(b, dict):
         keys = sorted({*map(str, a), *map(str, b)})
         left, right = ({str(k): v for k, v in x.items()} for x in (a, b))
@@ -163,8 +163,17 @@ def differing(a: Any, b: Any, path: str = "") -> list[str]:
         return [d for i, pair in pairs for d in differing(*pair, f"{path}/{i}")]
     if isinstance(a, Tensor) and isinstance(b, Tensor):
         same = a.dtype == b.dtype and a.shape == b.shape and bool(torch.equal(a, b))
-        return [] if same else [path]
-    return [] if a == b else [path]
+        return [] if same else [f"{path} {_distance(a, b)}"]
+    return [] if a == b else [f"{path} {a!r:.80} {b!r:.80}"]
+
+
+def _distance(a: Tensor, b: Tensor) -> str:
+    if a.dtype != b.dtype or a.shape != b.shape:
+        return f"{tuple(a.shape)} {a.dtype}, {tuple(b.shape)} {b.dtype}"
+    apart = (a.double() - b.double()).abs().nan_to_num(torch.inf)
+    most = int(apart.argmax())
+    values = a.flatten()[most].item(), b.flatten()[most].item()
+    return f"{int((apart > 0).sum())} of {apart.numel()}, at most {values[0]:g} and {values[1]:g}"
 
 
 def broken_loss(folder: Path) -> str:

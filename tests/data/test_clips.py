@@ -9,6 +9,7 @@ from data.loading.stream import TrainLoader
 from sr_train.api.errors import DataError, Problems
 from sr_train.io.images import write_image
 from sr_train.ops.resize import imresize
+from tests.closeness import assert_identical
 from tests.data.conftest import noise, write_frames, write_tensor
 
 MODALITIES = {"lq": "blur", "gt": "sharp", "spikes": "spike_vox"}
@@ -32,10 +33,7 @@ def all_samples(clips, epochs=2):
 def assert_same(first, second):
     assert len(first) == len(second)
     for one, other in zip(first, second, strict=True):
-        assert one.keys() == other.keys()
-        for key in one:
-            assert one[key].dtype == other[key].dtype
-            assert torch.equal(one[key], other[key]), key
+        assert_identical(one, other)
 
 
 def moments(sample, key="lq"):

@@ -17,6 +17,7 @@ from data.images import ImageDataset
 from data.loading.stream import TrainLoader
 from sr_train.api.dataset import TrainDataset
 from sr_train.api.errors import DataError, SRTrainError
+from tests.closeness import assert_identical
 from tests.data.conftest import fill
 
 WAYS = [
@@ -70,8 +71,7 @@ def take(stream, count):
 
 def assert_same(one, other):
     for a, b in zip(one, other, strict=True):
-        assert a.keys() == b.keys()
-        assert all(torch.equal(a[key], b[key]) for key in a)
+        assert_identical(a, b)
 
 
 @pytest.fixture(scope="module")
