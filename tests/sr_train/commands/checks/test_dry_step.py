@@ -151,8 +151,7 @@ def test_the_largest_divisor(number, most, expected):
 @pytest.mark.parametrize(
     "samples",
     [
-        10**9,
-        *(pytest.param(count, marks=pytest.mark.slow) for count in (10**9 + 7, 10**18 - 1)),
+        *(pytest.param(each, marks=pytest.mark.slow) for each in (10**9, 10**9 + 7, 10**18 - 1)),
         10**18 + 9,
     ],
 )
