@@ -68,7 +68,7 @@ def printed(out: str, program: str) -> list[str]:
 @pytest.mark.parametrize(
     "name",
     [
-        name if n % 4 == 0 else pytest.param(name, marks=pytest.mark.slow)
+        name if n % 8 == 0 else pytest.param(name, marks=pytest.mark.slow)
         for n, name in enumerate(NAMES)
     ],
 )

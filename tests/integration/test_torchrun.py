@@ -83,9 +83,17 @@ def files_of(run):
     }
 
 
-@pytest.mark.parametrize(
-    "more", [(), pytest.param(SPLIT, marks=pytest.mark.slow)], ids=["ddp", "fsdp"]
-)
+def test_two_processes_train_as_one(command, in_folder):
+    command(*words_of(in_folder, "alone", 4, "train.steps=2")).succeeds()
+    words = words_of(in_folder, "both", 2, "train.steps=2")
+    code, out, err = finish(torchrun(words, in_folder))
+    assert code == 0, (out, err)
+    assert out.count("step 2/2 (100 %)  loss ") == 1, "one log"
+    assert_same_weights(in_folder, 2, "alone", "both")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("more", [(), SPLIT], ids=["ddp", "fsdp"])
 def test_two_processes_train_validate_save_and_resume_as_one(command, in_folder, more):
     command(*words_of(in_folder, "alone", 4, *more)).succeeds()
     code, out, err = finish(torchrun(words_of(in_folder, "both", 2, *more), in_folder))
