@@ -232,7 +232,7 @@ def close_run(trainer: Trainer, folder: RunFolder, stopped_by: str | None) -> No
         write_scores(folder.root, trainer.scores, baseline, {"step": trainer.step}, ways)
         if validation.sheet_path is not None:
             sheet = shown_path(validation.sheet_path)
-            console.print(f"images     {sheet}  (bicubic | SR | GT)")
+            console.print(f"images       {sheet}  (bicubic | SR | GT)")
     console.print(f"weights      {shown_path(folder.last_weights)}")
     for kind in trainer.model.kinds_with_own_file:
         console.print(f"{kind.upper():12} {shown_path(folder.weights_of(kind))}")
