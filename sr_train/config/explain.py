@@ -15,7 +15,7 @@ from sr_train.config.compose import is_leaf, lenient
 from sr_train.config.loader import ComposeError, Loader
 from sr_train.config.preflight import run_problems
 from sr_train.config.schema import SCHEMAS, RunConfig
-from sr_train.config.schema_keys import entry_of, hint_at, keys_of
+from sr_train.config.schema_keys import default_groups, entry_of, hint_at, keys_of
 from sr_train.config.signatures import expected
 from sr_train.config.words import Prepared, Word
 from sr_train.config.yaml_files import first_line
@@ -184,6 +184,11 @@ class Explanation:
         if typed.startswith("~"):
             if not _NO_KEY.search(text):
                 return f"{typed}: cannot be taken out"
+            if default_groups(self.command).get(key):
+                return (
+                    f"{typed}: takes several choices; to take out all: {key}=[], "
+                    f"or one: ~{key}.NAME"
+                )
             if key in _keys(self._composed()):
                 return f"{typed}: is null already; there is nothing to take out"
         full_key = re.search(r"full_key: (\S+)", text)

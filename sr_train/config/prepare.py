@@ -43,6 +43,7 @@ class Preparation:
         self._groups = default_groups(config_name)
         self._typed = list(words)
         self._words = [self._with_plus_for_group(Word.of(word)) for word in words]
+        self._refuse_lost_choices()
         self.config = self._composed(config_name, many)
         """What only the groups compose to; None where nothing does."""
         self._many = many or self._asks_for_many()
@@ -71,6 +72,24 @@ class Preparation:
                 word = quoted(word, lambda _: None, many=self._many)
             done.append(Prepared(text, str(word)))
         return done
+
+    def _refuse_lost_choices(self) -> None:
+        """Raise where one word adds to a group whose choices another sets: Hydra drops the first.
+
+        Raises:
+            ConfigError: naming both, and the one word that says what is meant.
+        """
+        groups = [word for word in self._words if word.value and self._is_group(word)]
+        chosen = {word.key: word for word in groups if word.prefix == ""}
+        for word in groups:
+            other = chosen.get(word.key)
+            if word.prefix != "+" or other is None or not self._groups.get(word.group):
+                continue
+            names = [each.strip("[] ") for each in (other.value or "", word.value or "")]
+            both = ",".join(name for name in names if name)
+            raise ConfigError(
+                f"{word}: beside {other} it would be dropped; write {word.key}=[{both}]"
+            )
 
     def _is_group(self, word: Word) -> bool:
         """Whether a word chooses from a group, rather than to set what the group holds."""

@@ -402,3 +402,11 @@ def test_a_log_without_a_terminal_tells_how_far_a_run_is(command, in_folder):
     ]
     assert all(re.fullmatch(r"  left \d+\.\d s", left) for _, _, left in told[:-1])
     assert told[-1][2] == ""
+
+
+@pytest.mark.parametrize("group", ["objective", "logger", "metrics"])
+def test_a_group_of_several_is_taken_out_by_its_choices(command, group):
+    done = command("train", "+experiment=quickstart", f"~{group}", "--cfg", "job")
+    done.fails_with(f"~{group}: takes several choices; to take out all: {group}=[]")
+    kept = command("train", "+experiment=quickstart", f"{group}=[]", "--cfg", "job").succeeds()
+    assert f"\n{group}: {{}}\n" in kept.out

@@ -3,6 +3,7 @@
 import pytest
 from torch import nn
 
+from sr_train.api.errors import ConfigError
 from sr_train.config.loader import Loader
 from sr_train.config.prepare import Preparation
 
@@ -61,6 +62,17 @@ def test_a_group_needs_no_plus_and_bears_one(command, typed, expected):
 )
 def test_an_argument_that_no_file_lists_needs_no_plus(words, expected):
     assert given(*words)[-1] == (f"+{words[-1]}" if expected is None else expected)
+
+
+@pytest.mark.parametrize(
+    "words",
+    [("objective=[charbonnier]", "+objective=ldl"), ("+objective=[ldl]", "objective=charbonnier")],
+)
+def test_a_choice_that_would_be_dropped_is_refused(words):
+    with pytest.raises(
+        ConfigError, match=r"\+objective=\S+: .* write objective=\[charbonnier,ldl\]"
+    ):
+        given(*words)
 
 
 def test_an_open_mapping_needs_no_plus():
